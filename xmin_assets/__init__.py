@@ -1,0 +1,80 @@
+"""Keep copies of PostgreSQL tables in another PostgreSQL database, incrementally, by xmin.
+
+Public names are imported when they are first used: a sync from cron does not pay for Dagster.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xmin_assets.config import Mode, ReplicationConfig, Settings, TableConfig, load_config, parse_config
+    from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
+    from xmin_assets.orchestration.assets import build_xmin_assets
+    from xmin_assets.orchestration.component import XminReplicationComponent
+    from xmin_assets.orchestration.resources import ReplicationSettings
+    from xmin_assets.postgres.connection import Database
+    from xmin_assets.replication.extract import extract
+    from xmin_assets.replication.manifest import (
+        CsvExtract,
+        MergedTarget,
+        SourceSnapshot,
+        StagedTable,
+        SyncReport,
+        TableResult,
+    )
+    from xmin_assets.replication.merge import merge
+    from xmin_assets.replication.pipeline import open_databases, plan_tables, resync_tables, sync_table, sync_tables
+    from xmin_assets.replication.snapshot import snapshot
+    from xmin_assets.replication.spool import Spool
+    from xmin_assets.replication.stage import stage
+
+_HOMES = {
+    "xmin_assets.config": (
+        "Mode",
+        "ReplicationConfig",
+        "Settings",
+        "TableConfig",
+        "load_config",
+        "parse_config",
+    ),
+    "xmin_assets.errors": ("TerminalError", "TransientError", "XminAssetsError"),
+    "xmin_assets.orchestration.assets": ("build_xmin_assets",),
+    "xmin_assets.orchestration.component": ("XminReplicationComponent",),
+    "xmin_assets.orchestration.resources": ("ReplicationSettings",),
+    "xmin_assets.postgres.connection": ("Database",),
+    "xmin_assets.replication.extract": ("extract",),
+    "xmin_assets.replication.manifest": (
+        "CsvExtract",
+        "MergedTarget",
+        "SourceSnapshot",
+        "StagedTable",
+        "SyncReport",
+        "TableResult",
+    ),
+    "xmin_assets.replication.merge": ("merge",),
+    "xmin_assets.replication.pipeline": (
+        "open_databases",
+        "plan_tables",
+        "resync_tables",
+        "sync_table",
+        "sync_tables",
+    ),
+    "xmin_assets.replication.snapshot": ("snapshot",),
+    "xmin_assets.replication.spool": ("Spool",),
+    "xmin_assets.replication.stage": ("stage",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME_OF]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME_OF]

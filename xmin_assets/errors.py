@@ -1,0 +1,98 @@
+"""Everything that can go wrong, said to a person.
+
+Two families decide what happens next: a ``TransientError`` may pass when the same thing is tried again, a
+``TerminalError`` needs a person first. The message of each says what is wrong and what to do; it never
+holds a password, and no traceback is shown with it.
+"""
+
+from __future__ import annotations
+
+
+class XminAssetsError(Exception):
+    """Something went wrong while replicating."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class TransientError(XminAssetsError):
+    """It may work when tried again: a lost connection, a lock, a table that changed meanwhile."""
+
+
+class TerminalError(XminAssetsError):
+    """It will not work until somebody changes something."""
+
+
+class ConfigError(TerminalError):
+    """The configuration or the command is wrong."""
+
+
+class ServerError(TerminalError):
+    """The server refused a statement."""
+
+
+class ConnectionFailed(TransientError):
+    """No connection to the database."""
+
+
+class Cancelled(TransientError):
+    """The sync was stopped before it ended."""
+
+
+class LockTimeout(TransientError):
+    """A lock was not granted in time."""
+
+
+class UnsupportedServer(TerminalError):
+    """The server is older than what this project supports."""
+
+
+class TableNotFound(TerminalError):
+    """The table does not exist, or the role may not see it."""
+
+
+class UnsupportedTable(TerminalError):
+    """The table cannot be replicated as configured."""
+
+
+class ForeignTarget(TerminalError):
+    """The target table exists, has rows, and was not made by this project."""
+
+
+class SourceBehind(TransientError):
+    """The source has not yet replayed what the last sync has already copied."""
+
+
+class PlanOutdated(TransientError):
+    """The table changed after the sync was planned."""
+
+
+class StaleExtract(TransientError):
+    """Another sync merged after this one was planned."""
+
+
+class TargetDrifted(TransientError):
+    """Somebody else changed the rows of the target table."""
+
+    def __init__(self, table: str, found: str) -> None:
+        self.found = found
+        super().__init__(
+            f"{table}: {found}. Somebody else changed the target's rows; nothing was merged, and the next sync reads "
+            "and compares everything."
+        )
+
+
+class SchemaChangeRefused(TerminalError):
+    """The source's columns changed in a way that is not applied."""
+
+
+class MassDelete(TerminalError):
+    """The sync would delete more of the target than is allowed."""
+
+
+class DataInvalid(TerminalError):
+    """Rows break a rule that the copy depends on, such as a unique key."""
+
+
+class SpoolError(TerminalError):
+    """The spool cannot be used, or a file in it is missing or damaged."""

@@ -1,0 +1,144 @@
+"""What the catalog says of a relation: what it is, where its rows are, its columns and what identifies a row.
+
+Read under a REPEATABLE READ snapshot these queries answer as of that snapshot; functions such as
+pg_relation_filenode() answer as of now, which `Storage.rewritten` uses to notice a table that changed in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg2.extensions as ext
+
+from xmin_assets.postgres.identifiers import QualifiedName
+
+_FIND = """
+SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind NOT IN ('i', 'I', 't', 'c')
+"""
+
+# pg_inherits is read by this query, not by pg_partition_tree(): the function would answer as of now.
+_STORAGE = """
+WITH RECURSIVE tree AS (
+    SELECT %(oid)s::oid AS oid
+    UNION ALL
+    SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree t ON i.inhparent = t.oid
+      JOIN pg_catalog.pg_class p ON p.oid = i.inhparent AND p.relkind = 'p'
+     WHERE NOT i.inhdetachpending
+)
+SELECT c.oid::int8, c.relfilenode::int8, n.nspname::text, c.relname::text, c.relkind::text,
+       coalesce(pg_catalog.pg_relation_size(c.oid), 0),
+       coalesce(pg_catalog.pg_table_size(c.oid), 0),
+       greatest(c.reltuples, 0)::int8,
+       c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)
+  FROM tree t
+  JOIN pg_catalog.pg_class c ON c.oid = t.oid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind <> 'p'
+ ORDER BY c.oid
+"""
+
+_COLUMNS = """
+SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull
+  FROM pg_catalog.pg_attribute a
+ WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attnum
+"""
+
+# The primary key first, else the smallest unique index that guarantees one row a value.
+_KEYS = """
+SELECT i.indisprimary, k.columns
+  FROM pg_catalog.pg_index i
+ CROSS JOIN LATERAL (
+       SELECT pg_catalog.array_agg(a.attname::text ORDER BY x.position) AS columns, bool_and(a.attnotnull) AS not_null
+         FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS x (attnum, position)
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = x.attnum
+        WHERE x.position <= i.indnkeyatts) k
+ WHERE i.indrelid = %(oid)s AND i.indisunique AND i.indisvalid AND i.indimmediate
+   AND i.indpred IS NULL AND i.indexprs IS NULL AND k.not_null
+ ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid
+"""
+
+_NAMES = """
+SELECT n.nspname::text || '.' || c.relname::text
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'm', 'v') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ ORDER BY 1
+ LIMIT 5000
+"""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table or the like, found by name."""
+
+    oid: int
+    name: QualifiedName
+    kind: str
+    """pg_class.relkind: r, p, v, m, f, S."""
+    persistence: str
+    """pg_class.relpersistence: p, u, t."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A column as the catalog has it."""
+
+    attnum: int
+    name: str
+    type: str
+    not_null: bool
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A relation that has rows of its own: a table, or a leaf partition."""
+
+    oid: int
+    relfilenode: int
+    name: QualifiedName
+    kind: str
+    main_bytes: int
+    """Size of the heap, without TOAST."""
+    all_bytes: int
+    """Size with TOAST, free space map and visibility map."""
+    rows_estimate: int
+    rewritten: bool
+    """Whether the relation got other storage (TRUNCATE, a rewriting ALTER TABLE) after the snapshot was taken."""
+
+
+def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
+    """The relation of this name, or None."""
+    cursor.execute(_FIND, {"schema": name.schema, "name": name.name})
+    row = cursor.fetchone()
+    return Relation(row[0], QualifiedName(row[1], row[2]), row[3], row[4]) if row else None
+
+
+def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:
+    """The relations that hold the rows of a relation: itself, or its leaf partitions at every level."""
+    cursor.execute(_STORAGE, {"oid": oid})
+    return tuple(
+        Storage(row[0], row[1], QualifiedName(row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
+        for row in cursor.fetchall()
+    )
+
+
+def columns_of(cursor: ext.cursor, oid: int) -> tuple[Attribute, ...]:
+    """The columns, in the table's order. An empty search_path qualifies types of other schemas."""
+    cursor.execute(_COLUMNS, {"oid": oid})
+    return tuple(Attribute(*row) for row in cursor.fetchall())
+
+
+def keys_of(cursor: ext.cursor, oid: int) -> tuple[tuple[str, ...], ...]:
+    """The column lists that identify a row: the primary key first, then unique indexes over NOT NULL columns."""
+    cursor.execute(_KEYS, {"oid": oid})
+    return tuple(tuple(columns) for _, columns in cursor.fetchall())
+
+
+def relation_names(cursor: ext.cursor) -> list[str]:
+    """Names to suggest where one was not found."""
+    cursor.execute(_NAMES)
+    return [name for (name,) in cursor.fetchall()]

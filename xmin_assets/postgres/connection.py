@@ -1,0 +1,163 @@
+"""Connections: opened with a bound, handed out one at a time, cancelled together.
+
+Nothing here sets session state: a transaction-pooling proxy may stand in front of the server, so every
+setting is made by SET LOCAL when a transaction begins (see `transaction`).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions as ext
+
+from xmin_assets.errors import Cancelled, ConfigError, ConnectionFailed
+from xmin_assets.postgres.failure import one_line
+
+_live: weakref.WeakSet[ext.connection] = weakref.WeakSet()
+_guard = threading.Lock()
+_cancelled = threading.Event()
+
+# A dead peer is noticed in about a minute and a half, on either side of a silent network.
+_DEFAULTS: dict[str, Any] = {
+    "application_name": "xmin_assets",
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 6,
+    "tcp_user_timeout": 90_000,
+}
+
+
+class Database:
+    """A database that is reached over at most `limit` connections at a time.
+
+    Args:
+        url: libpq URL or keyword string.
+        side: what people call it: ``source`` or ``target``.
+        limit: connections open at the same time.
+        connect_timeout: seconds to wait for a connection.
+        statement_timeout: seconds that one statement may take; 0 is no limit.
+        lock_timeout: seconds to wait for a lock; 0 is no limit.
+
+    Raises:
+        ConfigError: the url is not a connection string.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        side: str,
+        *,
+        limit: int = 8,
+        connect_timeout: int = 10,
+        statement_timeout: float = 3600,
+        lock_timeout: float = 30,
+    ) -> None:
+        try:
+            given = ext.parse_dsn(url)
+        except psycopg2.Error:
+            # libpq's message quotes the part that it could not read, which may be the password.
+            raise ConfigError(
+                f"The {side} connection string cannot be read. Write a libpq URL, postgresql://user@host:5432/dbname "
+                "(percent-encode special characters in the password), or a keyword string, host=... dbname=..."
+            ) from None
+        self.side = side
+        self.limit = limit
+        self.statement_timeout = statement_timeout
+        self.lock_timeout = lock_timeout
+        self._arguments = {"connect_timeout": connect_timeout, **_DEFAULTS, **given, "client_encoding": "UTF8"}
+        self._slots = threading.Semaphore(limit)
+        self._idle: list[ext.connection] = []
+
+    def __str__(self) -> str:
+        given = self._arguments
+        host = given.get("host") or given.get("hostaddr") or ("" if "service" in given else "localhost")
+        address = f"{host}:{given['port']}" if "port" in given else host
+        return f"{self.side} {address or 'service ' + given['service']}/{given.get('dbname', '')}".rstrip("/")
+
+    __repr__ = __str__
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[ext.connection]:
+        """A connection in autocommit mode, as soon as one is free.
+
+        Raises:
+            ConnectionFailed: the server does not answer or refuses the connection.
+            Cancelled: `cancel_all` was called.
+        """
+        while not self._slots.acquire(timeout=0.5):
+            _check_cancelled()
+        yield from self._lend()
+
+    @contextmanager
+    def spare_connection(self) -> Iterator[ext.connection | None]:
+        """A connection if one is free right now, else None: for help that the work can do without."""
+        if not self._slots.acquire(blocking=False):
+            yield None
+            return
+        yield from self._lend()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _lend(self) -> Iterator[ext.connection]:
+        try:
+            _check_cancelled()
+            connection = self._idle.pop() if self._idle else self._connect()
+            try:
+                yield connection
+            finally:
+                # A transaction left open means that the work was cut: no one else may inherit it.
+                if not connection.closed and connection.info.transaction_status == ext.TRANSACTION_STATUS_IDLE:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
+        finally:
+            self._slots.release()
+
+    def _connect(self) -> ext.connection:
+        try:
+            connection: ext.connection = psycopg2.connect(**self._arguments)
+        except psycopg2.Error as error:
+            raise ConnectionFailed(f"No connection to the {self}: {one_line(error)}") from None
+        connection.autocommit = True
+        with _guard:
+            _live.add(connection)
+        return connection
+
+
+def cancel_all() -> None:
+    """Cancel what every connection of this process is doing, and let no new work begin.
+
+    The statements end with `Cancelled`. Meant for a process that is about to end.
+    """
+    _cancelled.set()
+    with _guard:
+        connections = list(_live)
+    for connection in connections:
+        with suppress(psycopg2.Error):  # it may end by itself meanwhile
+            if not connection.closed:
+                connection.cancel()
+
+
+def cancelled() -> bool:
+    """Whether `cancel_all` was called."""
+    return _cancelled.is_set()
+
+
+def _check_cancelled() -> None:
+    if _cancelled.is_set():
+        raise Cancelled("The sync was stopped. What was merged is complete; the rest comes with the next sync.")

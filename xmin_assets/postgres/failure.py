@@ -1,0 +1,53 @@
+"""The driver's exceptions, said in our words: which kind it is, and what a person can do about it."""
+
+from __future__ import annotations
+
+import psycopg2
+from psycopg2 import errorcodes
+
+from xmin_assets.errors import ConnectionFailed, LockTimeout, ServerError, TransientError, XminAssetsError
+
+_TRANSIENT_CLASSES = {
+    errorcodes.CLASS_CONNECTION_EXCEPTION,
+    errorcodes.CLASS_TRANSACTION_ROLLBACK,  # serialization, deadlock, and conflicts with recovery on a standby
+}
+_TRANSIENT = {
+    errorcodes.TOO_MANY_CONNECTIONS,
+    errorcodes.OUT_OF_MEMORY,
+    errorcodes.ADMIN_SHUTDOWN,
+    errorcodes.CRASH_SHUTDOWN,
+    errorcodes.CANNOT_CONNECT_NOW,
+    errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+}
+_HINTS = {
+    errorcodes.INSUFFICIENT_PRIVILEGE: "Grant it to the role, or connect as another one (see the README's grants).",
+    errorcodes.QUERY_CANCELED: "If it was the time limit, raise statement_timeout in the settings.",
+    errorcodes.DISK_FULL: "Make room on that server and run the sync again.",
+}
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message on one line, without its SQL context."""
+    diagnostics = getattr(error, "diag", None)
+    parts = [diagnostics.message_primary, diagnostics.message_detail] if diagnostics else []
+    text = ". ".join(part.rstrip(".") for part in parts if part) or str(error)
+    return " ".join(text.split()).rstrip(".") + "."
+
+
+def translate(error: psycopg2.Error, doing: str) -> XminAssetsError:
+    """The error of ours that stands for a driver's error.
+
+    Args:
+        error: what psycopg2 raised.
+        doing: what was being done to which table, as the beginning of a sentence.
+    """
+    code = error.pgcode
+    message = f"{doing}: {one_line(error)}"
+    if code is None and isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+        return ConnectionFailed(f"{message} The connection was lost; run it again.")
+    if code == errorcodes.LOCK_NOT_AVAILABLE:
+        return LockTimeout(f"{message} Another session holds the lock; run it again, or raise lock_timeout.")
+    if code is not None and (code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT):
+        return TransientError(f"{message} This may pass; run it again.")
+    hint = _HINTS.get(code or "", "")
+    return ServerError(f"{message} {hint}".rstrip())

@@ -1,0 +1,128 @@
+"""Transactions whose every setting is their own.
+
+The settings that decide how a value is printed and read are pinned in each transaction, so that roles, databases
+and servers with other defaults exchange the same bytes. SET does not take a snapshot, so a lock may still be
+taken before the transaction's first one (https://www.postgresql.org/docs/current/sql-lock.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+
+import psycopg2
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.errors import Cancelled
+from xmin_assets.postgres.connection import Database, cancelled
+from xmin_assets.postgres.failure import translate
+
+PINNED = {
+    "client_encoding": "UTF8",
+    "search_path": "",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    "lc_numeric": "C",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "standard_conforming_strings": "on",
+    # An error beats a copy that lacks the rows which a policy hides.
+    "row_security": "off",
+    # Compiling costs more than it gives for statements that stream.
+    "jit": "off",
+    "client_min_messages": "warning",
+    # Longer than any pause between two statements of ours: it only ends a transaction whose process is gone.
+    "idle_in_transaction_session_timeout": "15min",
+}
+
+_PINS = sql.SQL("; ").join(
+    sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name.lower()), sql.Literal(value))
+    for name, value in PINNED.items()
+)
+
+
+class Isolation(Enum):
+    """How a transaction begins."""
+
+    READ_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+    READ = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
+    WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+
+
+@contextmanager
+def transaction(
+    database: Database,
+    connection: ext.connection,
+    isolation: Isolation,
+    doing: str,
+    *first: sql.Composable,
+) -> Iterator[ext.cursor]:
+    """A transaction on the connection: committed at the end, rolled back on any exception.
+
+    Args:
+        database: where the connection comes from; its timeouts apply.
+        connection: in autocommit mode.
+        isolation: how to begin.
+        doing: the beginning of the error's sentence: what is done to which table.
+        first: statements to send along with BEGIN, before anything takes a snapshot.
+
+    Raises:
+        XminAssetsError: the driver's error, translated.
+    """
+    begin = sql.SQL("; ").join(
+        [
+            sql.SQL(isolation.value),
+            _PINS,
+            sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(_ms(database.statement_timeout))),
+            sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_ms(database.lock_timeout))),
+            *first,
+        ]
+    )
+    with statement(database, connection, doing) as cursor:
+        try:
+            cursor.execute(begin)
+            yield cursor
+            cursor.execute("COMMIT")
+        except BaseException:
+            roll_back(connection)
+            raise
+
+
+@contextmanager
+def transact(database: Database, isolation: Isolation, doing: str, *first: sql.Composable) -> Iterator[ext.cursor]:
+    """A `transaction` on whichever connection is free."""
+    with database.connection() as connection, transaction(database, connection, isolation, doing, *first) as cursor:
+        yield cursor
+
+
+@contextmanager
+def statement(database: Database, connection: ext.connection, doing: str) -> Iterator[ext.cursor]:
+    """A cursor for single statements that depend on no setting; errors are translated as in `transaction`."""
+    try:
+        with connection.cursor() as cursor:
+            yield cursor
+    except psycopg2.Error as error:
+        if cancelled():
+            raise Cancelled(f"{doing}: stopped.") from None
+        raise translate(error, f"{doing} ({database})") from error
+
+
+def roll_back(connection: ext.connection) -> None:
+    """End the connection's transaction, if there still is one."""
+    try:
+        if not connection.closed and connection.info.transaction_status != ext.TRANSACTION_STATUS_IDLE:
+            with connection.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+    except psycopg2.Error:
+        connection.close()
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,52 @@
+"""Transaction ids that never wrap.
+
+A tuple keeps 32 bits of its xmin, so a row's xid64 is found from its age. ``age(xid)`` counts, modulo 2^32, from the
+next xid to be assigned, which PostgreSQL fixes at the first call in a transaction (`xid_age` and
+`GetStableLatestTransactionId` in its source). An age in [0, 2^32) therefore belongs to one xid64, given the xid64 of
+any one xid of the same transaction. age() of the permanent ids 1 (bootstrap) and 2 (frozen by servers older than 9.4)
+is always 2^31 - 1; they are no moment in time and keep their own value.
+"""
+
+from __future__ import annotations
+
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+CYCLE = 2**32
+"""After so many transactions the 32 bits of an xid come round."""
+
+ROW_AGE = sql.SQL("(pg_catalog.age(xmin)::int8 & 4294967295)")
+"""The age of a row version in transactions, in [0, 2^32)."""
+
+
+def present(cursor: ext.cursor, horizon: int) -> int:
+    """The xid64 from which age() counts in the cursor's transaction.
+
+    Args:
+        cursor: in the transaction whose ages will be read.
+        horizon: an xid64 less than 2^32 transactions old.
+    """
+    cursor.execute("SELECT pg_catalog.age(%s::xid)::int8 & 4294967295", (str(horizon % CYCLE),))
+    (age,) = cursor.fetchone() or (0,)
+    return horizon + int(age)
+
+
+def row_xid64(now: int) -> sql.Composable:
+    """The xid64 of a row version, where `now` is what `present` gave in this transaction."""
+    return sql.SQL(
+        "(CASE WHEN xmin = '2'::xid THEN 2 WHEN xmin = '1'::xid THEN 1 ELSE {now} - {age} END)::int8"
+    ).format(now=sql.Literal(now), age=ROW_AGE)
+
+
+def at_or_above(watermark: int, now: int) -> sql.Composable:
+    """The condition that a row version's xid64 is at or above the watermark.
+
+    A version more than 2^32 transactions old appears younger by whole cycles and may fulfil it, too: reading it
+    again changes nothing. With a watermark of such an age every row fulfils it.
+    """
+    return sql.SQL("{age} <= {limit}").format(age=ROW_AGE, limit=sql.Literal(now - watermark))
+
+
+def wrapped(watermark: int, horizon: int) -> bool:
+    """Whether the watermark is so old that row ages cannot tell which rows changed since."""
+    return horizon - watermark >= CYCLE

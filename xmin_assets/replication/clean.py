@@ -1,0 +1,61 @@
+"""What crashed syncs have left: staged tables in the target and files in the spool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from psycopg2 import sql
+
+from xmin_assets.config import ReplicationConfig, load_config
+from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.pipeline import open_target
+from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.stage import COMMENT_PREFIX
+from xmin_assets.replication.state import SCHEMA
+
+_STAGED = """
+SELECT c.relname::text, pg_catalog.obj_description(c.oid, 'pg_class')
+  FROM pg_catalog.pg_class c
+ WHERE c.relnamespace = pg_catalog.to_regnamespace('xmin_assets') AND c.relkind = 'r'
+   AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), %s)
+ ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class CleanReport:
+    """What was removed."""
+
+    staged_tables: tuple[str, ...]
+    spool: tuple[str, ...]
+
+
+def clean(config: ReplicationConfig | None = None, *, older_than: float = 86400.0) -> CleanReport:
+    """Remove what syncs that began more than `older_than` seconds ago have left behind.
+
+    A sync that is still running and older than that fails and changes nothing; the next one starts afresh.
+
+    Raises:
+        XminAssetsError: the configuration is wrong, or the target or the spool failed.
+    """
+    config = config or load_config()
+    spool = Spool.open(config.settings)
+    dropped = []
+    with open_target(config) as target, transact(target, Isolation.WRITE, "Cleaning the target") as cursor:
+        cursor.execute(_STAGED, (COMMENT_PREFIX,))
+        for name, comment in cursor.fetchall():
+            if _age(comment.removeprefix(COMMENT_PREFIX)) >= older_than:
+                cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
+                dropped.append(f"{SCHEMA}.{name}")
+    removed = []
+    for sync_id, age in spool.syncs():
+        if age >= older_than:
+            spool.remove(sync_id)
+            removed.append(str(spool.sync_folder(sync_id)))
+    return CleanReport(tuple(dropped), tuple(removed))
+
+
+def _age(sync_id: str) -> float:
+    began = datetime.strptime(sync_id.partition("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
+    return (datetime.now(timezone.utc) - began).total_seconds()

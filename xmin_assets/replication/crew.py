@@ -1,0 +1,189 @@
+"""Workers that read one table under one snapshot.
+
+The coordinator holds the snapshot and works, too. Helpers import its snapshot on connections of their own; each is
+welcome, none is needed: a helper that gets no connection or no lock, or loses either, puts its task back and leaves,
+and the coordinator ends the work. So nothing that befalls a helper can tear the snapshot.
+
+A helper asks for its lock with NOWAIT. Somebody who waits for ACCESS EXCLUSIVE behind the coordinator's lock would let
+the helper queue behind him, while the coordinator waits for the helper: a deadlock that the server cannot see.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.transaction import Isolation, transaction
+
+HEARTBEAT = 30.0
+"""Seconds between two signs of life of a coordinator that waits, well below idle_in_transaction_session_timeout."""
+
+
+class Worker(Protocol):
+    """What the crew needs of someone who does its tasks."""
+
+    def abandon(self) -> None:
+        """Forget the task that was being done when something failed."""
+
+
+W = TypeVar("W", bound=Worker)
+T = TypeVar("T")
+Job = Callable[[W], None]
+
+
+class Crew(Generic[W]):
+    """The coordinator and up to `workers` - 1 helpers, all reading under the coordinator's snapshot.
+
+    Args:
+        source: where helpers get their connections.
+        coordinator: the cursor whose transaction holds the snapshot and the lock.
+        table: what to lock.
+        workers: how many may read at the same time, the coordinator included.
+        hire: makes a worker from a cursor and its number; the coordinator is number 0. Called in the worker's thread.
+        deadline: monotonic time in seconds at which the snapshot has been held for too long.
+        doing: the beginning of an error's sentence.
+    """
+
+    def __init__(
+        self,
+        source: Database,
+        coordinator: ext.cursor,
+        table: QualifiedName,
+        workers: int,
+        hire: Callable[[ext.cursor, int], W],
+        deadline: float,
+        doing: str,
+    ) -> None:
+        self._source = source
+        self._cursor = coordinator
+        self._table = table
+        self._hire = hire
+        self._deadline = deadline
+        self._doing = doing
+        self._coordinator = hire(coordinator, 0)
+        self._most_helpers = workers - 1
+        self._helpers: list[threading.Thread] = []
+        self._snapshot = ""
+        self._changed = threading.Condition()
+        self._pending: deque[Job[W]] = deque()
+        self._in_flight = 0
+        self._closed = False
+        self._failure: XminAssetsError | None = None
+
+    def __enter__(self) -> Crew[W]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for helper in self._helpers:
+            helper.join()
+
+    def run(self, tasks: Sequence[T], work: Callable[[W, T], None]) -> None:
+        """Do all the tasks, in no particular order, and return when the last one is done.
+
+        Raises:
+            XminAssetsError: the coordinator failed, or a helper failed for a reason that will not pass.
+        """
+        with self._changed:
+            self._pending.extend(_job(work, task) for task in tasks)
+            self._changed.notify_all()
+        while len(self._helpers) < min(self._most_helpers, len(tasks) - 1):
+            self._call_helper()
+        while True:
+            job = self._take(wait=False)
+            if job is not None:
+                self._do(self._coordinator, job)
+            elif self._finished():
+                return
+
+    def _call_helper(self) -> None:
+        if not self._snapshot:
+            self._cursor.execute("SELECT pg_catalog.pg_export_snapshot()")
+            (self._snapshot,) = self._cursor.fetchone() or ("",)
+        number = len(self._helpers) + 1
+        helper = threading.Thread(target=self._help, args=(number,), name=f"xmin-extract-{number}", daemon=True)
+        self._helpers.append(helper)
+        helper.start()
+
+    def _help(self, number: int) -> None:
+        try:
+            with self._source.spare_connection() as connection:
+                if connection is None:
+                    return
+                with transaction(
+                    self._source,
+                    connection,
+                    Isolation.READ_SNAPSHOT,
+                    self._doing,
+                    sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self._snapshot)),
+                    sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(self._table.sql),
+                ) as cursor:
+                    worker = self._hire(cursor, number)
+                    while (job := self._take(wait=True)) is not None:
+                        self._do(worker, job)
+        except TransientError:
+            return
+        except XminAssetsError as error:
+            with self._changed:
+                self._failure = self._failure or error
+                self._changed.notify_all()
+
+    def _do(self, worker: W, job: Job[W]) -> None:
+        try:
+            if time.monotonic() > self._deadline:
+                raise TerminalError(
+                    f"{self._doing}: the snapshot was held for longer than max_snapshot_age. Raise it, or use more "
+                    "workers."
+                )
+            job(worker)
+        except BaseException:
+            worker.abandon()
+            with self._changed:
+                self._pending.append(job)
+                self._in_flight -= 1
+                self._changed.notify_all()
+            raise
+        with self._changed:
+            self._in_flight -= 1
+            self._changed.notify_all()
+
+    def _take(self, wait: bool) -> Job[W] | None:
+        with self._changed:
+            while True:
+                if self._closed or self._failure:
+                    return None
+                if self._pending:
+                    self._in_flight += 1
+                    return self._pending.popleft()
+                if not wait:
+                    return None
+                self._changed.wait()
+
+    def _finished(self) -> bool:
+        with self._changed:
+            if self._failure:
+                raise self._failure
+            if not self._pending and not self._in_flight:
+                return True
+            woken = self._pending or self._changed.wait(HEARTBEAT)
+        if not woken:
+            self._cursor.execute("SELECT 1")
+        return False
+
+
+def _job(work: Callable[[W, T], None], task: T) -> Job[W]:
+    def job(worker: W) -> None:
+        work(worker, task)
+
+    return job

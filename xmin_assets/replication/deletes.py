@@ -1,0 +1,62 @@
+"""Rows that the source no longer has: found by their keys, deleted or marked, and stopped if they are too many."""
+
+from __future__ import annotations
+
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.config import SOURCE_DELETED_AT, TableConfig
+from xmin_assets.errors import MassDelete
+from xmin_assets.replication.manifest import Selection
+from xmin_assets.replication.state import SCHEMA
+
+BREAKER_FROM = 1000
+"""Rows below which a target may be emptied without asking."""
+
+
+def delete_missing(
+    cursor: ext.cursor, table: TableConfig, selection: Selection, keys: str, allow_mass_delete: bool
+) -> int:
+    """Delete the target's rows whose key is not among the staged keys, or mark them; their number.
+
+    Args:
+        cursor: in the merge transaction.
+        table: the table's configuration.
+        selection: what is copied.
+        keys: name of the staged table that has the keys of all source rows.
+        allow_mass_delete: lift the limit.
+
+    Raises:
+        MassDelete: more than the allowed share of the target's rows would go.
+    """
+    target = table.target_name.sql
+    marked = sql.Identifier(SOURCE_DELETED_AT)
+    missing = sql.SQL("NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(
+        sql.Identifier(SCHEMA, keys), same_key(selection.key)
+    )
+    if selection.deletes == "soft":
+        alive: sql.Composable = sql.SQL(" WHERE {} IS NULL").format(marked)
+        statement = sql.SQL("UPDATE {} AS t SET {} = pg_catalog.now() WHERE t.{} IS NULL AND {}").format(
+            target, marked, marked, missing
+        )
+    else:
+        alive = sql.SQL("")
+        statement = sql.SQL("DELETE FROM {} AS t WHERE {}").format(target, missing)
+    cursor.execute(statement)
+    deleted = cursor.rowcount
+    if deleted and not allow_mass_delete:
+        cursor.execute(sql.SQL("SELECT count(*) FROM {}{}").format(target, alive))
+        (left,) = cursor.fetchone() or (0,)
+        before = left + deleted
+        if before >= BREAKER_FROM and deleted > table.max_delete_share * before:
+            raise MassDelete(
+                f"{table.label}: the sync would delete {deleted} of the target's {before} rows, more than the allowed "
+                f"share of {table.max_delete_share:g}. Nothing was changed. If the source is right, run "
+                "xmin-assets sync --allow-mass-delete, or set allow_mass_delete in the run's config."
+            )
+    return deleted
+
+
+def same_key(key: tuple[str, ...]) -> sql.Composable:
+    """The condition that ``t`` and ``s`` have the same key. Keys are never NULL."""
+    return sql.SQL(" AND ").join(sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in key)

@@ -1,0 +1,265 @@
+"""What a station says about its work: frozen facts with a JSON form, handed to the next station.
+
+Each manifest holds the one before it, so that any station can run from its upstream's manifest alone, in
+another process or on another day. Every xid is an xid64, every size is in bytes, every time in seconds.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cache
+from typing import Any, Literal, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from xmin_assets.config import Mode, TableConfig
+from xmin_assets.errors import SpoolError
+
+Manifest = TypeVar("Manifest")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column to be copied. `attnum` is what identifies it: names and types change."""
+
+    attnum: int
+    name: str
+    type: str
+    """As format_type() prints it, schema-qualified where it is not of pg_catalog."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A relation that stores rows: the table itself, or a leaf partition of it."""
+
+    oid: int
+    relfilenode: int
+    schema: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which cluster, history, database and relation the rows came from."""
+
+    system_identifier: str
+    timeline: int
+    database_oid: int
+    relation_oid: int
+    leaves: tuple[Leaf, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of the table is copied, and how rows are recognised."""
+
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    where: str | None
+    deletes: str
+
+
+@dataclass(frozen=True)
+class State:
+    """What the target remembers of a table: its last merged sync."""
+
+    revision: int
+    sync_id: str
+    watermark: int
+    resync: str | None
+    """Why the next sync must read everything; None where it need not."""
+    max_xmin: int
+    rows: int
+    """Rows that the target shares with the source (soft-deleted ones do not count)."""
+    source_lsn: int
+    """WAL position of the source, in bytes, that covers every commit the last sync saw."""
+    target_oid: int
+    source_table: str
+    identity: Identity
+    selection: Selection
+    merged_at: datetime
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The decision for one sync, made before anything is copied."""
+
+    mode: Mode
+    reason: str
+    watermark: int | None = None
+    """Rows with an xid64 at or above it are read; None: all rows."""
+    full_leaves: tuple[int, ...] = ()
+    """Leaf oids that an incremental sync reads in full."""
+    compare_values: bool = False
+    """Whether the merge compares values, or only source_xmin."""
+    create_target: bool = False
+    """Whether the staged table becomes the target."""
+    statements: tuple[str, ...] = ()
+    """The ALTER TABLE statements that the merge will run on the target, as text for people."""
+
+
+@dataclass(frozen=True)
+class SourceSnapshot:
+    """What one sync is going to read, and why."""
+
+    sync_id: str
+    table: str
+    config: TableConfig
+    identity: Identity
+    selection: Selection
+    horizon: int
+    """Every transaction below it was finished when the sync was planned."""
+    rows_estimate: int
+    bytes: int
+    state: State | None
+    plan: Plan
+    seconds: float
+
+    @property
+    def base_revision(self) -> int:
+        """The revision of the state that the plan started from; 0 for none."""
+        return self.state.revision if self.state else 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One CSV file in the spool."""
+
+    uri: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CsvExtract:
+    """The rows and keys read under one snapshot, as CSV files."""
+
+    snapshot: SourceSnapshot
+    parts: tuple[Part, ...]
+    key_parts: tuple[Part, ...] | None
+    """All keys visible in the snapshot; None where they need not be compared."""
+    rows: int
+    bytes: int
+    source_rows: int
+    """Rows visible in the snapshot, changed or not (after the where clause)."""
+    max_xmin: int
+    """Highest xid64 among the rows read; 0 for none."""
+    horizon: int
+    """Every transaction below it was finished in the snapshot: the next watermark."""
+    source_lsn: int
+    workers: int
+    seconds: float
+    key_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class StagedTable:
+    """The extract, loaded and checked in the target database."""
+
+    extract: CsvExtract
+    name: str | None
+    """Name of the staged table in the target's schema xmin_assets; None where nothing had to be staged."""
+    keys_name: str | None
+    rows: int
+    keys: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MergedTarget:
+    """What the merge did to the target table."""
+
+    sync_id: str
+    table: str
+    target: str
+    mode: Mode
+    reason: str
+    inserted: int
+    updated: int
+    deleted: int
+    unchanged: int
+    """Staged rows that the target already had."""
+    rows: int
+    """Rows that the target now shares with the source."""
+    watermark: int
+    watermark_before: int | None
+    max_xmin: int
+    rows_extracted: int
+    bytes_extracted: int
+    columns: tuple[Column, ...] = ()
+    key: tuple[str, ...] = ()
+    seconds: float = 0.0
+    repeated: bool = False
+    """True if this sync had been merged before and nothing was done now."""
+
+
+Station = Literal["snapshot", "extract", "stage", "merge"]
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """How one table's sync ended: the row that `xmin-assets sync --json` prints for it."""
+
+    table: str
+    status: Literal["success", "failed"]
+    mode: str | None = None
+    reason: str | None = None
+    rows_extracted: int = 0
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_deleted: int = 0
+    max_xmin: int = 0
+    watermark: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """How the syncs of all tables ended."""
+
+    tables: tuple[TableResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True if no table failed."""
+        return all(table.status == "success" for table in self.tables)
+
+
+def new_sync_id() -> str:
+    """A name for one sync: sorts by time, cannot be guessed."""
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(8)}"
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def to_json(manifest: object) -> bytes:
+    """The JSON form of any manifest."""
+    return _adapter(cast(Any, type(manifest))).dump_json(manifest)
+
+
+def to_dict(manifest: object) -> dict[str, Any]:
+    """The JSON form of any manifest, as plain Python values."""
+    result: dict[str, Any] = _adapter(cast(Any, type(manifest))).dump_python(manifest, mode="json")
+    return result
+
+
+def from_json(kind: type[Manifest], data: bytes | str) -> Manifest:
+    """Read a manifest back.
+
+    Raises:
+        SpoolError: the data is not such a manifest.
+    """
+    try:
+        result: Manifest = _adapter(cast(Any, kind)).validate_json(data)
+    except ValidationError as error:
+        raise SpoolError(
+            f"A manifest in the spool is not a {kind.__name__} of this version ({error.error_count()} problems). "
+            "Run the sync again from its first station."
+        ) from None
+    return result

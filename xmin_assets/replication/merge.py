@@ -1,0 +1,226 @@
+"""The fourth station: one transaction in the target that changes the columns, deletes, upserts and moves the watermark.
+
+The transaction first checks that the state is the one the plan started from: of two syncs planned from the same state,
+one merges and the other is refused. Merging the same sync again does nothing and reports the same result.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.config import SOURCE_DELETED_AT, Mode
+from xmin_assets.errors import PlanOutdated, StaleExtract, TargetDrifted
+from xmin_assets.postgres import catalog
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication import upsert
+from xmin_assets.replication.deletes import delete_missing
+from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
+from xmin_assets.replication.promote import ensure_key, promote
+from xmin_assets.replication.resync import resync
+from xmin_assets.replication.schema_changes import target_changes
+from xmin_assets.replication.stage import lock_own
+from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state, read_result, read_state, write_state
+
+
+def merge(target: Database, staged: StagedTable, *, allow_mass_delete: bool = False) -> MergedTarget:
+    """Make the target table equal to the source as of the extract's snapshot, and remember that it is.
+
+    Args:
+        target: the target database.
+        staged: what to merge.
+        allow_mass_delete: lift the limit on deleted rows, this once.
+
+    Raises:
+        StaleExtract: another sync merged after this one was planned; nothing was changed.
+        MassDelete: too large a share of the target would be deleted; nothing was changed.
+        TargetDrifted: the target's rows were changed by somebody else; the next sync reads and compares everything.
+        XminAssetsError: the target failed; nothing was changed.
+    """
+    began = time.monotonic()
+    snapshot = staged.extract.snapshot
+    doing = f"{snapshot.table}: merging"
+    try:
+        with transact(target, Isolation.WRITE, doing) as cursor:
+            return _Merge(cursor, staged, allow_mass_delete).run(began)
+    except TargetDrifted as drift:
+        resync(target, snapshot.config, drift.found)
+        raise
+
+
+@dataclass
+class _Counts:
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+
+
+class _Merge:
+    """One merge, in one transaction."""
+
+    def __init__(self, cursor: ext.cursor, staged: StagedTable, allow_mass_delete: bool) -> None:
+        self._cursor = cursor
+        self._staged = staged
+        self._extract = staged.extract
+        self._snapshot: SourceSnapshot = staged.extract.snapshot
+        self._plan = self._snapshot.plan
+        self._table = self._snapshot.config
+        self._name = self._table.target_name
+        self._allow_mass_delete = allow_mass_delete
+
+    def run(self, began: float) -> MergedTarget:
+        """Merge, and commit nothing: that is the caller's."""
+        cursor = self._cursor
+        ensure_schema(cursor)
+        lock_table_state(cursor, self._name)
+        state = read_state(cursor, self._name)
+        if state and state.sync_id == self._snapshot.sync_id:
+            return self._repeated()
+        if (state.revision if state else 0) != self._snapshot.base_revision:
+            raise StaleExtract(
+                f"{self._table.label}: another sync merged after this one was planned. Nothing was changed; the next "
+                "sync starts from there."
+            )
+        self._require_staged()
+        counts = self._promote() if self._plan.create_target else self._apply(state)
+        relation = catalog.find_relation(cursor, self._name)
+        assert relation is not None
+        rows = self._tally(state)
+        result = self._result(counts, rows, time.monotonic() - began)
+        write_state(cursor, self._name, self._state(result, relation.oid), result)
+        for name in (self._staged.name, self._staged.keys_name):
+            if name:
+                cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
+        return result
+
+    def _repeated(self) -> MergedTarget:
+        result = read_result(self._cursor, self._name)
+        assert result is not None
+        return replace(result, repeated=True)
+
+    def _require_staged(self) -> None:
+        expected = ((self._staged.name, self._staged.rows), (self._staged.keys_name, self._staged.keys))
+        for name, rows in expected:
+            if not name:
+                continue
+            lock_own(self._cursor, name, self._snapshot, "ACCESS EXCLUSIVE")
+            self._cursor.execute(
+                "SELECT pg_catalog.pg_relation_size(pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s, %s)))",
+                (SCHEMA, name),
+            )
+            (size,) = self._cursor.fetchone() or (0,)
+            if rows and not size:
+                raise StaleExtract(
+                    f"{self._table.label}: the target server crashed after the rows were staged, which emptied the "
+                    "staged table. Run the sync again."
+                )
+
+    def _promote(self) -> _Counts:
+        if catalog.find_relation(self._cursor, self._name):
+            raise PlanOutdated(
+                f"{self._table.label}: a table {self._name} appeared in the target after the sync was planned. "
+                "Run the sync again."
+            )
+        assert self._staged.name
+        promote(self._cursor, self._staged.name, self._name)
+        return _Counts(inserted=self._staged.rows)
+
+    def _apply(self, state: State | None) -> _Counts:
+        cursor, selection = self._cursor, self._snapshot.selection
+        relation = catalog.find_relation(cursor, self._name)
+        if relation is None:
+            raise PlanOutdated(f"{self._table.label}: the target {self._name} is gone. Run the sync again.")
+        if not (self._staged.name or self._staged.keys_name or self._plan.statements):
+            return _Counts()  # nothing to write but the state
+        # Readers go on reading; other writers would make the counts untrue.
+        cursor.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(self._name.sql))
+        known = state if state and state.target_oid == relation.oid else None
+        for change in target_changes(
+            self._table.label,
+            known.selection if known else None,
+            selection,
+            bool(known and known.identity.relation_oid == self._snapshot.identity.relation_oid),
+            catalog.columns_of(cursor, relation.oid),
+            self._table.schema_changes == "apply",
+        ):
+            cursor.execute(change.statement(self._name))
+        counts = _Counts()
+        keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
+        if keys and selection.deletes != "ignore":
+            counts.deleted = delete_missing(cursor, self._table, selection, keys, self._allow_mass_delete)
+        if self._staged.name and self._staged.rows:
+            counts.inserted, counts.updated = upsert.run(
+                cursor, self._name, self._staged.name, selection, self._plan.compare_values
+            )
+        ensure_key(cursor, self._table, relation.oid, selection.key, ours=known is not None)
+        return counts
+
+    def _tally(self, state: State | None) -> int:
+        """Rows that the target shares with the source, counted where they may have changed.
+
+        Raises:
+            TargetDrifted: they are not as many as the snapshot had, so somebody else has been writing to the target.
+        """
+        selection, expected = self._snapshot.selection, self._extract.source_rows
+        if selection.deletes == "ignore" and not self._staged.name and state:
+            return state.rows
+        if self._plan.create_target:
+            rows = self._staged.rows
+        elif not (self._staged.name or self._staged.keys_name) and state:
+            rows = state.rows
+        else:
+            alive: sql.Composable = sql.SQL("")
+            if selection.deletes == "soft":
+                alive = sql.SQL(" WHERE {} IS NULL").format(sql.Identifier(SOURCE_DELETED_AT))
+            self._cursor.execute(sql.SQL("SELECT count(*) FROM {}{}").format(self._name.sql, alive))
+            (rows,) = self._cursor.fetchone() or (0,)
+        if rows != expected and selection.deletes != "ignore":
+            raise TargetDrifted(self._table.label, found=f"the target had {rows} rows where the source had {expected}")
+        return int(rows)
+
+    def _result(self, counts: _Counts, rows: int, seconds: float) -> MergedTarget:
+        extract, state = self._extract, self._snapshot.state
+        max_xmin = extract.max_xmin
+        if self._plan.mode is Mode.XMIN_INCREMENTAL and state:
+            max_xmin = max(max_xmin, state.max_xmin)
+        return MergedTarget(
+            sync_id=self._snapshot.sync_id,
+            table=self._table.label,
+            target=str(self._name),
+            mode=self._plan.mode,
+            reason=self._plan.reason,
+            inserted=counts.inserted,
+            updated=counts.updated,
+            deleted=counts.deleted,
+            unchanged=self._staged.rows - counts.inserted - counts.updated,
+            rows=rows,
+            watermark=extract.horizon,
+            watermark_before=state.watermark if state else None,
+            max_xmin=max_xmin,
+            rows_extracted=extract.rows,
+            bytes_extracted=extract.bytes,
+            columns=self._snapshot.selection.columns,
+            key=self._snapshot.selection.key,
+            seconds=seconds,
+        )
+
+    def _state(self, result: MergedTarget, target_oid: int) -> State:
+        return State(
+            revision=self._snapshot.base_revision + 1,
+            sync_id=result.sync_id,
+            watermark=result.watermark,
+            resync=None,
+            max_xmin=result.max_xmin,
+            rows=result.rows,
+            source_lsn=self._extract.source_lsn,
+            target_oid=target_oid,
+            source_table=self._table.label,
+            identity=self._snapshot.identity,
+            selection=self._snapshot.selection,
+            merged_at=datetime.now(timezone.utc),
+        )

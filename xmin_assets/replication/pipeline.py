@@ -1,0 +1,216 @@
+"""The four stations in a row, for one table or for many side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
+from xmin_assets.errors import Cancelled, TransientError, XminAssetsError
+from xmin_assets.postgres.connection import Database
+from xmin_assets.replication.extract import extract
+from xmin_assets.replication.manifest import SourceSnapshot, SyncReport, TableResult
+from xmin_assets.replication.merge import merge
+from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.resync import resync
+from xmin_assets.replication.sizing import workers_for
+from xmin_assets.replication.snapshot import snapshot
+from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.stage import stage
+
+ATTEMPTS = 3
+"""How often a table's sync is begun before a transient error is given up on."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What the next sync of a table would do, or why it cannot."""
+
+    table: str
+    snapshot: SourceSnapshot | None
+    error: str | None = None
+
+
+@contextmanager
+def open_databases(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[tuple[Database, Database]]:
+    """The source and the target, each bounded to as many connections as there are workers.
+
+    Raises:
+        ConfigError: a connection string is missing or cannot be read.
+    """
+    settings = settings or config.settings
+    workers = workers_for(settings)
+    with (
+        _database(config.source_url(), "source", settings, workers) as source,
+        _database(config.target_url(), "target", settings, workers) as target,
+    ):
+        yield source, target
+
+
+@contextmanager
+def open_target(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[Database]:
+    """The target alone."""
+    settings = settings or config.settings
+    with _database(config.target_url(), "target", settings, workers_for(settings)) as target:
+        yield target
+
+
+def sync_tables(
+    config: ReplicationConfig | None = None,
+    *,
+    tables: Sequence[str] = (),
+    allow_mass_delete: bool = False,
+    report: Report = silent,
+) -> SyncReport:
+    """Bring target tables to the state of their sources, side by side; one that fails does not stop the others.
+
+    Args:
+        config: what to replicate; None loads the file that XMIN_CONFIG names.
+        tables: names of the tables to sync; none means all.
+        allow_mass_delete: lift the limit on deleted rows, this once.
+        report: told of every step forward, from several threads.
+
+    Raises:
+        ConfigError: the configuration is wrong or names no such table.
+    """
+    config = config or load_config()
+    chosen = config.select(list(tables))
+    spool = Spool.open(config.settings)
+    with open_databases(config) as (source, target):
+
+        def sync(table: TableConfig) -> TableResult:
+            return _sync_table(source, target, table, spool, config.settings, allow_mass_delete, report)
+
+        return SyncReport(tuple(_side_by_side(sync, chosen, workers_for(config.settings))))
+
+
+def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[TablePlan, ...]:
+    """What `sync_tables` would do now; nothing is changed.
+
+    Raises:
+        ConfigError: the configuration is wrong or names no such table.
+    """
+    config = config or load_config()
+    chosen = config.select(list(tables))
+    with open_databases(config) as (source, target):
+
+        def plan(table: TableConfig) -> TablePlan:
+            try:
+                return TablePlan(table.label, snapshot(source, target, table))
+            except XminAssetsError as error:
+                return TablePlan(table.label, None, str(error))
+
+        return tuple(_side_by_side(plan, chosen, workers_for(config.settings)))
+
+
+def resync_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[str, ...]:
+    """Make the next sync of the tables read and compare everything; the names of those that would not have anyway.
+
+    Raises:
+        XminAssetsError: the configuration is wrong, or the target failed.
+    """
+    config = config or load_config()
+    chosen = config.select(list(tables))
+    with open_target(config) as target:
+        return tuple(table.label for table in chosen if resync(target, table))
+
+
+def sync_table(
+    source: Database,
+    target: Database,
+    table: TableConfig,
+    spool: Spool,
+    settings: Settings,
+    *,
+    allow_mass_delete: bool = False,
+    report: Report = silent,
+) -> TableResult:
+    """One passage of one table through the four stations.
+
+    Raises:
+        XminAssetsError: a station failed; the target and its state are as they were.
+    """
+    planned = snapshot(source, target, table, report=report)
+    try:
+        extracted = extract(source, planned, spool, settings, report=report)
+        staged = stage(target, extracted, spool, settings, report=report)
+        report(Progress(table.label, "merge", 0, staged.rows))
+        merged = merge(target, staged, allow_mass_delete=allow_mass_delete)
+        report(Progress(table.label, "merge", staged.rows, staged.rows))
+    finally:
+        spool.remove(planned.sync_id)
+    return TableResult(
+        table=table.label,
+        status="success",
+        mode=merged.mode.value,
+        reason=merged.reason,
+        rows_extracted=extracted.rows,
+        rows_inserted=merged.inserted,
+        rows_updated=merged.updated,
+        rows_deleted=merged.deleted,
+        max_xmin=merged.max_xmin,
+        watermark=merged.watermark,
+        seconds={
+            "snapshot": round(planned.seconds, 4),
+            "extract": round(extracted.seconds, 4),
+            "stage": round(staged.seconds, 4),
+            "merge": round(merged.seconds, 4),
+        },
+    )
+
+
+def _sync_table(
+    source: Database,
+    target: Database,
+    table: TableConfig,
+    spool: Spool,
+    settings: Settings,
+    allow_mass_delete: bool,
+    report: Report,
+) -> TableResult:
+    def say_retry(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        report(Progress(table.label, "snapshot", 0, 0, f"trying again: {error}"))
+
+    try:
+        for attempt in tenacity.Retrying(
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, TransientError) and not isinstance(error, Cancelled)
+            ),
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=tenacity.wait_exponential_jitter(initial=0.2, max=5),
+            before_sleep=say_retry,
+            reraise=True,
+        ):
+            with attempt:
+                return sync_table(
+                    source, target, table, spool, settings, allow_mass_delete=allow_mass_delete, report=report
+                )
+        raise AssertionError("a retry ends with a result or an error")
+    except XminAssetsError as error:
+        return TableResult(table=table.label, status="failed", error=str(error))
+
+
+def _side_by_side(work: Callable[[TableConfig], Result], tables: Sequence[TableConfig], workers: int) -> list[Result]:
+    if len(tables) == 1:
+        return [work(tables[0])]
+    with ThreadPoolExecutor(min(workers, len(tables)), thread_name_prefix="xmin-table") as pool:
+        return list(pool.map(work, tables))
+
+
+def _database(url: str, side: str, settings: Settings, limit: int) -> Database:
+    return Database(
+        url,
+        side,
+        limit=limit,
+        connect_timeout=settings.connect_timeout,
+        statement_timeout=settings.statement_timeout,
+        lock_timeout=settings.lock_timeout,
+    )

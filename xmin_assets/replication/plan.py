@@ -1,0 +1,187 @@
+"""The decision for one sync: what is read, from where on, and why. Pure: from facts to a plan, no connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xmin_assets.config import Mode, TableConfig
+from xmin_assets.errors import ForeignTarget, SourceBehind
+from xmin_assets.postgres import xid
+from xmin_assets.postgres.catalog import Attribute
+from xmin_assets.postgres.server import Server
+from xmin_assets.replication.manifest import Identity, Plan, Selection, State
+from xmin_assets.replication.schema_changes import Change, describe, needs_all_rows, target_changes
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """The source table, as seen under one snapshot."""
+
+    server: Server
+    """Read before the snapshot was taken."""
+    identity: Identity
+    selection: Selection
+    horizon: int
+
+
+@dataclass(frozen=True)
+class TargetFacts:
+    """The target table. `oid` is None if there is none."""
+
+    oid: int | None
+    columns: tuple[Attribute, ...] = ()
+    has_rows: bool = False
+
+
+def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> Plan:
+    """Choose the mode of a sync, with its reason in words.
+
+    Raises:
+        ForeignTarget: the target has rows that this project did not put there.
+        SchemaChangeRefused: see `target_changes`.
+        SourceBehind: the source is a standby that has not replayed what the target already has.
+    """
+    known = state if state and target.oid == state.target_oid else None
+    if target.oid is not None and known is None and target.has_rows and not table.adopt:
+        raise ForeignTarget(
+            f"{table.label}: the target table {table.target_name} exists, has rows, and was not made by this project; "
+            "it is left as it is. Name another target, or set adopt: true to take it over."
+        )
+    _require_caught_up(table, source, known)
+    changes = _changes(table, source, target, known)
+    reason = _reason_for_everything(table, source, target, state, known, changes)
+    if reason or known is None:
+        return Plan(
+            mode=Mode.FULL_SYNC,
+            reason=reason or "first sync",
+            compare_values=target.oid is not None,
+            create_target=target.oid is None,
+            statements=_texts(changes),
+        )
+    return _incremental(source, known, changes)
+
+
+def _incremental(source: SourceFacts, state: State, changes: tuple[Change, ...]) -> Plan:
+    known_leaves = {leaf.oid: leaf for leaf in state.identity.leaves}
+    new_leaves = tuple(leaf.oid for leaf in source.identity.leaves if leaf.oid not in known_leaves)
+    rewritten = any(
+        leaf.oid in known_leaves and leaf.relfilenode != known_leaves[leaf.oid].relfilenode
+        for leaf in source.identity.leaves
+    )
+    reason = [f"rows changed since transaction {state.watermark}"]
+    if new_leaves:
+        reason.append(f"all rows of {len(new_leaves)} partitions attached since the last sync")
+    if rewritten:
+        reason.append("the table was rewritten or truncated since the last sync, which xmin survives")
+    if changes:
+        reason.append(describe(changes))
+    return Plan(
+        mode=Mode.XMIN_INCREMENTAL,
+        reason="; ".join(reason),
+        watermark=state.watermark,
+        full_leaves=new_leaves,
+        # A transaction may have written one key both in a partition and in a table attached as one later.
+        compare_values=bool(new_leaves),
+        statements=_texts(changes),
+    )
+
+
+def _reason_for_everything(
+    table: TableConfig,
+    source: SourceFacts,
+    target: TargetFacts,
+    state: State | None,
+    known: State | None,
+    changes: tuple[Change, ...],
+) -> str | None:
+    """Why every row must be read, or None if those since the watermark will do."""
+    if known is None:
+        if target.oid is not None:
+            return "first sync, into a table that was adopted" if target.has_rows else "first sync, into an empty table"
+        return "the target table is gone" if state else "first sync"
+    if known.resync:
+        return known.resync
+    for reason in (
+        _another_source(table, source, known),
+        _another_selection(source.selection, known.selection),
+    ):
+        if reason:
+            return reason
+    if xid.wrapped(known.watermark, source.horizon):
+        return (
+            f"the watermark {known.watermark} is {source.horizon - known.watermark} transactions old, and row ages "
+            f"tell only the last {xid.CYCLE} apart"
+        )
+    if needs_all_rows(changes):
+        return f"{describe(changes)}: values may have changed without a new xmin"
+    if table.mode is Mode.FULL_SYNC:
+        return "mode full_sync reads everything every time"
+    return None
+
+
+def _another_source(table: TableConfig, source: SourceFacts, state: State) -> str | None:
+    before, now = state.identity, source.identity
+    if now.system_identifier != before.system_identifier:
+        return f"another cluster: its system identifier is {now.system_identifier}, not {before.system_identifier}"
+    if now.timeline != before.timeline:
+        return (
+            f"the source is on timeline {now.timeline}, not {before.timeline}: after a failover or a restore, "
+            "transactions may be missing and their ids used again"
+        )
+    if now.database_oid != before.database_oid:
+        return f"another database of the cluster: its oid is {now.database_oid}, not {before.database_oid}"
+    if now.relation_oid != before.relation_oid:
+        return f"another table: {table.label} was dropped and made anew, or another one got its name"
+    if source.server.lsn < state.source_lsn or source.horizon < state.watermark:
+        return "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
+    return None
+
+
+def _another_selection(now: Selection, before: Selection) -> str | None:
+    if now.where != before.where:
+        return "the where clause was changed"
+    if now.key != before.key:
+        return f"the key is now {', '.join(now.key)}"
+    if now.deletes != before.deletes:
+        return f"deletes is now {now.deletes}"
+    return None
+
+
+def _require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:
+    if state is None or not source.server.in_recovery:
+        return
+    same = (state.identity.system_identifier, state.identity.timeline) == (
+        source.identity.system_identifier,
+        source.identity.timeline,
+    )
+    if same and source.server.lsn < state.source_lsn:
+        raise SourceBehind(
+            f"{table.label}: the standby is {state.source_lsn - source.server.lsn} bytes of WAL behind what the last "
+            "sync has copied. Run the sync again when it has replayed them."
+        )
+
+
+def _changes(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> tuple[Change, ...]:
+    if target.oid is None:
+        return ()
+    same = state is not None and _same_relation(state.identity, source.identity)
+    return target_changes(
+        table.label,
+        state.selection if state else None,
+        source.selection,
+        same,
+        target.columns,
+        table.schema_changes == "apply",
+    )
+
+
+def _same_relation(before: Identity, now: Identity) -> bool:
+    return (before.system_identifier, before.database_oid, before.relation_oid) == (
+        now.system_identifier,
+        now.database_oid,
+        now.relation_oid,
+    )
+
+
+def _texts(changes: tuple[Change, ...]) -> tuple[str, ...]:
+    return (describe(changes),) if changes else ()

@@ -1,0 +1,28 @@
+"""How far a sync is, told to whoever shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xmin_assets.replication.manifest import Station
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step forward. `total` is 0 while it is not known."""
+
+    table: str
+    station: Station
+    done: int
+    """Rows so far at this station."""
+    total: int
+    note: str = ""
+    """The plan's mode and reason, a retry, or the like: a line for people."""
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """Show nothing."""

@@ -1,0 +1,136 @@
+"""Where to read: a table cut into ranges of blocks, and the SQL that reads one range.
+
+A range names blocks of one leaf relation by ctid; a TID range scan (PostgreSQL 14) reads only those. The ranges of a
+leaf cover every block there can be: the last one has no upper end, because a size is only a moment's fact.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from psycopg2 import sql
+
+from xmin_assets.postgres import xid
+from xmin_assets.postgres.catalog import Storage
+from xmin_assets.replication.manifest import Plan, Selection
+
+BLOCK_SIZE = 8192
+"""Bytes of a block of every common build; a build with other blocks only gets other range sizes."""
+
+MIN_BYTES = 1 << 20
+"""A COPY's fixed cost is about that of reading 1 MiB: smaller batches are joined."""
+
+SPAN_BYTES = 64 << 20
+"""The most that is counted by one statement."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Blocks `start` to `end` (not included; None is no end) of one leaf relation."""
+
+    leaf: Storage
+    start: int
+    end: int | None
+    blocks: int
+    """Blocks that were there when the range was cut."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a range holds."""
+
+    span: Range
+    rows: int
+    changed: int
+    max_xmin: int
+
+
+def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
+    """Cut a table into ranges to be counted: large ones, but enough of them to keep the workers busy."""
+    ranges: list[Range] = []
+    for leaf in storage:
+        blocks = leaf.main_bytes // BLOCK_SIZE
+        least = max(1, MIN_BYTES // BLOCK_SIZE)
+        most = SPAN_BYTES // BLOCK_SIZE
+        size = min(most, max(least, math.ceil(blocks / (2 * workers))))
+        ranges += _cut(leaf, 0, None, blocks, max(1, math.ceil(blocks / size)))
+    return ranges
+
+
+def batches(count: Count, batch_size: int) -> list[Range]:
+    """Cut a counted range into batches of about `batch_size` changed rows each, and of 1 MiB at least."""
+    if not count.changed:
+        return []
+    whole = count.span
+    bytes_per_block = max(BLOCK_SIZE, whole.leaf.all_bytes // max(1, whole.leaf.main_bytes // BLOCK_SIZE))
+    most = max(1, whole.blocks * bytes_per_block // MIN_BYTES)
+    return _cut(whole.leaf, whole.start, whole.end, whole.blocks, min(math.ceil(count.changed / batch_size), most))
+
+
+def _cut(leaf: Storage, start: int, end: int | None, blocks: int, pieces: int) -> list[Range]:
+    pieces = max(1, min(pieces, blocks))
+    edges = [start + blocks * piece // pieces for piece in range(pieces + 1)]
+    ends = [*edges[1:-1], end]
+    sizes = [after - before for before, after in pairwise(edges)]
+    return [Range(leaf, *cut) for cut in zip(edges[:-1], ends, sizes, strict=True)]
+
+
+class Query:
+    """The statements that read a range, in a transaction whose ages count from `now`."""
+
+    def __init__(self, plan: Plan, selection: Selection, now: int) -> None:
+        self._plan = plan
+        self._selection = selection
+        self._now = now
+
+    def count(self, span: Range) -> sql.Composable:
+        """Rows, rows to be copied, and the highest xid64 of these."""
+        changed = self._changed(span) or sql.SQL("true")
+        return sql.SQL(
+            "SELECT count(*), count(*) FILTER (WHERE {changed}), coalesce(max({xid64}) FILTER (WHERE {changed}), 0)"
+            " FROM ONLY {leaf} WHERE {rows}"
+        ).format(
+            changed=changed,
+            xid64=xid.row_xid64(self._now),
+            leaf=span.leaf.name.sql,
+            rows=_and(self._blocks(span), self._where()),
+        )
+
+    def rows(self, span: Range) -> sql.Composable:
+        """The rows to be copied, with their xid64 last."""
+        columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in self._selection.columns)
+        return sql.SQL("SELECT {columns}, {xid64} FROM ONLY {leaf} WHERE {rows}").format(
+            columns=columns,
+            xid64=xid.row_xid64(self._now),
+            leaf=span.leaf.name.sql,
+            rows=_and(self._blocks(span), self._changed(span), self._where()),
+        )
+
+    def keys(self, span: Range) -> sql.Composable:
+        """The keys of all rows."""
+        return sql.SQL("SELECT {key} FROM ONLY {leaf} WHERE {rows}").format(
+            key=sql.SQL(", ").join(map(sql.Identifier, self._selection.key)),
+            leaf=span.leaf.name.sql,
+            rows=_and(self._blocks(span), self._where()),
+        )
+
+    def _blocks(self, span: Range) -> sql.Composable:
+        low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({span.start},0)"))
+        if span.end is None:
+            return low
+        return sql.SQL("{} AND ctid < {}::tid").format(low, sql.Literal(f"({span.end},0)"))
+
+    def _changed(self, span: Range) -> sql.Composable | None:
+        if self._plan.watermark is None or span.leaf.oid in self._plan.full_leaves:
+            return None
+        return xid.at_or_above(self._plan.watermark, self._now)
+
+    def _where(self) -> sql.Composable | None:
+        # The line break keeps a comment at the end of the clause from swallowing the bracket.
+        return sql.SQL("({}\n)").format(sql.SQL(self._selection.where)) if self._selection.where else None
+
+
+def _and(*conditions: sql.Composable | None) -> sql.Composable:
+    return sql.SQL(" AND ").join(condition for condition in conditions if condition is not None)

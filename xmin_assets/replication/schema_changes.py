@@ -1,0 +1,178 @@
+"""How the target's columns must change to hold what the source now has: from facts to statements, no connection.
+
+Within one relation a column is its attnum: another name under a known attnum is a rename, another attnum under a
+known name is another column. Across relations (the table was made anew) only names are left to go by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg2 import sql
+
+from xmin_assets.config import SOURCE_DELETED_AT, SOURCE_XMIN
+from xmin_assets.errors import SchemaChangeRefused
+from xmin_assets.postgres.catalog import Attribute
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.replication.manifest import Column, Selection
+
+
+@dataclass(frozen=True)
+class Add:
+    """A column that the target lacks."""
+
+    name: str
+    type: str
+    ours: bool = False
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """ALTER TABLE ... ADD COLUMN."""
+        return sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
+            target.sql, sql.Identifier(self.name), sql.SQL(self.type)
+        )
+
+
+@dataclass(frozen=True)
+class Rename:
+    """A column that has another name at the source now."""
+
+    name: str
+    to: str
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """ALTER TABLE ... RENAME COLUMN."""
+        return sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
+            target.sql, sql.Identifier(self.name), sql.Identifier(self.to)
+        )
+
+
+@dataclass(frozen=True)
+class Retype:
+    """A column that has another type at the source now."""
+
+    name: str
+    type: str
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """ALTER TABLE ... ALTER COLUMN ... TYPE."""
+        return sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(
+            target.sql, sql.Identifier(self.name), sql.SQL(self.type)
+        )
+
+
+@dataclass(frozen=True)
+class Relax:
+    """A column that the source no longer fills and the target must not demand."""
+
+    name: str
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """ALTER TABLE ... ALTER COLUMN ... DROP NOT NULL."""
+        return sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(target.sql, sql.Identifier(self.name))
+
+
+Change = Add | Rename | Retype | Relax
+
+
+def target_changes(
+    table: str,
+    before: Selection | None,
+    now: Selection,
+    same_relation: bool,
+    target: tuple[Attribute, ...],
+    allowed: bool,
+) -> tuple[Change, ...]:
+    """What must be done to a target table that exists, in the order in which it must be done.
+
+    Args:
+        table: the table's name for people.
+        before: what was copied by the last merged sync; None if the target was not made by this project.
+        now: what is to be copied.
+        same_relation: whether `before` is of the same source relation, so that attnums mean the same columns.
+        target: the target's columns.
+        allowed: whether changes of the source's columns are applied (``schema_changes: apply``).
+
+    Raises:
+        SchemaChangeRefused: a change is not allowed, or a column of a table that was not made by this project has
+            another type than the source's.
+    """
+    old = {_identity(column, same_relation): column for column in before.columns} if before else {}
+    have = {attribute.name: attribute for attribute in target}
+    renames: list[Rename] = []
+    rest: list[Change] = []
+    for column in now.columns:
+        known = old.get(_identity(column, same_relation))
+        if known and known.name != column.name and known.name in have:
+            renames.append(Rename(known.name, column.name))
+            have[column.name] = have.pop(known.name)
+    for column in now.columns:
+        known = old.get(_identity(column, same_relation))
+        attribute = have.get(column.name)
+        if attribute is None:
+            rest.append(Add(column.name, column.type))
+        elif known is None and attribute.type != column.type:
+            raise SchemaChangeRefused(
+                f"{table}: column {column.name} is {column.type} at the source and {attribute.type} in the target "
+                "table, which was not made from it. Alter, rename or drop that column of the target, or leave it out "
+                "with exclude_columns."
+            )
+        elif known is not None and known.type != column.type and attribute.type != column.type:
+            rest.append(Retype(column.name, column.type))
+    copied = {column.name for column in now.columns}
+    rest += [Relax(name) for name, attribute in have.items() if attribute.not_null and name not in copied]
+    changes = (*_in_order(renames), *rest)
+    if before and changes and not allowed:
+        raise SchemaChangeRefused(
+            f"{table}: the source's columns changed ({describe(changes)}) and schema_changes is 'fail'. "
+            "Set schema_changes: apply, or leave the columns out with exclude_columns."
+        )
+    own = [Add(name, kind, ours=True) for name, kind in own_columns(now) if name not in have]
+    return (*changes, *own)
+
+
+def own_columns(selection: Selection) -> list[tuple[str, str]]:
+    """The columns that this project adds to a target table, with their types."""
+    columns = [(SOURCE_XMIN, "bigint")]
+    if selection.deletes == "soft":
+        columns.append((SOURCE_DELETED_AT, "timestamp with time zone"))
+    return columns
+
+
+def needs_all_rows(changes: tuple[Change, ...]) -> bool:
+    """Whether values may have changed that no xmin tells of: a column with a fast default, a new type."""
+    return any(isinstance(change, Retype) or (isinstance(change, Add) and not change.ours) for change in changes)
+
+
+def describe(changes: tuple[Change, ...]) -> str:
+    """The changes in words."""
+    words = []
+    for change in changes:
+        if isinstance(change, Add):
+            words.append(f"column {change.name} added")
+        elif isinstance(change, Rename):
+            words.append(f"column {change.name} renamed to {change.to}")
+        elif isinstance(change, Retype):
+            words.append(f"column {change.name} is now {change.type}")
+        else:
+            words.append(f"column {change.name} no longer copied")
+    return ", ".join(words)
+
+
+def column_definitions(columns: tuple[Column, ...]) -> list[sql.Composable]:
+    """Column definitions for CREATE TABLE: names and types, nothing else of the source."""
+    # format_type() prints a type as SQL, quoted where that is needed.
+    return [sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.type)) for column in columns]
+
+
+def _identity(column: Column, same_relation: bool) -> int | str:
+    return column.attnum if same_relation else column.name
+
+
+def _in_order(renames: list[Rename]) -> list[Rename]:
+    """Names that are still in use are freed first, by way of a name that nobody has."""
+    taken = {rename.name for rename in renames}
+    if not any(rename.to in taken for rename in renames):
+        return renames
+    away = [Rename(rename.name, f"xmin_assets renames {number}") for number, rename in enumerate(renames)]
+    back = [Rename(step.to, rename.to) for step, rename in zip(away, renames, strict=True)]
+    return [*away, *back]

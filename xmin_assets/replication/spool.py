@@ -1,0 +1,186 @@
+"""The spool: the folder or object-store URL that holds CSV parts on their way from source to target.
+
+Locally the folders are 0700 and the files 0600, and a folder that belongs to somebody else, or a link put in a
+file's place, is refused: the parts hold the table's rows.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from upath import UPath
+
+from xmin_assets.config import Settings
+from xmin_assets.errors import SpoolError, TransientError
+
+_SYNCS = "syncs"
+_BUFFER = 1 << 20
+
+
+def default_root() -> Path:
+    """A private folder in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(cache).expanduser() / "xmin_assets" / "spool"
+    except RuntimeError:
+        raise SpoolError("This user has no home directory. Set spool: in the settings, or XMIN_SPOOL.") from None
+
+
+@dataclass(frozen=True)
+class Spool:
+    """Where the files of all syncs are."""
+
+    root: UPath
+
+    @classmethod
+    def open(cls, settings: Settings) -> Spool:
+        """The spool that the settings name, else ``XMIN_SPOOL``, else `default_root`.
+
+        Raises:
+            SpoolError: it cannot be used, or is not private.
+        """
+        place = settings.spool or os.environ.get("XMIN_SPOOL") or default_root()
+        try:
+            root = UPath(place)
+        except (ValueError, ImportError) as error:
+            raise SpoolError(
+                f"The spool {place} cannot be opened: {error}. An object-store URL needs its fsspec driver installed."
+            ) from None
+        spool = cls(_absolute(root))
+        spool.make_folder(spool.root)
+        return spool
+
+    def sync_folder(self, sync_id: str) -> UPath:
+        """Where one sync keeps its CSV parts."""
+        return self.root / _SYNCS / sync_id
+
+    def syncs(self) -> Iterator[tuple[str, float]]:
+        """The syncs that have files here, with the age of each in seconds."""
+        folder = self.root / _SYNCS
+        if folder.exists():
+            for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+                yield entry.name, time.time() - _modified(entry)
+
+    def make_folder(self, folder: UPath) -> None:
+        """Create a folder that only this user can enter.
+
+        Raises:
+            SpoolError: it cannot be made, or exists and is open to others.
+        """
+        local = local_path(folder)
+        try:
+            if local is None:
+                folder.mkdir(parents=True, exist_ok=True)
+                return
+            _make_private(local)
+            found = local.lstat()
+        except OSError as error:
+            raise SpoolError(f"The spool folder {folder} cannot be made: {error.strerror or error}.") from None
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise SpoolError(f"The spool folder {folder} is not a directory of this user. Name another spool.")
+        if found.st_mode & 0o077:
+            raise SpoolError(f"The spool folder {folder} is open to other users. Run: chmod 700 {folder}")
+
+    @contextmanager
+    def write(self, path: UPath) -> Iterator[IO[bytes]]:
+        """A new file of the spool, opened for writing.
+
+        Raises:
+            SpoolError: it exists already, or cannot be written.
+        """
+        local = local_path(path)
+        try:
+            if local is None:
+                with path.open("wb") as remote:
+                    yield remote
+                return
+            # O_EXCL does not follow links: what is opened here was made here.
+            descriptor = os.open(local, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb", buffering=_BUFFER) as file:
+                yield file
+        except OSError as error:
+            raise SpoolError(f"The spool file {path} cannot be written: {error.strerror or error}.") from None
+
+    @contextmanager
+    def read(self, uri: str) -> Iterator[IO[bytes]]:
+        """A file of the spool, opened for reading.
+
+        Raises:
+            SpoolError: it is gone or cannot be read.
+        """
+        path = UPath(uri)
+        local = local_path(path)
+        try:
+            if local is None:
+                with path.open("rb") as remote:
+                    yield remote
+                return
+            descriptor = os.open(local, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            with os.fdopen(descriptor, "rb", buffering=_BUFFER) as file:
+                yield file
+        except FileNotFoundError:
+            raise SpoolError(
+                f"The CSV file {uri} is gone: its sync was merged or cleaned. Extract the table again."
+            ) from None
+        except OSError as error:
+            raise SpoolError(f"The CSV file {uri} cannot be read: {error.strerror or error}.") from None
+
+    def remove(self, sync_id: str) -> None:
+        """Delete one sync's files, if there are any."""
+        folder = self.sync_folder(sync_id)
+        local = local_path(folder)
+        if local is not None:
+            shutil.rmtree(local, ignore_errors=True)
+        elif folder.exists():
+            folder.rmdir(recursive=True)
+
+
+def local_path(path: UPath) -> Path | None:
+    """The path in the local file system, or None for an object store."""
+    return Path(path.path) if path.protocol in ("", "file", "local") else None
+
+
+def rewind(file: IO[bytes], size: int) -> None:
+    """Forget what was written to the file after its first `size` bytes.
+
+    Raises:
+        TransientError: the file is in an object store, where nothing can be taken back.
+    """
+    if file.tell() == size:
+        return
+    if not isinstance(file, io.BufferedWriter):
+        raise TransientError("A batch was cut while it was written to an object store; run the sync again.")
+    file.flush()
+    file.seek(size)
+    file.truncate()
+
+
+def _absolute(root: UPath) -> UPath:
+    local = local_path(root)
+    return UPath(local.expanduser().absolute()) if local is not None else root
+
+
+def _make_private(folder: Path) -> None:
+    if folder.exists():
+        return
+    if not folder.parent.exists():
+        _make_private(folder.parent)
+    # The mode is given at creation: there is no moment in which others may enter.
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _modified(entry: UPath) -> float:
+    local = local_path(entry)
+    if local is not None:
+        return local.stat().st_mtime
+    children = [child.stat().st_mtime for child in entry.iterdir()]
+    return max(children, default=0.0)

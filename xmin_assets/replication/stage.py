@@ -1,0 +1,211 @@
+"""The third station: the extract's files, loaded into a table of the target database and checked there.
+
+The staged table's name stands for the target table, so that a crashed sync's leftovers are replaced by the next
+one; its comment carries the sync_id, so that a merge never takes another sync's rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import psycopg2
+import psycopg2.extensions as ext
+from psycopg2 import errorcodes, sql
+
+from xmin_assets.config import SOURCE_XMIN, Mode, Settings
+from xmin_assets.errors import DataInvalid, StaleExtract
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.copy import copy_in
+from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.manifest import Column, CsvExtract, Part, SourceSnapshot, StagedTable
+from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.schema_changes import column_definitions, own_columns
+from xmin_assets.replication.sizing import workers_for
+from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state
+
+COMMENT_PREFIX = "xmin_assets staged, sync "
+
+_COMMENT = """
+SELECT pg_catalog.obj_description(pg_catalog.to_regclass(pg_catalog.format('xmin_assets.%%I', %s)), 'pg_class')
+"""
+
+
+def stage(
+    target: Database,
+    extract: CsvExtract,
+    spool: Spool,
+    settings: Settings,
+    *,
+    report: Report = silent,
+) -> StagedTable:
+    """Load the extract's files in parallel, check counts and keys, and let the planner know the result.
+
+    Raises:
+        DataInvalid: keys repeat or are NULL, or the rows loaded are not the rows extracted.
+        SpoolError: a file is gone.
+        StaleExtract: another sync of the same table has taken the staged table over.
+        XminAssetsError: the target failed.
+    """
+    began = time.monotonic()
+    snapshot = extract.snapshot
+    whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
+    if not whole and not extract.rows and extract.key_parts is None:
+        return StagedTable(extract, None, None, 0, 0, time.monotonic() - began)
+    loading = _Loading(target, extract, spool, report)
+    loading.create()
+    with ThreadPoolExecutor(workers_for(settings), thread_name_prefix="xmin-stage") as pool:
+        rows = loading.load(pool, loading.name, loading.columns, extract.parts)
+        keys = loading.load(pool, loading.keys_name, snapshot.selection.key, extract.key_parts or ())
+    loading.finish()
+    return StagedTable(
+        extract=extract,
+        name=loading.name,
+        keys_name=loading.keys_name if extract.key_parts is not None else None,
+        rows=rows,
+        keys=keys,
+        seconds=time.monotonic() - began,
+    )
+
+
+def staged_name(digest: str) -> str:
+    """The name of the staged table for a target table."""
+    return f"staged_{digest}"
+
+
+def lock_own(cursor: ext.cursor, name: str, snapshot: SourceSnapshot, mode: str) -> None:
+    """Lock a staged table and make sure that it is the one that this sync made, until the transaction ends.
+
+    Args:
+        cursor: in a transaction.
+        name: of the staged table.
+        snapshot: of the sync.
+        mode: a table lock mode of PostgreSQL.
+
+    Raises:
+        StaleExtract: it is gone or another sync's.
+    """
+    try:
+        # The comment is read after the lock is held: the table can no longer become another sync's.
+        cursor.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(SCHEMA, name), sql.SQL(mode)))
+        cursor.execute(_COMMENT, (name,))
+        (comment,) = cursor.fetchone() or (None,)
+    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
+        comment = None  # gone
+    if comment != COMMENT_PREFIX + snapshot.sync_id:
+        raise StaleExtract(
+            f"{snapshot.table}: another sync of this table has replaced or merged the staged rows of sync "
+            f"{snapshot.sync_id}. Run the sync again."
+        )
+
+
+class _Loading:
+    """The staged table of one sync, and its table of keys."""
+
+    def __init__(self, target: Database, extract: CsvExtract, spool: Spool, report: Report) -> None:
+        self._target = target
+        self._extract = extract
+        self._snapshot = extract.snapshot
+        self._spool = spool
+        self._report = report
+        self._doing = f"{self._snapshot.table}: staging"
+        self._loaded = 0
+        self.name = staged_name(self._snapshot.config.target_name.digest)
+        self.keys_name = self.name + "_keys"
+        self.columns = [column.name for column in self._snapshot.selection.columns] + [SOURCE_XMIN]
+
+    def create(self) -> None:
+        """Replace whatever an earlier sync has left by empty tables."""
+        selection = self._snapshot.selection
+        own = [Column(0, name, kind) for name, kind in own_columns(selection)]
+        key_columns = tuple(column for column in selection.columns if column.name in selection.key)
+        # A staged table that is to become the target must survive a crash of the server; others need not.
+        persistence = sql.SQL("" if self._snapshot.plan.create_target else "UNLOGGED")
+        with transact(self._target, Isolation.WRITE, self._doing) as cursor:
+            ensure_schema(cursor)
+            lock_table_state(cursor, self._snapshot.config.target_name)
+            for name in (self.name, self.keys_name):
+                cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
+            self._create(cursor, self.name, persistence, (*selection.columns, *own))
+            if self._extract.key_parts is not None:
+                self._create(cursor, self.keys_name, sql.SQL("UNLOGGED"), key_columns)
+
+    def _create(self, cursor: ext.cursor, name: str, persistence: sql.Composable, columns: tuple[Column, ...]) -> None:
+        table = sql.Identifier(SCHEMA, name)
+        cursor.execute(
+            sql.SQL("CREATE {} TABLE {} ({})").format(
+                persistence, table, sql.SQL(", ").join(column_definitions(columns))
+            )
+        )
+        comment = sql.Literal(COMMENT_PREFIX + self._snapshot.sync_id)
+        cursor.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
+
+    def load(self, pool: ThreadPoolExecutor, name: str, columns: Sequence[str], parts: Sequence[Part]) -> int:
+        """Load all parts, side by side as connections allow; the number of rows.
+
+        Raises:
+            DataInvalid: a part had other rows than its manifest says.
+        """
+        futures = [pool.submit(self._load_part, name, columns, part) for part in parts]
+        wait(futures)
+        return sum(future.result() for future in futures)
+
+    def _load_part(self, name: str, columns: Sequence[str], part: Part) -> int:
+        table = sql.Identifier(SCHEMA, name)
+        with self._spool.read(part.uri) as file, transact(self._target, Isolation.WRITE, self._doing) as cursor:
+            lock_own(cursor, name, self._snapshot, "ROW EXCLUSIVE")
+            rows = copy_in(cursor, table, columns, file)
+            if rows != part.rows:
+                raise DataInvalid(
+                    f"{self._snapshot.table}: {part.uri} has {rows} rows, {part.rows} were extracted. "
+                    "The file was changed or cut; extract the table again."
+                )
+        if name == self.name:
+            self._loaded += rows
+            self._report(Progress(self._snapshot.table, "stage", self._loaded, self._extract.rows))
+        return rows
+
+    def _require_count(self, cursor: ext.cursor, name: str, rows: int) -> None:
+        # A crash of the server empties UNLOGGED tables, even between two parts of one load.
+        cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(SCHEMA, name)))
+        (found,) = cursor.fetchone() or (0,)
+        if found != rows:
+            raise StaleExtract(
+                f"{self._snapshot.table}: {found} of {rows} rows are in the staged table; the target server was "
+                "restarted while they were loaded. Run the sync again."
+            )
+
+    def finish(self) -> None:
+        """Build the key, which proves that it is unique and not NULL, and gather statistics for the merge.
+
+        Raises:
+            DataInvalid: the key repeats or is NULL.
+        """
+        table = sql.Identifier(SCHEMA, self.name)
+        key = self._snapshot.selection.key
+        with transact(self._target, Isolation.WRITE, self._doing) as cursor:
+            lock_own(cursor, self.name, self._snapshot, "ACCESS EXCLUSIVE")
+            if not self._snapshot.plan.create_target:
+                self._require_count(cursor, self.name, self._extract.rows)
+            if self._extract.key_parts is not None:
+                lock_own(cursor, self.keys_name, self._snapshot, "SHARE UPDATE EXCLUSIVE")
+                self._require_count(cursor, self.keys_name, sum(part.rows for part in self._extract.key_parts))
+            try:
+                cursor.execute(
+                    sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(
+                        table, sql.SQL(", ").join(map(sql.Identifier, key))
+                    )
+                )
+            except psycopg2.Error as error:
+                if error.pgcode not in (errorcodes.UNIQUE_VIOLATION, errorcodes.NOT_NULL_VIOLATION):
+                    raise
+                raise DataInvalid(
+                    f"{self._snapshot.table}: the key ({', '.join(key)}) does not identify its rows. "
+                    f"{one_line(error)} Name another key, or mend the rows at the source."
+                ) from None
+            cursor.execute(sql.SQL("ANALYZE {}").format(table))
+            if self._extract.key_parts is not None:
+                cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(SCHEMA, self.keys_name)))

@@ -1,0 +1,158 @@
+"""What the target remembers: one row per replicated table, committed in the transaction that merges the rows.
+
+The rows live in the target database's schema ``xmin_assets``, beside the staged tables. The schema has a version
+of its own and is migrated by whoever first needs a newer one.
+"""
+
+from __future__ import annotations
+
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.errors import TerminalError
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.replication.manifest import MergedTarget, State, from_json, to_json
+
+SCHEMA = "xmin_assets"
+
+# One statement list per version; a version that has shipped is never edited.
+_MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE xmin_assets.state (
+        target_schema text NOT NULL,
+        target_table text NOT NULL,
+        revision int8 NOT NULL,
+        sync_id text NOT NULL,
+        watermark int8 NOT NULL,
+        resync text,
+        max_xmin int8 NOT NULL,
+        rows int8 NOT NULL,
+        source_table text NOT NULL,
+        target_oid oid NOT NULL,
+        merged_at timestamptz NOT NULL,
+        facts jsonb NOT NULL,
+        result jsonb NOT NULL,
+        PRIMARY KEY (target_schema, target_table)
+    );
+    COMMENT ON TABLE xmin_assets.state IS
+        'One row per table replicated by xmin_assets: the sync that the table equals, and where the next one resumes.';
+    COMMENT ON COLUMN xmin_assets.state.watermark IS
+        'Every source transaction below this 64-bit id was finished in the snapshot that was merged.';
+    COMMENT ON COLUMN xmin_assets.state.resync IS 'Why the next sync reads everything; NULL where it need not.';
+    COMMENT ON COLUMN xmin_assets.state.max_xmin IS 'Highest 64-bit xmin seen among the rows; for people.';
+    """,
+)
+
+_VERSION = "SELECT pg_catalog.obj_description(pg_catalog.to_regnamespace('xmin_assets'), 'pg_namespace')"
+_VERSION_PREFIX = "xmin_assets state, version "
+
+
+def schema_version(cursor: ext.cursor) -> int:
+    """The version of the schema ``xmin_assets`` in this database; 0 if there is none.
+
+    Raises:
+        TerminalError: the schema is of a newer release, or is somebody else's.
+    """
+    cursor.execute("SELECT pg_catalog.to_regnamespace('xmin_assets') IS NOT NULL, (" + _VERSION + ")")
+    exists, comment = cursor.fetchone() or (False, None)
+    if not exists:
+        return 0
+    text = (comment or "").removeprefix(_VERSION_PREFIX)
+    if comment is None or text == comment or not text.isdigit():
+        raise TerminalError(
+            "The target database has a schema xmin_assets that this project did not make. Rename or drop that schema."
+        )
+    if int(text) > len(_MIGRATIONS):
+        raise TerminalError(
+            f"The target's schema xmin_assets is of version {text}, this release knows {len(_MIGRATIONS)}. "
+            "Upgrade xmin-assets on this machine."
+        )
+    return int(text)
+
+
+def ensure_schema(cursor: ext.cursor) -> None:
+    """Create or migrate the schema, in the cursor's transaction.
+
+    Raises:
+        TerminalError: see `schema_version`.
+    """
+    if schema_version(cursor) == len(_MIGRATIONS):
+        return
+    # Held to the end of the transaction, so that two first syncs do not both create it.
+    cursor.execute("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('xmin_assets'), 0)")
+    version = schema_version(cursor)
+    if version == 0:
+        cursor.execute("CREATE SCHEMA xmin_assets")
+    for migration in _MIGRATIONS[version:]:
+        cursor.execute(migration)
+    cursor.execute(
+        sql.SQL("COMMENT ON SCHEMA xmin_assets IS {}").format(sql.Literal(f"{_VERSION_PREFIX}{len(_MIGRATIONS)}"))
+    )
+
+
+def lock_table_state(cursor: ext.cursor, target: QualifiedName) -> None:
+    """Let one transaction at a time decide about this target table, whether or not it has a state yet."""
+    cursor.execute(
+        "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('xmin_assets'), pg_catalog.hashtext(%s))",
+        (target.digest,),
+    )
+
+
+_READ = """
+SELECT facts::text, result::text
+  FROM xmin_assets.state
+ WHERE target_schema = %s AND target_table = %s
+"""
+
+
+def read_state(cursor: ext.cursor, target: QualifiedName) -> State | None:
+    """The state of a target table; None if it was never merged."""
+    found = _read(cursor, target)
+    return found[0] if found else None
+
+
+def read_result(cursor: ext.cursor, target: QualifiedName) -> MergedTarget | None:
+    """What the last merge of this table reported."""
+    found = _read(cursor, target)
+    return found[1] if found else None
+
+
+def _read(cursor: ext.cursor, target: QualifiedName) -> tuple[State, MergedTarget] | None:
+    if schema_version(cursor) == 0:
+        return None
+    cursor.execute(_READ, (target.schema, target.name))
+    row = cursor.fetchone()
+    return (from_json(State, row[0]), from_json(MergedTarget, row[1])) if row else None
+
+
+def write_state(cursor: ext.cursor, target: QualifiedName, state: State, result: MergedTarget) -> None:
+    """Replace the state of a target table. The caller holds `lock_table_state`."""
+    cursor.execute(
+        """
+        INSERT INTO xmin_assets.state
+               (target_schema, target_table, revision, sync_id, watermark, resync, max_xmin, rows, source_table,
+                target_oid, merged_at, facts, result)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (target_schema, target_table) DO UPDATE SET
+               revision = excluded.revision, sync_id = excluded.sync_id, watermark = excluded.watermark,
+               resync = excluded.resync, max_xmin = excluded.max_xmin, rows = excluded.rows,
+               source_table = excluded.source_table,
+               target_oid = excluded.target_oid, merged_at = excluded.merged_at,
+               facts = excluded.facts, result = excluded.result
+        """,
+        (
+            target.schema,
+            target.name,
+            state.revision,
+            state.sync_id,
+            state.watermark,
+            state.resync,
+            state.max_xmin,
+            state.rows,
+            state.source_table,
+            state.target_oid,
+            state.merged_at,
+            to_json(state).decode(),
+            to_json(result).decode(),
+        ),
+    )

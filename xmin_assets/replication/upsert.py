@@ -1,0 +1,85 @@
+"""Staged rows into the target: inserted where the key is new, updated where the version differs, else left alone."""
+
+from __future__ import annotations
+
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.config import SOURCE_DELETED_AT, SOURCE_XMIN
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.replication.deletes import same_key
+from xmin_assets.replication.manifest import Selection
+from xmin_assets.replication.state import SCHEMA
+
+MERGE_RETURNING = 170000
+"""server_version_num from which MERGE can say what it did to each row."""
+
+
+def run(
+    cursor: ext.cursor, target: QualifiedName, staged: str, selection: Selection, compare_values: bool
+) -> tuple[int, int]:
+    """Merge the staged rows; how many were inserted and how many updated, as the server counted them.
+
+    Args:
+        cursor: in the merge transaction; the target is locked against other writers.
+        target: the target table.
+        staged: name of the staged table.
+        selection: what is copied.
+        compare_values: update also where values differ under the same source_xmin.
+    """
+    statement = _merge(target, staged, selection, compare_values)
+    if cursor.connection.server_version >= MERGE_RETURNING:
+        cursor.execute(
+            sql.SQL(
+                "WITH done AS ({} RETURNING merge_action() AS action)"
+                " SELECT count(*) FILTER (WHERE action = 'INSERT'), count(*) FILTER (WHERE action = 'UPDATE') FROM done"
+            ).format(statement)
+        )
+        inserted, updated = cursor.fetchone() or (0, 0)
+        return inserted, updated
+    cursor.execute(
+        sql.SQL("SELECT count(*) FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {})").format(
+            sql.Identifier(SCHEMA, staged), target.sql, same_key(selection.key)
+        )
+    )
+    (inserted,) = cursor.fetchone() or (0,)
+    cursor.execute(statement)
+    return inserted, cursor.rowcount - inserted
+
+
+def _merge(target: QualifiedName, staged: str, selection: Selection, compare_values: bool) -> sql.Composed:
+    names = [column.name for column in selection.columns] + [SOURCE_XMIN]
+    changing = [name for name in names if name not in selection.key]
+    sets = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in changing]
+    differs: list[sql.Composable] = [sql.SQL("t.{0} IS DISTINCT FROM s.{0}").format(sql.Identifier(SOURCE_XMIN))]
+    if selection.deletes == "soft":
+        sets.append(sql.SQL("{} = NULL").format(sql.Identifier(SOURCE_DELETED_AT)))
+        differs.append(sql.SQL("t.{} IS NOT NULL").format(sql.Identifier(SOURCE_DELETED_AT)))
+    if compare_values:
+        differs.append(_image_differs([column.name for column in selection.columns]))
+    return sql.SQL(
+        "MERGE INTO {target} AS t USING {staged} AS s ON {same}"
+        " WHEN MATCHED AND ({differs}) THEN UPDATE SET {sets}"
+        " WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
+    ).format(
+        target=target.sql,
+        staged=sql.Identifier(SCHEMA, staged),
+        same=same_key(selection.key),
+        differs=sql.SQL(" OR ").join(differs),
+        sets=sql.SQL(", ").join(sets),
+        names=sql.SQL(", ").join(map(sql.Identifier, names)),
+        values=sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in names),
+    )
+
+
+def _image_differs(names: list[str]) -> sql.Composable:
+    # Not "IS DISTINCT FROM": 1.0 equals 1.00, and json has no equality at all. Record images compare the stored bytes
+    # (https://www.postgresql.org/docs/current/functions-comparisons.html#COMPOSITE-TYPE-COMPARISON). The casts keep the
+    # parser from comparing column by column.
+    sides = [
+        sql.SQL("ROW({})::record").format(
+            sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.Identifier(side), sql.Identifier(name)) for name in names)
+        )
+        for side in ("t", "s")
+    ]
+    return sql.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(*sides)
