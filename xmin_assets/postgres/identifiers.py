@@ -27,7 +27,7 @@ class QualifiedName:
     def parse(cls, text: str, default_schema: str = "public") -> QualifiedName:
         """Read ``schema.table``; parts may be quoted as in SQL, a missing schema is ``default_schema``.
 
-        Unquoted parts are taken as they are written; they are not folded to lower case.
+        Unquoted parts are taken as they are written, without spaces around them; they are not folded to lower case.
 
         Raises:
             ConfigError: the text is not one or two names.
@@ -40,12 +40,12 @@ class QualifiedName:
             if match is None:
                 break
             quoted, plain = match.groups()
-            parts.append(quoted.replace('""', '"') if quoted is not None else plain)
+            parts.append(quoted.replace('""', '"') if quoted is not None else plain.strip())
             position = match.end()
             if not text.startswith(".", position):
                 break
             position += 1
-        if position != len(text) or len(parts) not in (1, 2):
+        if position != len(text) or len(parts) not in (1, 2) or "" in parts:
             raise ConfigError(
                 f"{text!r} is not a table name. Write schema.table, and quote a part that has a dot or a "
                 'quote in it: "my.schema"."my table".'
@@ -72,6 +72,6 @@ class QualifiedName:
 
 
 def _display(part: str) -> str:
-    if '"' in part or "." in part:
+    if '"' in part or "." in part or part != part.strip():
         return '"' + part.replace('"', '""') + '"'
     return part

@@ -1,36 +1,35 @@
 """The second station: the changed rows, and the keys of all rows where they are needed, as CSV files in the spool.
 
-Three passes under one snapshot. The first counts, range by range: rows, changed rows, highest xid64. The second
-copies the changed rows of ranges that have any. The third copies all keys, unless the counts already prove that nothing
-was deleted: a row version older than the watermark was visible to the last sync as well, so without changed rows the
-keys here are a subset of the keys there, and a subset of the same size is the whole.
+All of it under one snapshot. The first pass counts, range by range: rows, changed rows, highest xid64. The second
+copies the changed rows of ranges that have any. The keys of all rows are copied only if rows were deleted, and the
+counts tell whether they were (see `deleted_rows`).
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import ExitStack, suppress
-from typing import IO
+from contextlib import ExitStack
 
-import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.config import Mode, Settings
-from xmin_assets.errors import PlanOutdated, SpoolError
-from xmin_assets.postgres import xid
+from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.server import observe_server, wal_position
 from xmin_assets.postgres.transaction import Isolation, statement, transaction
 from xmin_assets.replication.crew import Crew
-from xmin_assets.replication.manifest import CsvExtract, Part, SourceSnapshot
+from xmin_assets.replication.manifest import CsvExtract, SourceSnapshot
+from xmin_assets.replication.new_keys import count_new_keys
 from xmin_assets.replication.plan import SourceFacts
-from xmin_assets.replication.progress import Progress, Report, silent
-from xmin_assets.replication.scan import Count, Query, Range, batches, spans
+from xmin_assets.replication.progress import Report, silent
+from xmin_assets.replication.reading import Passes, Reader
+from xmin_assets.replication.scan import spans
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import read_source
-from xmin_assets.replication.spool import Spool, rewind
+from xmin_assets.replication.spool import Spool
+
+PROBE_SHARE = 0.25
+"""Changed rows, as a share of all, up to which asking the target which are new is cheaper than copying all keys."""
 
 
 def extract(
@@ -39,9 +38,19 @@ def extract(
     spool: Spool,
     settings: Settings,
     *,
+    target: Database | None = None,
     report: Report = silent,
 ) -> CsvExtract:
     """Read what the plan says, under a snapshot of its own.
+
+    Args:
+        source: the source database.
+        snapshot: the plan.
+        spool: where the files go.
+        settings: workers, batches and limits.
+        target: asked which of the changed keys it has, so that all keys are copied only if rows were deleted; without
+            it they are copied whenever rows changed.
+        report: told of every batch, from several threads.
 
     Raises:
         PlanOutdated: the table is no longer what was planned for.
@@ -57,37 +66,74 @@ def extract(
         with source.connection() as connection, ExitStack() as files:
             with statement(source, connection, doing) as cursor:
                 server = observe_server(cursor)
+            # TRUNCATE and rewriting ALTER TABLE are not MVCC-safe: under a snapshot older than they are, the table is
+            # empty. The lock comes before the snapshot, so either they are over or they wait for us
+            # (https://www.postgresql.org/docs/current/mvcc-caveats.html).
             lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table.sql)
             with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
                 facts, storage = read_source(cursor, server, snapshot.config)
                 _require_as_planned(snapshot, facts)
-                passage = _Passage(snapshot, facts, spool, files, settings.batch_size, report)
+                passes = Passes(snapshot, facts, spool, files, settings.batch_size, report)
                 deadline = began + settings.max_snapshot_age
-                with Crew(source, cursor, table, workers, passage.hire, deadline, doing) as crew:
-                    passage.count(crew, spans(storage, workers))
-                    passage.copy_rows(crew)
-                    if passage.keys_needed:
-                        passage.copy_keys(crew)
+                with Crew(source, cursor, table, workers, passes.hire, deadline, doing) as crew:
+                    passes.count(crew, spans(storage, workers))
+                    passes.copy_rows(crew)
+                    keys_needed = _keys_needed(passes, crew, target)
+                    if keys_needed:
+                        passes.copy_keys(crew)
                 lsn = wal_position(cursor)
     except BaseException:
         spool.remove(snapshot.sync_id)
         raise
+    parts, key_parts = passes.parts("rows"), passes.parts("keys")
     return CsvExtract(
         snapshot=snapshot,
-        parts=tuple(part for worker in passage.workers if (part := worker.rows.part())),
-        key_parts=(
-            tuple(part for worker in passage.workers if (part := worker.keys.part())) if passage.keys_needed else None
-        ),
-        rows=sum(worker.rows.rows for worker in passage.workers),
-        bytes=sum(worker.rows.bytes for worker in passage.workers),
-        source_rows=passage.source_rows,
-        max_xmin=passage.max_xmin,
+        parts=parts,
+        key_parts=key_parts if keys_needed else None,
+        rows=sum(part.rows for part in parts),
+        bytes=sum(part.bytes for part in parts),
+        key_bytes=sum(part.bytes for part in key_parts),
+        source_rows=passes.source_rows,
+        max_xmin=passes.max_xmin,
         horizon=facts.horizon,
         source_lsn=lsn,
-        workers=len(passage.workers),
+        workers=len(passes.readers),
         seconds=time.monotonic() - began,
-        key_bytes=sum(worker.keys.bytes for worker in passage.workers),
     )
+
+
+def deleted_rows(known: int, present: int, new: int) -> int:
+    """How many of the rows that the target has were deleted at the source.
+
+    A row version below the watermark that is visible now was visible to the last sync, too: its transaction was
+    finished then, and nobody has deleted it since. So the target has the keys of all unchanged rows, and those of the
+    changed rows that are not new; what it has beyond these was deleted. With U unchanged and C changed rows,
+    present = U + C and known = U + (C - new) + deleted.
+
+    Args:
+        known: rows that the target shared with the source after the last sync.
+        present: rows at the source now.
+        new: changed rows whose key the target does not have.
+
+    Returns:
+        The number of deleted rows. Below 0 the premise is broken: somebody wrote to the target, or rows entered the
+        where clause without being written to.
+    """
+    return known - present + new
+
+
+def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) -> bool:
+    """Whether rows were deleted that the target still has, or may have been."""
+    snapshot, state = passes.snapshot, passes.snapshot.state
+    if snapshot.plan.mode is Mode.FULL_SYNC or snapshot.selection.deletes == "ignore" or state is None:
+        return False  # a full extract brings all keys with its rows
+    changed, present = passes.changed_rows, passes.source_rows
+    if not changed:
+        return deleted_rows(state.rows, present, 0) != 0
+    if target is None or changed > PROBE_SHARE * present:
+        return True
+    new = count_new_keys(target, snapshot, passes.copy_changed_keys(crew), passes.spool)
+    return deleted_rows(state.rows, present, new) != 0
 
 
 def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
@@ -96,145 +142,3 @@ def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
             f"{snapshot.table} changed after the sync was planned (another relation, columns or storage). "
             "Plan it again: run the sync, or materialize source_snapshot, once more."
         )
-
-
-class _Writer:
-    """One worker's CSV file, opened with its first batch."""
-
-    def __init__(self, spool: Spool, folder: str, name: str, files: ExitStack) -> None:
-        self._spool = spool
-        self._path = spool.sync_folder(folder) / name
-        self._files = files
-        self._file: IO[bytes] | None = None
-        self.rows = 0
-        self.bytes = 0
-
-    def append(self, cursor: ext.cursor, query: sql.Composable) -> int:
-        """Copy the query's rows to the end of the file; their number."""
-        if self._file is None:
-            self._file = self._files.enter_context(self._spool.write(self._path))
-        try:
-            rows = copy_out(cursor, query, self._file)
-        except OSError as error:
-            raise SpoolError(f"The spool file {self._path} cannot be written: {error.strerror or error}.") from None
-        self.rows += rows
-        self.bytes = self._file.tell()
-        return rows
-
-    def abandon(self) -> None:
-        """Drop what a failed batch has left."""
-        if self._file is not None:
-            with suppress(OSError):
-                rewind(self._file, self.bytes)
-
-    def part(self) -> Part | None:
-        """The file, if it has rows."""
-        return Part(str(self._path), self.rows, self.bytes) if self.rows else None
-
-
-class _Reader:
-    """One worker: a transaction under the shared snapshot, and the files it writes."""
-
-    def __init__(self, cursor: ext.cursor, query: Query, rows: _Writer, keys: _Writer) -> None:
-        self.cursor = cursor
-        self.query = query
-        self.rows = rows
-        self.keys = keys
-
-    def abandon(self) -> None:
-        self.rows.abandon()
-        self.keys.abandon()
-
-
-class _Passage:
-    """One table's way through the three passes, and what they find."""
-
-    def __init__(
-        self,
-        snapshot: SourceSnapshot,
-        facts: SourceFacts,
-        spool: Spool,
-        files: ExitStack,
-        batch_size: int,
-        report: Report,
-    ) -> None:
-        self._snapshot = snapshot
-        self._facts = facts
-        self._spool = spool
-        self._files = files
-        self._batch_size = batch_size
-        self._report = report
-        self._guard = threading.Lock()
-        self._counts: list[Count] = []
-        self._done = 0
-        self.workers: list[_Reader] = []
-
-    def hire(self, cursor: ext.cursor, number: int) -> _Reader:
-        """A worker for the crew."""
-        query = Query(self._snapshot.plan, self._facts.selection, xid.present(cursor, self._facts.horizon))
-        with self._guard:
-            rows, keys = (
-                _Writer(self._spool, self._snapshot.sync_id, f"{kind}-{number}.csv", self._files)
-                for kind in ("rows", "keys")
-            )
-            reader = _Reader(cursor, query, rows, keys)
-            self.workers.append(reader)
-        return reader
-
-    @property
-    def source_rows(self) -> int:
-        """Rows visible in the snapshot."""
-        return sum(count.rows for count in self._counts)
-
-    @property
-    def changed_rows(self) -> int:
-        """Rows to be copied."""
-        return sum(count.changed for count in self._counts)
-
-    @property
-    def max_xmin(self) -> int:
-        """Highest xid64 among the rows to be copied; 0 for none."""
-        return max((count.max_xmin for count in self._counts), default=0)
-
-    @property
-    def keys_needed(self) -> bool:
-        """Whether rows may have been deleted that the target still has."""
-        plan, state = self._snapshot.plan, self._snapshot.state
-        if plan.mode is Mode.FULL_SYNC or self._facts.selection.deletes == "ignore" or state is None:
-            return False  # a full extract brings all keys with its rows
-        return self.changed_rows > 0 or self.source_rows != state.rows
-
-    def count(self, crew: Crew[_Reader], ranges: list[Range]) -> None:
-        """The first pass."""
-
-        def count_one(reader: _Reader, span: Range) -> None:
-            reader.cursor.execute(reader.query.count(span))
-            rows, changed, max_xmin = reader.cursor.fetchone() or (0, 0, 0)
-            with self._guard:
-                self._counts.append(Count(span, rows, changed, max_xmin))
-
-        self._say(0, "counting rows")
-        crew.run(ranges, count_one)
-
-    def copy_rows(self, crew: Crew[_Reader]) -> None:
-        """The second pass."""
-
-        def copy_one(reader: _Reader, batch: Range) -> None:
-            rows = reader.rows.append(reader.cursor, reader.query.rows(batch))
-            with self._guard:
-                self._done += rows
-                self._say(self.changed_rows)
-
-        crew.run([batch for count in self._counts for batch in batches(count, self._batch_size)], copy_one)
-
-    def copy_keys(self, crew: Crew[_Reader]) -> None:
-        """The third pass."""
-
-        def copy_one(reader: _Reader, span: Range) -> None:
-            reader.keys.append(reader.cursor, reader.query.keys(span))
-
-        self._say(self.changed_rows, "reading keys, to find deleted rows")
-        crew.run([count.span for count in self._counts if count.rows], copy_one)
-
-    def _say(self, total: int, note: str = "") -> None:
-        self._report(Progress(self._snapshot.table, "extract", self._done, total, note))

@@ -62,6 +62,34 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Holder:
+    """A transaction at the source that is still open."""
+
+    kind: Literal["session", "prepared"]
+    name: str
+    """The backend's process id, or the prepared transaction's gid."""
+    xid: int
+    """The 32-bit id, as pg_stat_activity and pg_prepared_xacts show it."""
+    seconds: float | None
+    """Age of the transaction; None where the role may not see it."""
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """How far open transactions hold the horizon back: what they hold is read again by every sync until they end."""
+
+    transactions: int
+    """Transactions begun since the oldest one that is still open."""
+    by: tuple[Holder, ...] = ()
+    """The oldest ones, oldest first."""
+
+    @property
+    def seconds(self) -> float:
+        """Age of the oldest open transaction that the role may see; 0 for none."""
+        return max((holder.seconds or 0.0 for holder in self.by), default=0.0)
+
+
+@dataclass(frozen=True)
 class State:
     """What the target remembers of a table: its last merged sync."""
 
@@ -113,6 +141,9 @@ class SourceSnapshot:
     """Every transaction below it was finished when the sync was planned."""
     rows_estimate: int
     bytes: int
+    target_oid: int | None
+    """The target table that was looked at; None if there was none."""
+    held_back: HeldBack
     state: State | None
     plan: Plan
     seconds: float

@@ -21,7 +21,7 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import upsert
 from xmin_assets.replication.deletes import delete_missing
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
-from xmin_assets.replication.promote import ensure_key, promote
+from xmin_assets.replication.promote import drop_old_key, ensure_key, promote
 from xmin_assets.replication.resync import resync
 from xmin_assets.replication.schema_changes import target_changes
 from xmin_assets.replication.stage import lock_own
@@ -90,7 +90,7 @@ class _Merge:
         counts = self._promote() if self._plan.create_target else self._apply(state)
         relation = catalog.find_relation(cursor, self._name)
         assert relation is not None
-        rows = self._tally(state)
+        rows = self._tally(state, counts)
         result = self._result(counts, rows, time.monotonic() - began)
         write_state(cursor, self._name, self._state(result, relation.oid), result)
         for name in (self._staged.name, self._staged.keys_name):
@@ -135,6 +135,11 @@ class _Merge:
         relation = catalog.find_relation(cursor, self._name)
         if relation is None:
             raise PlanOutdated(f"{self._table.label}: the target {self._name} is gone. Run the sync again.")
+        if relation.oid != self._snapshot.target_oid:
+            raise PlanOutdated(
+                f"{self._table.label}: the target {self._name} was replaced by another table after the sync was "
+                "planned. Run the sync again."
+            )
         if not (self._staged.name or self._staged.keys_name or self._plan.statements):
             return _Counts()  # nothing to write but the state
         # Readers go on reading; other writers would make the counts untrue.
@@ -149,6 +154,8 @@ class _Merge:
             self._table.schema_changes == "apply",
         ):
             cursor.execute(change.statement(self._name))
+        if known:
+            drop_old_key(cursor, self._table, relation.oid, selection.key)
         counts = _Counts()
         keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
         if keys and selection.deletes != "ignore":
@@ -157,28 +164,30 @@ class _Merge:
             counts.inserted, counts.updated = upsert.run(
                 cursor, self._name, self._staged.name, selection, self._plan.compare_values
             )
-        ensure_key(cursor, self._table, relation.oid, selection.key, ours=known is not None)
+        ensure_key(cursor, self._table, relation.oid, selection.key)
         return counts
 
-    def _tally(self, state: State | None) -> int:
-        """Rows that the target shares with the source, counted where they may have changed.
+    def _tally(self, state: State | None, counts: _Counts) -> int:
+        """Rows that the target now shares with the source.
+
+        They are counted when keys were compared, and reckoned from the last count otherwise.
 
         Raises:
             TargetDrifted: they are not as many as the snapshot had, so somebody else has been writing to the target.
         """
-        selection, expected = self._snapshot.selection, self._extract.source_rows
-        if selection.deletes == "ignore" and not self._staged.name and state:
-            return state.rows
+        selection = self._snapshot.selection
+        compared = self._staged.keys_name or self._plan.mode is Mode.FULL_SYNC or selection.deletes == "soft"
         if self._plan.create_target:
             rows = self._staged.rows
-        elif not (self._staged.name or self._staged.keys_name) and state:
-            rows = state.rows
+        elif state and not (compared and self._staged.name):
+            rows = state.rows + counts.inserted
         else:
             alive: sql.Composable = sql.SQL("")
             if selection.deletes == "soft":
                 alive = sql.SQL(" WHERE {} IS NULL").format(sql.Identifier(SOURCE_DELETED_AT))
             self._cursor.execute(sql.SQL("SELECT count(*) FROM {}{}").format(self._name.sql, alive))
             (rows,) = self._cursor.fetchone() or (0,)
+        expected = self._extract.source_rows
         if rows != expected and selection.deletes != "ignore":
             raise TargetDrifted(self._table.label, found=f"the target had {rows} rows where the source had {expected}")
         return int(rows)

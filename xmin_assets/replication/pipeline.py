@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ ATTEMPTS = 3
 """How often a table's sync is begun before a transient error is given up on."""
 
 Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str
             try:
                 return TablePlan(table.label, snapshot(source, target, table))
             except XminAssetsError as error:
+                _log.debug("%s: no plan", table.label, exc_info=True)
                 return TablePlan(table.label, None, str(error))
 
         return tuple(_side_by_side(plan, chosen, workers_for(config.settings)))
@@ -139,7 +143,7 @@ def sync_table(
     """
     planned = snapshot(source, target, table, report=report)
     try:
-        extracted = extract(source, planned, spool, settings, report=report)
+        extracted = extract(source, planned, spool, settings, target=target, report=report)
         staged = stage(target, extracted, spool, settings, report=report)
         report(Progress(table.label, "merge", 0, staged.rows))
         merged = merge(target, staged, allow_mass_delete=allow_mass_delete)
@@ -177,7 +181,7 @@ def _sync_table(
 ) -> TableResult:
     def say_retry(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        report(Progress(table.label, "snapshot", 0, 0, f"trying again: {error}"))
+        report(Progress(table.label, "snapshot", 0, 0, f"trying again: {error}", is_retry=True))
 
     try:
         for attempt in tenacity.Retrying(
@@ -185,7 +189,7 @@ def _sync_table(
                 lambda error: isinstance(error, TransientError) and not isinstance(error, Cancelled)
             ),
             stop=tenacity.stop_after_attempt(ATTEMPTS),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=5),
+            wait=tenacity.wait_exponential(multiplier=0.2, max=5) + tenacity.wait_random(0, 0.2),
             before_sleep=say_retry,
             reraise=True,
         ):
@@ -195,6 +199,7 @@ def _sync_table(
                 )
         raise AssertionError("a retry ends with a result or an error")
     except XminAssetsError as error:
+        _log.debug("%s: failed", table.label, exc_info=True)
         return TableResult(table=table.label, status="failed", error=str(error))
 
 

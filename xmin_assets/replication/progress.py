@@ -19,6 +19,8 @@ class Progress:
     total: int
     note: str = ""
     """The plan's mode and reason, a retry, or the like: a line for people."""
+    is_retry: bool = False
+    """Whether an attempt has failed and the next one begins; `note` says why."""
 
 
 Report = Callable[[Progress], None]

@@ -8,7 +8,7 @@ from psycopg2 import sql
 from xmin_assets.config import TableConfig
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
-from xmin_assets.replication.state import SCHEMA
+from xmin_assets.replication.state import SCHEMA, lock_schemas
 
 _PRIMARY_KEY = """
 SELECT conname::text FROM pg_catalog.pg_constraint WHERE conrelid = %s AND contype = 'p'
@@ -19,9 +19,7 @@ def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
     """Give the staged table the target's schema and name. Only the catalog is changed; no row is touched."""
     relation = catalog.find_relation(cursor, QualifiedName(SCHEMA, staged))
     assert relation is not None
-    cursor.execute("SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)) IS NULL", (target.schema,))
-    if (cursor.fetchone() or (False,))[0]:
-        cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(target.schema)))
+    _ensure_target_schema(cursor, target.schema)
     cursor.execute(
         sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(sql.Identifier(SCHEMA, staged), sql.Identifier(target.schema))
     )
@@ -39,7 +37,32 @@ def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
         )
 
 
-def ensure_key(cursor: ext.cursor, table: TableConfig, oid: int, key: tuple[str, ...], ours: bool) -> None:
+def _ensure_target_schema(cursor: ext.cursor, schema: str) -> None:
+    exists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
+    cursor.execute(exists, (schema,))
+    if cursor.fetchone() == (True,):
+        return
+    lock_schemas(cursor)
+    cursor.execute(exists, (schema,))
+    if cursor.fetchone() != (True,):
+        cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+
+
+def drop_old_key(cursor: ext.cursor, table: TableConfig, oid: int, key: tuple[str, ...]) -> None:
+    """Drop the primary key of a target made by this project if the source has another key now.
+
+    Rows may come that are the same by the old key.
+    """
+    if key in catalog.keys_of(cursor, oid):
+        return
+    cursor.execute(_PRIMARY_KEY, (oid,))
+    for (constraint,) in cursor.fetchall():
+        cursor.execute(
+            sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table.target_name.sql, sql.Identifier(constraint))
+        )
+
+
+def ensure_key(cursor: ext.cursor, table: TableConfig, oid: int, key: tuple[str, ...]) -> None:
     """Make sure that the target has a unique index over the key.
 
     Args:
@@ -47,19 +70,13 @@ def ensure_key(cursor: ext.cursor, table: TableConfig, oid: int, key: tuple[str,
         table: the table's configuration.
         oid: of the target table.
         key: the columns that identify a row.
-        ours: whether this project made the table: then an old primary key gives way to the new one.
     """
     if key in catalog.keys_of(cursor, oid):
         return
-    target = table.target_name.sql
-    columns = sql.SQL(", ").join(map(sql.Identifier, key))
     cursor.execute(_PRIMARY_KEY, (oid,))
-    existing = cursor.fetchone()
-    if existing and ours:
-        cursor.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(target, sql.Identifier(existing[0])))
-        existing = None
-    kind = sql.SQL("UNIQUE" if existing else "PRIMARY KEY")
-    cursor.execute(sql.SQL("ALTER TABLE {} ADD {} ({})").format(target, kind, columns))
+    kind = sql.SQL("UNIQUE" if cursor.fetchone() else "PRIMARY KEY")
+    columns = sql.SQL(", ").join(map(sql.Identifier, key))
+    cursor.execute(sql.SQL("ALTER TABLE {} ADD {} ({})").format(table.target_name.sql, kind, columns))
 
 
 def _key_name(target: QualifiedName) -> str:

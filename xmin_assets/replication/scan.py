@@ -108,12 +108,19 @@ class Query:
             rows=_and(self._blocks(span), self._changed(span), self._where()),
         )
 
+    def changed_keys(self, span: Range) -> sql.Composable:
+        """The keys of the rows to be copied."""
+        return self._keys(span, self._changed(span))
+
     def keys(self, span: Range) -> sql.Composable:
         """The keys of all rows."""
+        return self._keys(span, None)
+
+    def _keys(self, span: Range, condition: sql.Composable | None) -> sql.Composable:
         return sql.SQL("SELECT {key} FROM ONLY {leaf} WHERE {rows}").format(
             key=sql.SQL(", ").join(map(sql.Identifier, self._selection.key)),
             leaf=span.leaf.name.sql,
-            rows=_and(self._blocks(span), self._where()),
+            rows=_and(self._blocks(span), condition, self._where()),
         )
 
     def _blocks(self, span: Range) -> sql.Composable:

@@ -71,7 +71,18 @@ class Relax:
         return sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(target.sql, sql.Identifier(self.name))
 
 
-Change = Add | Rename | Retype | Relax
+@dataclass(frozen=True)
+class Refill:
+    """A column that the target has from a time when the source's column of this name was another one."""
+
+    name: str
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """ALTER TABLE ... DROP DEFAULT: the values come with the rows."""
+        return sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(target.sql, sql.Identifier(self.name))
+
+
+Change = Add | Rename | Retype | Refill | Relax
 
 
 def target_changes(
@@ -97,14 +108,15 @@ def target_changes(
             another type than the source's.
     """
     old = {_identity(column, same_relation): column for column in before.columns} if before else {}
-    have = {attribute.name: attribute for attribute in target}
-    renames: list[Rename] = []
+    here = {attribute.name: attribute for attribute in target}
+    renames = [
+        Rename(known.name, column.name)
+        for column in now.columns
+        if (known := old.get(_identity(column, same_relation))) and known.name != column.name and known.name in here
+    ]
+    renamed = {rename.name: rename.to for rename in renames}
+    have = {renamed.get(name, name): attribute for name, attribute in here.items()}
     rest: list[Change] = []
-    for column in now.columns:
-        known = old.get(_identity(column, same_relation))
-        if known and known.name != column.name and known.name in have:
-            renames.append(Rename(known.name, column.name))
-            have[column.name] = have.pop(known.name)
     for column in now.columns:
         known = old.get(_identity(column, same_relation))
         attribute = have.get(column.name)
@@ -116,6 +128,8 @@ def target_changes(
                 "table, which was not made from it. Alter, rename or drop that column of the target, or leave it out "
                 "with exclude_columns."
             )
+        elif known is None and before is not None:
+            rest.append(Refill(column.name))
         elif known is not None and known.type != column.type and attribute.type != column.type:
             rest.append(Retype(column.name, column.type))
     copied = {column.name for column in now.columns}
@@ -140,7 +154,9 @@ def own_columns(selection: Selection) -> list[tuple[str, str]]:
 
 def needs_all_rows(changes: tuple[Change, ...]) -> bool:
     """Whether values may have changed that no xmin tells of: a column with a fast default, a new type."""
-    return any(isinstance(change, Retype) or (isinstance(change, Add) and not change.ours) for change in changes)
+    return any(
+        isinstance(change, (Retype, Refill)) or (isinstance(change, Add) and not change.ours) for change in changes
+    )
 
 
 def describe(changes: tuple[Change, ...]) -> str:
@@ -153,6 +169,8 @@ def describe(changes: tuple[Change, ...]) -> str:
             words.append(f"column {change.name} renamed to {change.to}")
         elif isinstance(change, Retype):
             words.append(f"column {change.name} is now {change.type}")
+        elif isinstance(change, Refill):
+            words.append(f"column {change.name} is another one now")
         else:
             words.append(f"column {change.name} no longer copied")
     return ", ".join(words)

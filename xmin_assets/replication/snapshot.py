@@ -13,6 +13,7 @@ from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import Server, horizon, observe_server, require_version
 from xmin_assets.postgres.transaction import Isolation, statement, transact, transaction
+from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.manifest import Column, Identity, Leaf, Selection, SourceSnapshot, State, new_sync_id
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide
 from xmin_assets.replication.progress import Progress, Report, silent
@@ -43,6 +44,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         require_version(server, str(source), MIN_SOURCE)
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
             facts, storage = read_source(cursor, server, table)
+            held_back = observe_held_back(cursor)
     with transact(target, Isolation.READ, f"{table.label}: looking at the target") as cursor:
         target_facts, state = _read_target(cursor, facts, table, target)
     plan = decide(table, facts, target_facts, state)
@@ -55,6 +57,8 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         horizon=facts.horizon,
         rows_estimate=sum(leaf.rows_estimate for leaf in storage),
         bytes=sum(leaf.all_bytes for leaf in storage),
+        target_oid=target_facts.oid,
+        held_back=held_back,
         state=state,
         plan=plan,
         seconds=time.monotonic() - began,

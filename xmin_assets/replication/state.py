@@ -43,7 +43,11 @@ _MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
-_VERSION = "SELECT pg_catalog.obj_description(pg_catalog.to_regnamespace('xmin_assets'), 'pg_namespace')"
+# The table is read, not to_regnamespace(): that would answer from a cache in which a schema may be missing that another
+# transaction has just made.
+_VERSION = """
+SELECT pg_catalog.obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace WHERE nspname = 'xmin_assets'
+"""
 _VERSION_PREFIX = "xmin_assets state, version "
 
 
@@ -53,10 +57,11 @@ def schema_version(cursor: ext.cursor) -> int:
     Raises:
         TerminalError: the schema is of a newer release, or is somebody else's.
     """
-    cursor.execute("SELECT pg_catalog.to_regnamespace('xmin_assets') IS NOT NULL, (" + _VERSION + ")")
-    exists, comment = cursor.fetchone() or (False, None)
-    if not exists:
+    cursor.execute(_VERSION)
+    found = cursor.fetchone()
+    if found is None:
         return 0
+    (comment,) = found
     text = (comment or "").removeprefix(_VERSION_PREFIX)
     if comment is None or text == comment or not text.isdigit():
         raise TerminalError(
@@ -78,8 +83,7 @@ def ensure_schema(cursor: ext.cursor) -> None:
     """
     if schema_version(cursor) == len(_MIGRATIONS):
         return
-    # Held to the end of the transaction, so that two first syncs do not both create it.
-    cursor.execute("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('xmin_assets'), 0)")
+    lock_schemas(cursor)
     version = schema_version(cursor)
     if version == 0:
         cursor.execute("CREATE SCHEMA xmin_assets")
@@ -88,6 +92,11 @@ def ensure_schema(cursor: ext.cursor) -> None:
     cursor.execute(
         sql.SQL("COMMENT ON SCHEMA xmin_assets IS {}").format(sql.Literal(f"{_VERSION_PREFIX}{len(_MIGRATIONS)}"))
     )
+
+
+def lock_schemas(cursor: ext.cursor) -> None:
+    """Let one transaction at a time create schemas, so that two first syncs do not both create the same one."""
+    cursor.execute("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('xmin_assets'), 0)")
 
 
 def lock_table_state(cursor: ext.cursor, target: QualifiedName) -> None:

@@ -1,0 +1,30 @@
+"""The configuration: what people may say (`model`), where it is read from (`reading`), what is wrong with it."""
+
+from xmin_assets.config.explaining import nearest
+from xmin_assets.config.model import (
+    SOURCE_DELETED_AT,
+    SOURCE_XMIN,
+    Mode,
+    ReplicationConfig,
+    Settings,
+    TableConfig,
+    TableDefaults,
+    connection_url,
+)
+from xmin_assets.config.reading import DEFAULT_CONFIG, config_path, load_config, parse_config
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "SOURCE_DELETED_AT",
+    "SOURCE_XMIN",
+    "Mode",
+    "ReplicationConfig",
+    "Settings",
+    "TableConfig",
+    "TableDefaults",
+    "config_path",
+    "connection_url",
+    "load_config",
+    "nearest",
+    "parse_config",
+]

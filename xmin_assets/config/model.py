@@ -1,0 +1,283 @@
+"""What people may say, as frozen models: keys, types, defaults and the rules between them."""
+
+# Descriptions are arguments and not docstrings below the fields: pydantic would read its own source for those at
+# every start, which costs more than the rest of this module.
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from xmin_assets.config.explaining import explain, nearest
+from xmin_assets.errors import ConfigError
+from xmin_assets.postgres.identifiers import QualifiedName
+
+SOURCE_XMIN = "source_xmin"
+SOURCE_DELETED_AT = "source_deleted_at"
+
+
+class Mode(str, Enum):
+    """How a table is read."""
+
+    XMIN_INCREMENTAL = "xmin_incremental"
+    FULL_SYNC = "full_sync"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TableDefaults(_Strict):
+    """What may be said for one table, and under ``defaults:`` for all."""
+
+    mode: Mode = Field(
+        default=Mode.XMIN_INCREMENTAL,
+        description="`xmin_incremental` reads the rows changed since the last sync; "
+        "`full_sync` reads everything every time.",
+    )
+    key: tuple[str, ...] | None = Field(
+        default=None,
+        description="Columns that identify a row. Default: the primary key, else a unique NOT NULL constraint.",
+    )
+    deletes: Literal["hard", "soft", "ignore"] = Field(
+        default="hard",
+        description="What becomes of rows deleted at the source: deleted, marked in `source_deleted_at`, left alone.",
+    )
+    columns: tuple[str, ...] | None = Field(default=None, description="Copy only these columns.")
+    exclude_columns: tuple[str, ...] = Field(default=(), description="Copy all columns but these.")
+    where: str | None = Field(
+        default=None,
+        description="A boolean SQL expression over the source row. "
+        "A row that stops fulfilling it is deleted from the target.",
+    )
+    schema_changes: Literal["apply", "fail"] = Field(
+        default="apply", description="Whether changes of the source's columns are carried over or refused."
+    )
+    adopt: bool = Field(
+        default=False, description="Take over a target table that has rows and was not made by this project."
+    )
+    max_delete_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="The share of the target's rows (0 to 1) that one sync may delete, "
+        "for targets of 1000 rows or more.",
+    )
+
+    @field_validator("key", "columns", "exclude_columns", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("key", "columns")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and not value:
+            raise ValueError("names no column")
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError("names a column twice")
+        return value
+
+    @field_validator("where")
+    @classmethod
+    def _where_says_something(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("is empty; leave it out to copy all rows")
+        return value
+
+
+class TableConfig(TableDefaults):
+    """One table to keep a copy of."""
+
+    source: str = Field(description="The table at the source, as schema.table.")
+    target: str = Field(default="", description="The table in the target database. Default: the source's name.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: object) -> object:
+        return {"source": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _names_parse(self) -> TableConfig:
+        try:
+            QualifiedName.parse(self.source)
+            if self.target:
+                QualifiedName.parse(self.target)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        if self.columns is not None and self.exclude_columns:
+            raise ValueError("columns and exclude_columns exclude each other; keep one")
+        return self
+
+    @property
+    def source_name(self) -> QualifiedName:
+        """The source table's name."""
+        return QualifiedName.parse(self.source)
+
+    @property
+    def target_name(self) -> QualifiedName:
+        """The target table's name."""
+        return QualifiedName.parse(self.target or self.source)
+
+    @property
+    def label(self) -> str:
+        """The name under which people know the table: the source's, with its schema."""
+        return str(self.source_name)
+
+
+class Settings(_Strict):
+    """How the work is done; the same for all tables."""
+
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Connections that read or load one table at the same time. "
+        "Default: a recommendation from CPU and memory.",
+    )
+    min_workers: int = Field(default=2, ge=1, le=64, description="The recommendation is never below this.")
+    max_workers: int = Field(default=8, ge=1, le=64, description="The recommendation is never above this.")
+    batch_size: int = Field(
+        default=1000,
+        ge=1,
+        description="Rows that one COPY statement reads; small batches are joined up to 1 MiB of table.",
+    )
+    spool: str | None = Field(
+        default=None,
+        description="Directory or object-store URL for CSV parts and manifests. "
+        "Default: a private folder in the user's cache.",
+    )
+    statement_timeout: float = Field(
+        default=3600, ge=0, description="Seconds that one statement may take on either server; 0 is no limit."
+    )
+    lock_timeout: float = Field(
+        default=30, ge=0, description="Seconds to wait for a lock on a table on either server; 0 is no limit."
+    )
+    connect_timeout: int = Field(default=10, ge=1, description="Seconds to wait for a connection.")
+    max_snapshot_age: float = Field(
+        default=4 * 3600,
+        ge=1,
+        description="Seconds that one extract may hold its snapshot, which holds back vacuum at the source.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Settings:
+        if self.min_workers > self.max_workers:
+            raise ValueError(f"min_workers {self.min_workers} is above max_workers {self.max_workers}")
+        return self
+
+
+class ReplicationConfig(_Strict):
+    """Everything that one deployment replicates."""
+
+    source: SecretStr | None = Field(
+        default=None, description="libpq URL or keyword string of the source database; XMIN_SOURCE_URL goes before it."
+    )
+    target: SecretStr | None = Field(
+        default=None, description="libpq URL or keyword string of the target database; XMIN_TARGET_URL goes before it."
+    )
+    settings: Settings = Field(default=Settings(), description="How the work is done; the same for all tables.")
+    defaults: TableDefaults = Field(
+        default=TableDefaults(), description="What holds for every table that says nothing else."
+    )
+    tables: tuple[TableConfig, ...] = Field(min_length=1, description="The tables to keep copies of.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        # A section whose every line is commented out reads as null.
+        data = {key: value for key, value in data.items() if value is not None}
+        defaults, tables = data.get("defaults", {}), data.get("tables")
+        if not isinstance(defaults, dict) or not isinstance(tables, (list, tuple)):
+            return data
+        tables = [{"source": table} if isinstance(table, str) else table for table in tables]
+        tables = [{**defaults, **table} if isinstance(table, dict) else table for table in tables]
+        return {**data, "tables": tables}
+
+    @model_validator(mode="after")
+    def _targets_differ(self) -> ReplicationConfig:
+        targets: dict[QualifiedName, str] = {}
+        for table in self.tables:
+            if table.target_name in targets:
+                raise ValueError(
+                    f"{targets[table.target_name]} and {table.label} have the same target, {table.target_name}; "
+                    "give one of them another: target: schema.table"
+                )
+            targets[table.target_name] = table.label
+        return self
+
+    def source_url(self) -> str:
+        """The source's connection string, from the environment or this configuration."""
+        return connection_url("source", self.source)
+
+    def target_url(self) -> str:
+        """The target's connection string, from the environment or this configuration."""
+        return connection_url("target", self.target)
+
+    def select(self, names: Sequence[str]) -> tuple[TableConfig, ...]:
+        """The tables of these names (with or without the schema ``public``), or all where none is named.
+
+        Raises:
+            ConfigError: a name is not configured; the message names the nearest one that is.
+        """
+        if not names:
+            return self.tables
+        chosen: list[TableConfig] = []
+        for name in names:
+            found = [table for table in self.tables if name in _names(table) or _parsed(name) in _names(table)]
+            if not found:
+                known = [known for table in self.tables for known in _names(table)]
+                raise ConfigError(f"Table {name} is not configured.{nearest(name, known)}")
+            chosen += found
+        return tuple(dict.fromkeys(chosen))
+
+    def with_settings(self, **settings: object) -> ReplicationConfig:
+        """The same configuration with these settings instead of its own.
+
+        Raises:
+            ConfigError: a setting is unknown or a value is not allowed.
+        """
+        try:
+            changed = Settings.model_validate({**self.settings.model_dump(), **settings})
+        except ValidationError as error:
+            raise ConfigError("\n".join(f"settings: {line}" for line in explain(error, settings, Settings))) from None
+        return self.model_copy(update={"settings": changed})
+
+
+def _names(table: TableConfig) -> Iterator[str]:
+    yield table.label
+    if table.source_name.schema == "public":
+        yield table.source_name.name
+
+
+def _parsed(name: str) -> str:
+    return str(QualifiedName.parse(name))
+
+
+def connection_url(side: Literal["source", "target"], configured: SecretStr | None = None) -> str:
+    """The connection string of a side: the environment's, else the configured one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    variable = f"XMIN_{side.upper()}_URL"
+    value = os.environ.get(variable) or (configured.get_secret_value() if configured else "")
+    if not value.strip():
+        raise ConfigError(
+            f"No {side} database is configured. Set {variable} to a libpq URL such as "
+            f"postgresql://user@host:5432/dbname, or {side}: in the configuration file."
+        )
+    return value

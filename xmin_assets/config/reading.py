@@ -1,0 +1,105 @@
+"""Where the configuration is read from: a YAML file and the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from xmin_assets.config.explaining import explain, nearest
+from xmin_assets.config.model import ReplicationConfig
+from xmin_assets.errors import ConfigError
+
+DEFAULT_CONFIG = Path("xmin_assets/defs/replication/defs.yaml")
+
+_ENV = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+_COMPONENT_KEYS = ("type", "attributes", "requirements", "template_vars_module", "post_processing")
+_LEAST = "tables: [{source: public.orders}]"
+
+
+def config_path(path: str | os.PathLike[str] | None = None) -> Path:
+    """The configuration file: the one given, else ``XMIN_CONFIG``, else the default of this project."""
+    return Path(path or os.environ.get("XMIN_CONFIG") or DEFAULT_CONFIG)
+
+
+def load_config(path: str | os.PathLike[str] | None = None) -> ReplicationConfig:
+    """Read a configuration file: a component file (``type:`` and ``attributes:``) or the attributes alone.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or says something unknown or impossible.
+    """
+    file = config_path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no configuration file {file}. Name one with --config or XMIN_CONFIG; the least that works is:\n"
+            + _LEAST
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"The configuration file {file} is not text in UTF-8.") from None
+    try:
+        data = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        at = f" at line {where.line + 1}, column {where.column + 1}" if where else ""
+        raise ConfigError(f"{file} is not YAML{at}: {getattr(error, 'problem', None) or error}.") from None
+    if isinstance(data, dict) and "attributes" in data:
+        for key in data:
+            if key not in _COMPONENT_KEYS:
+                raise ConfigError(f"{file}: unknown key {key!r} beside attributes.{nearest(str(key), _COMPONENT_KEYS)}")
+        data = data["attributes"]
+    return parse_config(data, str(file))
+
+
+def parse_config(data: object, origin: str = "the configuration") -> ReplicationConfig:
+    """Validate configuration data; ``{{ env.NAME }}`` in a string is replaced by that variable.
+
+    Raises:
+        ConfigError: a key is unknown (the nearest known one is named) or a value is not allowed.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(f"{origin} holds no settings. The least that works is:\n{_LEAST}")
+    data = _expand(data, origin)
+    try:
+        return ReplicationConfig.model_validate(data)
+    except ValidationError as error:
+        lines = explain(error, data, ReplicationConfig)
+        raise ConfigError("\n".join(f"{origin}: {line}" for line in lines)) from None
+
+
+def _expand(value: Any, origin: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item, origin) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, origin) for item in value]
+    if isinstance(value, str):
+
+        def variable(match: re.Match[str]) -> str:
+            try:
+                return os.environ[match.group(1)]
+            except KeyError:
+                raise ConfigError(f"{origin} uses the variable {match.group(1)}, which is not set.") from None
+
+        return _ENV.sub(variable, value)
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """As YAML demands, a key may stand only once: of two ``tables:`` the first would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"the key {key.value} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)

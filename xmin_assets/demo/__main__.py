@@ -1,0 +1,28 @@
+"""``python -m xmin_assets.demo`` tells the demo's story in the current directory, as ``make demo`` does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from xmin_assets.errors import XminAssetsError
+
+
+def main() -> int:
+    # Imported here, so that a missing part is one line as well.
+    from xmin_assets.demo.story import run_demo
+
+    try:
+        run_demo(Path.cwd())
+    except XminAssetsError as error:
+        Console(stderr=True).print(f"[red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Which of the changed rows the target does not have yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg2 import sql
+
+from xmin_assets.config import SOURCE_DELETED_AT
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.copy import copy_in
+from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.deletes import same_key
+from xmin_assets.replication.manifest import Part, SourceSnapshot
+from xmin_assets.replication.schema_changes import column_definitions
+from xmin_assets.replication.spool import Spool
+
+
+def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[Part], spool: Spool) -> int:
+    """Count the keys in the files that no live row of the target has. Nothing is left in the target.
+
+    Raises:
+        XminAssetsError: the target or the spool failed.
+    """
+    selection = snapshot.selection
+    columns = tuple(column for column in selection.columns if column.name in selection.key)
+    keys = sql.Identifier("pg_temp", "xmin_assets_changed_keys")
+    with transact(target, Isolation.WRITE, f"{snapshot.table}: looking for new keys") as cursor:
+        cursor.execute(
+            sql.SQL("CREATE TEMPORARY TABLE xmin_assets_changed_keys ({}) ON COMMIT DROP").format(
+                sql.SQL(", ").join(column_definitions(columns))
+            )
+        )
+        for part in parts:
+            with spool.read(part.uri) as file:
+                copy_in(cursor, keys, selection.key, file)
+        cursor.execute(sql.SQL("ANALYZE {}").format(keys))
+        alive: sql.Composable = sql.SQL("")
+        if selection.deletes == "soft":
+            alive = sql.SQL(" AND t.{} IS NULL").format(sql.Identifier(SOURCE_DELETED_AT))
+        cursor.execute(
+            sql.SQL("SELECT count(*) FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {}{})").format(
+                keys, snapshot.config.target_name.sql, same_key(selection.key), alive
+            )
+        )
+        (new,) = cursor.fetchone() or (0,)
+    return int(new)

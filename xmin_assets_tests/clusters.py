@@ -1,0 +1,138 @@
+"""Real PostgreSQL servers for the tests, and fresh databases in them.
+
+The servers live in one unpredictable folder of their own, not in pytest's: that one is closed to the account
+that the servers of root run as. A second process guards the folder: when the test session ends, however that
+happens, it stops the servers and deletes their data.
+"""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from xmin_assets.demo.cluster import Cluster
+from xmin_assets.demo.programs import Programs, find_programs
+from xmin_assets.demo.server_user import ServerUser
+
+# Nothing here outlives the session, so nothing is flushed to disk; a commit is still safe from a server's crash.
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    "max_prepared_transactions": "10",
+    "wal_level": "replica",
+}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The folder that all servers of a test session live in, with its guard."""
+
+    folder: Path
+    programs: Programs
+    guard: subprocess.Popen[bytes] = field(repr=False)
+
+    @classmethod
+    def open(cls) -> Workshop:
+        user = ServerUser.current()
+        places = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path("/tmp"), Path("/var/lib")]
+        folder = user.make_folder("xmin-assets-tests-", places)
+        # The guard reads from this process until it ends, so it needs no signal and no polling to know.
+        guard = subprocess.Popen(
+            [sys.executable, "-m", "xmin_assets_tests.guard", str(folder)],
+            stdin=subprocess.PIPE,
+            cwd=Path(__file__).parent.parent,
+            start_new_session=True,
+        )
+        return cls(folder, find_programs(user, folder), guard)
+
+    def cluster(self, name: str) -> Cluster:
+        """A server, neither initialised nor started yet; it is stopped with the workshop at the latest."""
+        return Cluster(self.folder / name, self.programs, secrets.token_urlsafe(12))
+
+    def start(self, name: str, **settings: str) -> Cluster:
+        """A running server with the tests' settings and ``settings``."""
+        cluster = self.cluster(name)
+        cluster.init({**SETTINGS, **settings}, sync=False)
+        cluster.start()
+        return cluster
+
+    def close(self) -> None:
+        """Stop every server and delete everything: the guard's work, at a normal end as at any other."""
+        assert self.guard.stdin is not None
+        self.guard.stdin.close()
+        assert self.guard.wait(timeout=60) == 0, f"the servers in {self.folder} were not removed"
+
+
+@dataclass
+class Database:
+    """A database of one test's own, and its connections."""
+
+    cluster: Cluster
+    name: str
+    _connections: list[Connection] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def create(cls, cluster: Cluster) -> Database:
+        database = cls(cluster, f"test_{secrets.token_hex(6)}")
+        with closing(cluster.connect()) as connected, connected.cursor() as cursor:
+            name = sql.Identifier(database.name)
+            # Copying template0 file by file needs checkpoints, which cost nothing without fsync.
+            cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
+        return database
+
+    @property
+    def url(self) -> str:
+        """The superuser's URL."""
+        return self.cluster.url(self.name)
+
+    def url_as(self, role: str, password: str) -> str:
+        """The URL of a role that the test has made."""
+        return self.cluster.url(self.name, role, password)
+
+    def connect(self, url: str | None = None) -> Connection:
+        """A connection of its own, in autocommit, closed after the test; the superuser's without ``url``."""
+        connected = psycopg2.connect(url or self.url)
+        connected.autocommit = True
+        self._connections.append(connected)
+        return connected
+
+    def execute(self, statement: str | sql.Composable, params: Sequence[Any] | None = None) -> int:
+        """Run a statement in a transaction of its own; return how many rows it touched."""
+        with self._usual().cursor() as cursor:
+            cursor.execute(statement, params)
+            return cursor.rowcount
+
+    def fetch(self, statement: str | sql.Composable, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows that a statement returns."""
+        with self._usual().cursor() as cursor:
+            cursor.execute(statement, params)
+            return cursor.fetchall()
+
+    def drop(self) -> None:
+        """Close what the test left open here, and drop the database whoever else is still in it."""
+        for connected in self._connections:
+            connected.close()
+        if not self.cluster.is_running:
+            return
+        with closing(self.cluster.connect()) as connected, connected.cursor() as cursor:
+            cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
+
+    def _usual(self) -> Connection:
+        # Remade when a test has ended it, by a restart of the server or on purpose.
+        if not self._connections or self._connections[0].closed:
+            self._connections.insert(0, psycopg2.connect(self.url))
+            self._connections[0].autocommit = True
+        return self._connections[0]

@@ -1,0 +1,84 @@
+"""What every test can ask for: two real servers, and a fresh database in each.
+
+    source_server, target_server    running servers, shared by the session (`.url()`, `.stop()`, `.run` ...)
+    source_db, target_db            a fresh database per test: `.url`, `.execute`, `.fetch`, `.connect()`
+    workshop                        makes more servers, for tests that crash or restart one of their own
+
+No test sees the machine's settings: variables of PostgreSQL, Dagster and this project are removed, and the
+working directory is an empty folder, where there is no ``.env``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from xmin_assets.demo.cluster import Cluster
+from xmin_assets_tests.clusters import Database, Workshop
+from xmin_assets_tests.replica import Replica
+
+FOREIGN = ("XMIN_", "PG", "DAGSTER_")
+
+
+def pytest_configure() -> None:
+    # The programs that servers are made of are no setting but a part of the machine.
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "XMIN_POSTGRES_BIN"]:
+        del os.environ[name]
+    # Ended from outside, as a cancelled CI job is, the session still takes its fixtures down.
+    signal.signal(signal.SIGTERM, _end_session)
+
+
+def _end_session(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def clean_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the machine's settings, and what an earlier test may have set."""
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "XMIN_POSTGRES_BIN"]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Iterator[Workshop]:
+    opened = Workshop.open()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def source_server(workshop: Workshop) -> Cluster:
+    return workshop.start("source")
+
+
+@pytest.fixture(scope="session")
+def target_server(workshop: Workshop) -> Cluster:
+    return workshop.start("target")
+
+
+@pytest.fixture
+def source_db(source_server: Cluster) -> Iterator[Database]:
+    database = Database.create(source_server)
+    yield database
+    database.drop()
+
+
+@pytest.fixture
+def target_db(target_server: Cluster) -> Iterator[Database]:
+    database = Database.create(target_server)
+    yield database
+    database.drop()
+
+
+@pytest.fixture
+def replica(source_db: Database, target_db: Database, tmp_path: Path) -> Replica:
+    """A source and a target database, and the engine between them, with two workers."""
+    return Replica(source_db, target_db, tmp_path / "spool", {"workers": 2})
