@@ -89,7 +89,6 @@ class Database:
         database = cls(cluster, f"test_{secrets.token_hex(6)}")
         with closing(cluster.connect()) as connected, connected.cursor() as cursor:
             name = sql.Identifier(database.name)
-            # Copying template0 file by file needs checkpoints, which cost nothing without fsync.
             cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
         return database
 
@@ -121,10 +120,15 @@ class Database:
             cursor.execute(statement, params)
             return cursor.fetchall()
 
-    def drop(self) -> None:
-        """Close what the test left open here, and drop the database whoever else is still in it."""
+    def disconnect(self) -> None:
+        """Close all connections; the next statement makes a new one."""
         for connected in self._connections:
             connected.close()
+        self._connections.clear()
+
+    def drop(self) -> None:
+        """Close what the test left open here, and drop the database whoever else is still in it."""
+        self.disconnect()
         if not self.cluster.is_running:
             return
         with closing(self.cluster.connect()) as connected, connected.cursor() as cursor:

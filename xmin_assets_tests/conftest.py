@@ -4,8 +4,8 @@
     source_db, target_db            a fresh database per test: `.url`, `.execute`, `.fetch`, `.connect()`
     workshop                        makes more servers, for tests that crash or restart one of their own
 
-No test sees the machine's settings: variables of PostgreSQL, Dagster and this project are removed, and the
-working directory is an empty folder, where there is no ``.env``.
+No test sees the machine's settings: variables of PostgreSQL, Dagster and this project are removed, the home is an
+empty folder, and so is the working directory, where there is no ``.env``.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ def _end_session(signum: int, frame: FrameType | None) -> None:
 
 
 @pytest.fixture(autouse=True)
-def clean_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the machine's settings, and what an earlier test may have set."""
     for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "XMIN_POSTGRES_BIN"]:
         monkeypatch.delenv(name)
+    # The default spool is in the home, and libpq and Dagster keep settings there too.
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.demo.programs import find_programs
 from xmin_assets.demo.server_user import ServerUser
+
+ATTEMPTS = 100
 
 
 def main(folder: Path) -> int:
@@ -27,8 +30,13 @@ def main(folder: Path) -> int:
         programs = find_programs(ServerUser.current(), folder)
         for lock in locks:
             Cluster(lock.parent, programs, password="").stop(immediate=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    return 1 if folder.exists() else 0
+    # A program that the session has just started, such as initdb, may still be adding files.
+    for _ in range(ATTEMPTS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return 0
+        time.sleep(0.1)
+    return 1
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,8 @@ _MESSAGES = {
 
 def nearest(name: str, known: Iterable[object]) -> str:
     """`` Did you mean X?`` for the known name that is closest, or nothing."""
+    import difflib  # here, because few ever need it
+
     close = difflib.get_close_matches(name, [str(k) for k in known], n=1, cutoff=0.5)
     return f" Did you mean {close[0]}?" if close else ""
 
@@ -38,17 +39,15 @@ def explain(error: ValidationError, data: object, model: type[BaseModel]) -> lis
         model: the outermost model.
     """
     problems = error.errors(include_url=False)
-    # Defaults are part of every table, and a misspelled key also makes the right one missing: say it once.
+    # Defaults are part of every table: what is wrong with one is said once. A list with a wrong item also counts as
+    # too short, and a misspelled key makes the right one missing.
     from_defaults = {problem["loc"][1:] for problem in problems if problem["loc"][:1] == ("defaults",)}
+    problems = [p for p in problems if p["loc"][:1] != ("tables",) or p["loc"][2:] not in from_defaults]
+    if len(problems) > 1:
+        problems = [problem for problem in problems if problem["type"] != "too_short"]
     unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
-    lines = [_unknown_key(problem, data, model) for problem in unknown if not _repeated(problem, from_defaults)]
-    if not lines:
-        lines = [_problem(problem, data) for problem in problems if not _repeated(problem, from_defaults)]
+    lines = [_unknown_key(problem, data, model) for problem in unknown] or [_problem(p, data) for p in problems]
     return list(dict.fromkeys(lines))[:_LINES]
-
-
-def _repeated(problem: ErrorDetails, from_defaults: set[tuple[int | str, ...]]) -> bool:
-    return problem["loc"][:1] == ("tables",) and problem["loc"][2:] in from_defaults
 
 
 def _unknown_key(problem: ErrorDetails, data: object, model: type[BaseModel]) -> str:
@@ -57,18 +56,19 @@ def _unknown_key(problem: ErrorDetails, data: object, model: type[BaseModel]) ->
 
 
 def _problem(problem: ErrorDetails, data: object) -> str:
-    location = [part for part in problem["loc"] if part != "function-after"]
-    kind, value = problem["type"], problem["input"]
+    location, kind, value = list(problem["loc"]), problem["type"], problem["input"]
     if kind in ("enum", "literal_error"):
         message = f"is {value!r}, which is not one of {problem['ctx']['expected']}"
+    elif kind in _MESSAGES:
+        message = _MESSAGES[kind]
     else:
-        message = _MESSAGES.get(kind) or problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        if isinstance(value, (int, float)) and kind not in _MESSAGES:
+        message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if isinstance(value, (int, float)):
             message += f", not {value}"
-    *parents, name = location or [""]
-    if isinstance(name, int):
+    # What is wrong with a whole section or table names its keys itself.
+    if not location or isinstance(location[-1], int) or (kind == "value_error" and len(location) == 1):
         return f"{_place(location, data)}{message.rstrip('.')}."
-    return f"{_place(parents, data)}{name} {message.rstrip('.')}.".replace("  ", " ")
+    return f"{_place(location[:-1], data)}{location[-1]} {message.rstrip('.')}."
 
 
 def _place(parents: list[int | str], data: object) -> str:

@@ -165,6 +165,12 @@ class Settings(_Strict):
         default=30, ge=0, description="Seconds to wait for a lock on a table on either server; 0 is no limit."
     )
     connect_timeout: int = Field(default=10, ge=1, description="Seconds to wait for a connection.")
+    held_back_warning: float = Field(
+        default=900,
+        ge=0,
+        description="Age in seconds from which a transaction left open at the source is warned of: "
+        "it holds the watermark back.",
+    )
     max_snapshot_age: float = Field(
         default=4 * 3600,
         ge=1,

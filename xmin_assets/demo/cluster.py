@@ -87,10 +87,10 @@ class Cluster:
         if self.data_dir.exists():
             raise DemoError(f"{self.data_dir} exists and is not a PostgreSQL data directory.")
         user = self.programs.user
-        unfinished = self.data_dir.with_name(f"{self.data_dir.name}.unfinished")
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
-        unfinished.mkdir(mode=0o700)
+        for left in self.data_dir.parent.glob(f"{self.name}.unfinished-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        # Of a new name each time: an initdb whose parent was killed may still be writing to the last one.
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{self.name}.unfinished-", dir=self.data_dir.parent))
         user.own(unfinished)
 
         options = ["--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", f"--username={SUPERUSER}"]

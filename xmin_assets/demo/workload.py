@@ -101,7 +101,7 @@ class _Work:
                 if late:
                     # Ended early by the stop, never left uncommitted.
                     self.stop.wait(chance.uniform(*HELD_SECONDS))
-                if chance.random() < ROLLBACK_SHARE:
+                if not late and chance.random() < ROLLBACK_SHARE:
                     connected.rollback()
                     counts = Counter(rolled_back=1)
                 else:

@@ -47,7 +47,8 @@ SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, a.attt
  ORDER BY a.attnum
 """
 
-# The primary key first, else the smallest unique index that guarantees one row a value.
+# The primary key first, else the smallest unique index that guarantees one row a value. A deferrable one does: what it
+# defers is over before its transaction commits, and a snapshot shows what is committed.
 _KEYS = """
 SELECT i.indisprimary, k.columns
   FROM pg_catalog.pg_index i
@@ -56,7 +57,7 @@ SELECT i.indisprimary, k.columns
          FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS x (attnum, position)
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = x.attnum
         WHERE x.position <= i.indnkeyatts) k
- WHERE i.indrelid = %(oid)s AND i.indisunique AND i.indisvalid AND i.indimmediate
+ WHERE i.indrelid = %(oid)s AND i.indisunique AND i.indisvalid
    AND i.indpred IS NULL AND i.indexprs IS NULL AND k.not_null
  ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid
 """

@@ -45,7 +45,7 @@ class QualifiedName:
             if not text.startswith(".", position):
                 break
             position += 1
-        if position != len(text) or len(parts) not in (1, 2) or "" in parts:
+        if position != len(text) or text.endswith(".") or len(parts) not in (1, 2) or "" in parts:
             raise ConfigError(
                 f"{text!r} is not a table name. Write schema.table, and quote a part that has a dot or a "
                 'quote in it: "my.schema"."my table".'

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg2.extensions as ext
 
 from xmin_assets.errors import UnsupportedServer
+from xmin_assets.postgres.connection import cancelled
 
 # The timeline of a primary is in the name of the WAL file it writes to; a control file learns of a promotion only at
-# the next checkpoint. A standby has no insert position, and its control file names the timeline it has replayed.
+# the next checkpoint. A standby has no insert position. The control file of one names the timeline that it had replayed
+# at some time; its WAL receiver knows of a new one at once, but tells only roles that may read all statistics.
 _FACTS = """
 SELECT pg_catalog.current_setting('server_version_num')::int,
        (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
@@ -17,21 +21,35 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
        d.datname::text,
        r.in_recovery,
        CASE WHEN r.in_recovery
-            THEN (SELECT greatest(c.timeline_id, m.min_recovery_end_timeline)
-                    FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() m)
+            THEN greatest(c.timeline_id,
+                          (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()),
+                          (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))
             ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
        END,
-       CASE WHEN r.in_recovery THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END
-           - '0/0'::pg_lsn
+       pg_catalog.pg_postmaster_start_time(),
+       c.checkpoint_lsn - '0/0'::pg_lsn
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) r,
+       pg_catalog.pg_control_checkpoint() c,
        pg_catalog.pg_database d
  WHERE d.datname = pg_catalog.current_database()
 """
 
-_LSN = """
+_POSITION = """
 SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-            ELSE pg_catalog.pg_current_wal_insert_lsn() END - '0/0'::pg_lsn
+            ELSE pg_catalog.pg_current_wal_insert_lsn() END - '0/0'::pg_lsn,
+       pg_catalog.current_setting('wal_block_size')::int,
+       pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))
 """
+
+_SETTLED = """
+SELECT pg_catalog.pg_is_in_recovery(),
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+            ELSE pg_catalog.pg_current_wal_flush_lsn() END - '0/0'::pg_lsn,
+       extract(epoch FROM pg_catalog.current_setting('wal_writer_delay')::interval)::float8
+"""
+
+_PAGE_HEADER, _SEGMENT_HEADER = 24, 40
+"""Bytes before the first record of a WAL page, and of a segment (src/include/access/xlog_internal.h)."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,10 @@ class Server:
     in_recovery: bool
     timeline: int
     lsn: int
-    """Bytes of WAL: the insert position of a primary, the replay position of a standby."""
+    """As `wal_position` gives it."""
+    started: datetime
+    checkpoint_lsn: int
+    """Bytes of WAL before the last checkpoint. A server that stops, or recovers from a crash, makes one at the end."""
 
 
 def observe_server(cursor: ext.cursor) -> Server:
@@ -55,16 +76,53 @@ def observe_server(cursor: ext.cursor) -> Server:
     To know that a snapshot is not older than a position, read the position first: a primary's commits are in WAL before
     they are visible, and a standby's are visible before its replay position passes them.
     """
+    lsn = wal_position(cursor)
     cursor.execute(_FACTS)
-    version, system, database_oid, database, in_recovery, timeline, lsn = cursor.fetchone() or ()
-    return Server(version, system, database_oid, database, in_recovery, timeline, int(lsn or 0))
+    version, system, database_oid, database, in_recovery, timeline, started, checkpoint = cursor.fetchone() or ()
+    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started, int(checkpoint))
 
 
 def wal_position(cursor: ext.cursor) -> int:
-    """The server's WAL position in bytes, as in `Server.lsn`."""
-    cursor.execute(_LSN)
-    (lsn,) = cursor.fetchone() or (0,)
-    return int(lsn or 0)
+    """How many bytes of WAL there are: the end of the last record inserted by a primary, or replayed by a standby."""
+    cursor.execute(_POSITION)
+    position, page, segment = cursor.fetchone() or ()
+    return record_end(int(position or 0), page, segment)
+
+
+def record_end(position: int, page: int, segment: int) -> int:
+    """Where a WAL record ends, if the next one begins at this position.
+
+    At the beginning of a page the two differ by a header. A standby that has replayed everything is at the end of the
+    last record, an idle primary where the next one will begin.
+    """
+    if position % segment == _SEGMENT_HEADER:
+        return position - _SEGMENT_HEADER
+    if position % page == _PAGE_HEADER:
+        return position - _PAGE_HEADER
+    return position
+
+
+def settle(cursor: ext.cursor, position: int, since: float) -> int:
+    """Wait until no crash of the server can undo what a snapshot shows; a WAL position that covers it.
+
+    An asynchronous commit is visible before it is on disk. And so is any rollback: a crash undoes it, and the server
+    assigns its id again, below a watermark. Both are on disk after three times wal_writer_delay at the latest
+    (https://www.postgresql.org/docs/current/wal-async-commit.html). A standby replays only what it has on disk.
+
+    Args:
+        cursor: in autocommit mode.
+        position: `wal_position`, read after the snapshot was taken.
+        since: monotonic time in seconds of that reading.
+    """
+    while True:
+        cursor.execute(_SETTLED)
+        in_recovery, safe, delay = cursor.fetchone() or (False, 0, 0.0)
+        if in_recovery:
+            # A commit on a standby is visible before the replay position passes it.
+            return max(position, int(safe or 0))
+        if safe >= position or time.monotonic() - since > 3 * delay or cancelled():
+            return position
+        time.sleep(0.005)
 
 
 def require_version(server: Server, side: str, minimum: int) -> None:

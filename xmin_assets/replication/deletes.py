@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import SOURCE_DELETED_AT, TableConfig
+from xmin_assets.config import SOURCE_DELETED_AT, SOURCE_XMIN, TableConfig
 from xmin_assets.errors import MassDelete
 from xmin_assets.replication.manifest import Selection
 from xmin_assets.replication.state import SCHEMA
@@ -55,6 +55,30 @@ def delete_missing(
                 "xmin-assets sync --allow-mass-delete, or set allow_mass_delete in the run's config."
             )
     return deleted
+
+
+def disown_missing(cursor: ext.cursor, table: TableConfig, selection: Selection, keys: str) -> None:
+    """Empty `source_xmin` of rows that are kept though the source does not have them.
+
+    They may be of another cluster, whose ids this one uses again: a row that gets such a key one day would pass for
+    the one that is kept.
+
+    Args:
+        cursor: in the merge transaction.
+        table: the table's configuration.
+        selection: what is copied.
+        keys: name of the staged table that has the keys of all source rows.
+    """
+    cursor.execute(
+        sql.SQL(
+            "UPDATE {} AS t SET {own} = NULL WHERE t.{own} IS NOT NULL AND NOT EXISTS (SELECT FROM {} AS s WHERE {})"
+        ).format(
+            table.target_name.sql,
+            sql.Identifier(SCHEMA, keys),
+            same_key(selection.key),
+            own=sql.Identifier(SOURCE_XMIN),
+        )
+    )
 
 
 def same_key(key: tuple[str, ...]) -> sql.Composable:

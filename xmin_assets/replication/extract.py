@@ -15,12 +15,12 @@ from psycopg2 import sql
 from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import observe_server, wal_position
+from xmin_assets.postgres.server import observe_server, settle, wal_position
 from xmin_assets.postgres.transaction import Isolation, statement, transaction
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import CsvExtract, SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys
-from xmin_assets.replication.plan import SourceFacts
+from xmin_assets.replication.plan import SourceFacts, went_back
 from xmin_assets.replication.progress import Report, silent
 from xmin_assets.replication.reading import Passes, Reader
 from xmin_assets.replication.scan import spans
@@ -72,6 +72,7 @@ def extract(
             lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table.sql)
             with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
                 facts, storage = read_source(cursor, server, snapshot.config)
+                lsn, since = wal_position(cursor), time.monotonic()
                 _require_as_planned(snapshot, facts)
                 passes = Passes(snapshot, facts, spool, files, settings.batch_size, report)
                 deadline = began + settings.max_snapshot_age
@@ -81,7 +82,8 @@ def extract(
                     keys_needed = _keys_needed(passes, crew, target)
                     if keys_needed:
                         passes.copy_keys(crew)
-                lsn = wal_position(cursor)
+            with statement(source, connection, doing) as cursor:
+                lsn = settle(cursor, lsn, since)
     except BaseException:
         spool.remove(snapshot.sync_id)
         raise
@@ -97,6 +99,7 @@ def extract(
         max_xmin=passes.max_xmin,
         horizon=facts.horizon,
         source_lsn=lsn,
+        source_started=None if server.in_recovery else server.started,
         workers=len(passes.readers),
         seconds=time.monotonic() - began,
     )
@@ -142,3 +145,7 @@ def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
             f"{snapshot.table} changed after the sync was planned (another relation, columns or storage). "
             "Plan it again: run the sync, or materialize source_snapshot, once more."
         )
+    # Days may have gone by, and behind one address there may be several standbys.
+    behind = went_back(facts, snapshot.state) if snapshot.state and snapshot.plan.watermark is not None else None
+    if behind:
+        raise PlanOutdated(f"{snapshot.table}: after the sync was planned, {behind}. Plan it again.")

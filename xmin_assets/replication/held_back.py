@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import psycopg2.extensions as ext
 
+from xmin_assets.postgres import xid
+from xmin_assets.postgres.server import horizon
 from xmin_assets.replication.manifest import HeldBack, Holder
 
 SHOWN = 5
 """Holders that are named."""
 
-_TRANSACTIONS = """
-SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8 - pg_snapshot_xmin(pg_current_snapshot())::text::int8
-"""
+MANY = 1_000_000
+"""Transactions from which the horizon is too far behind, whoever holds it."""
 
 # backend_xid is shown to everybody, xact_start only to the session's own role and to pg_read_all_stats.
 _HOLDERS = """
@@ -36,12 +37,28 @@ SELECT kind, name, xid, seconds
 
 def observe_held_back(cursor: ext.cursor) -> HeldBack:
     """How far the horizon of the cursor's snapshot is behind, and the oldest open transactions now."""
-    cursor.execute(_TRANSACTIONS)
-    (transactions,) = cursor.fetchone() or (0,)
+    # Not the snapshot's xmax: that is only one past the last transaction that has ended.
+    oldest = horizon(cursor)
+    transactions = xid.present(cursor, oldest) - oldest
     if not transactions:
         return HeldBack(0)
     cursor.execute(_HOLDERS, (SHOWN,))
     return HeldBack(transactions, tuple(Holder(*row) for row in cursor.fetchall()))
+
+
+def warning(held_back: HeldBack, seconds: float) -> str | None:
+    """What to tell people if a transaction has been open for too long, else None.
+
+    Args:
+        held_back: what was observed.
+        seconds: age from which a transaction is too old. Where ages may not be seen, `MANY` transactions count as much.
+    """
+    if held_back.seconds < seconds and held_back.transactions < MANY:
+        return None
+    return (
+        f"the watermark is {describe(held_back)}; every sync reads again what was changed since. "
+        "Commit, roll back or end what holds it."
+    )
 
 
 def describe(held_back: HeldBack) -> str:

@@ -108,6 +108,8 @@ class State:
     identity: Identity
     selection: Selection
     merged_at: datetime
+    source_started: datetime | None = None
+    """When the source server had been started; None for a standby, which is one of many."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,12 @@ class CsvExtract:
     horizon: int
     """Every transaction below it was finished in the snapshot: the next watermark."""
     source_lsn: int
+    """WAL position of the source that covers the snapshot."""
     workers: int
     seconds: float
     key_bytes: int = 0
+    source_started: datetime | None = None
+    """When the source server was started; None for a standby."""
 
 
 @dataclass(frozen=True)

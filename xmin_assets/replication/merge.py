@@ -19,8 +19,9 @@ from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import upsert
-from xmin_assets.replication.deletes import delete_missing
+from xmin_assets.replication.deletes import delete_missing, disown_missing
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
+from xmin_assets.replication.plan import same_relation
 from xmin_assets.replication.promote import drop_old_key, ensure_key, promote
 from xmin_assets.replication.resync import resync
 from xmin_assets.replication.schema_changes import target_changes
@@ -149,7 +150,7 @@ class _Merge:
             self._table.label,
             known.selection if known else None,
             selection,
-            bool(known and known.identity.relation_oid == self._snapshot.identity.relation_oid),
+            bool(known and same_relation(known.identity, self._snapshot.identity)),
             catalog.columns_of(cursor, relation.oid),
             self._table.schema_changes == "apply",
         ):
@@ -160,6 +161,8 @@ class _Merge:
         keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
         if keys and selection.deletes != "ignore":
             counts.deleted = delete_missing(cursor, self._table, selection, keys, self._allow_mass_delete)
+        elif keys:
+            disown_missing(cursor, self._table, selection, keys)
         if self._staged.name and self._staged.rows:
             counts.inserted, counts.updated = upsert.run(
                 cursor, self._name, self._staged.name, selection, self._plan.compare_values
@@ -232,4 +235,5 @@ class _Merge:
             identity=self._snapshot.identity,
             selection=self._snapshot.selection,
             merged_at=datetime.now(timezone.utc),
+            source_started=self._extract.source_started,
         )

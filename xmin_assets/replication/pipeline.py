@@ -14,6 +14,7 @@ import tenacity
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
 from xmin_assets.errors import Cancelled, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
+from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
 from xmin_assets.replication.manifest import SourceSnapshot, SyncReport, TableResult
 from xmin_assets.replication.merge import merge
@@ -142,6 +143,8 @@ def sync_table(
         XminAssetsError: a station failed; the target and its state are as they were.
     """
     planned = snapshot(source, target, table, report=report)
+    if told := held_back.warning(planned.held_back, settings.held_back_warning):
+        report(Progress(table.label, "snapshot", 0, 0, f"warning: {told}"))
     try:
         extracted = extract(source, planned, spool, settings, target=target, report=report)
         staged = stage(target, extracted, spool, settings, report=report)

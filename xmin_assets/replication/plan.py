@@ -80,8 +80,9 @@ def _incremental(source: SourceFacts, state: State, changes: tuple[Change, ...])
         reason="; ".join(reason),
         watermark=state.watermark,
         full_leaves=new_leaves,
-        # A transaction may have written one key both in a partition and in a table attached as one later.
-        compare_values=bool(new_leaves),
+        # A transaction may have written one key both in a partition and in a table attached as one later. And past the
+        # first epoch a row of 2^32 transactions ago bears the xid64 of one that may be changing it right now.
+        compare_values=bool(new_leaves) or state.max_xmin >= xid.CYCLE,
         statements=_texts(changes),
     )
 
@@ -114,6 +115,9 @@ def _reason_for_everything(
         )
     if needs_all_rows(changes):
         return f"{describe(changes)}: values may have changed without a new xmin"
+    new = _new_columns(source.selection, known.selection)
+    if new:
+        return f"column {', '.join(new)} was not among the columns copied before"
     if table.mode is Mode.FULL_SYNC:
         return "mode full_sync reads everything every time"
     return None
@@ -132,8 +136,19 @@ def _another_source(table: TableConfig, source: SourceFacts, state: State) -> st
         return f"another database of the cluster: its oid is {now.database_oid}, not {before.database_oid}"
     if now.relation_oid != before.relation_oid:
         return f"another table: {table.label} was dropped and made anew, or another one got its name"
-    if source.server.lsn < state.source_lsn or source.horizon < state.watermark:
+    return went_back(source, state)
+
+
+def went_back(source: SourceFacts, state: State) -> str | None:
+    """How the source, of the same identity, is seen to lack what the last sync saw; None if it is not."""
+    server = source.server
+    if server.lsn < state.source_lsn or source.horizon < state.watermark:
         return "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
+    # A server that stops, or recovers from a crash, makes a checkpoint after all that it has done. So one that was
+    # started again and whose last checkpoint is older than the last sync never did what that one saw.
+    restarted = not server.in_recovery and state.source_started not in (None, server.started)
+    if restarted and server.checkpoint_lsn < state.source_lsn:
+        return "the source went back in time: it was started without the WAL that the last sync saw (restored, crashed)"
     return None
 
 
@@ -145,6 +160,12 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
     if now.deletes != before.deletes:
         return f"deletes is now {now.deletes}"
     return None
+
+
+def _new_columns(now: Selection, before: Selection) -> list[str]:
+    # The target may have a column of that name all the same: from one that was dropped, or was copied earlier still.
+    copied = {column.attnum for column in before.columns}
+    return [column.name for column in now.columns if column.attnum not in copied]
 
 
 def _require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:
@@ -164,7 +185,7 @@ def _require_caught_up(table: TableConfig, source: SourceFacts, state: State | N
 def _changes(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> tuple[Change, ...]:
     if target.oid is None:
         return ()
-    same = state is not None and _same_relation(state.identity, source.identity)
+    same = state is not None and same_relation(state.identity, source.identity)
     return target_changes(
         table.label,
         state.selection if state else None,
@@ -175,7 +196,8 @@ def _changes(table: TableConfig, source: SourceFacts, target: TargetFacts, state
     )
 
 
-def _same_relation(before: Identity, now: Identity) -> bool:
+def same_relation(before: Identity, now: Identity) -> bool:
+    """Whether it is one relation: oids mean something only within one database of one cluster."""
     return (before.system_identifier, before.database_oid, before.relation_oid) == (
         now.system_identifier,
         now.database_oid,
@@ -184,4 +206,4 @@ def _same_relation(before: Identity, now: Identity) -> bool:
 
 
 def _texts(changes: tuple[Change, ...]) -> tuple[str, ...]:
-    return (describe(changes),) if changes else ()
+    return tuple(describe((change,)) for change in changes)

@@ -1,4 +1,4 @@
-"""What is known of each table without asking its source."""
+"""What is known of each table without reading it: the last sync, and what holds the next one's watermark back."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from xmin_assets.config import ReplicationConfig, load_config
 from xmin_assets.errors import XminAssetsError
+from xmin_assets.postgres.server import horizon
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication.manifest import MergedTarget, State
-from xmin_assets.replication.pipeline import open_target
+from xmin_assets.replication.held_back import observe_held_back
+from xmin_assets.replication.manifest import HeldBack, MergedTarget, State
+from xmin_assets.replication.pipeline import open_databases, open_target
 from xmin_assets.replication.state import read_result, read_state
 
 
@@ -46,3 +48,27 @@ def table_statuses(config: ReplicationConfig | None = None, *, tables: Sequence[
                 )
         except XminAssetsError as error:
             return tuple(TableStatus(table.label, str(table.target_name), error=str(error)) for table in chosen)
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """How far the source's open transactions hold the watermarks back; `error` says why that is not known."""
+
+    held_back: HeldBack | None
+    next_xid: int = 0
+    """The xid64 that the source's next transaction gets: a watermark this high is up to date."""
+    error: str | None = None
+
+
+def source_status(config: ReplicationConfig | None = None) -> SourceStatus:
+    """What holds the source's horizon back right now, or why that cannot be known."""
+    config = config or load_config()
+    try:
+        with (
+            open_databases(config) as (source, _),
+            transact(source, Isolation.READ_SNAPSHOT, "Looking at open transactions") as cursor,
+        ):
+            held_back = observe_held_back(cursor)
+            return SourceStatus(held_back, horizon(cursor) + held_back.transactions)
+    except XminAssetsError as error:
+        return SourceStatus(None, error=str(error))

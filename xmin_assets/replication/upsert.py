@@ -49,8 +49,8 @@ def run(
 
 def _merge(target: QualifiedName, staged: str, selection: Selection, compare_values: bool) -> sql.Composed:
     names = [column.name for column in selection.columns] + [SOURCE_XMIN]
-    changing = [name for name in names if name not in selection.key]
-    sets = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in changing]
+    # The key is set, too: a key may be equal and written otherwise, as 1.0 and 1.00 are.
+    sets = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in names]
     differs: list[sql.Composable] = [sql.SQL("t.{0} IS DISTINCT FROM s.{0}").format(sql.Identifier(SOURCE_XMIN))]
     if selection.deletes == "soft":
         sets.append(sql.SQL("{} = NULL").format(sql.Identifier(SOURCE_DELETED_AT)))

@@ -1,0 +1,56 @@
+# Everything runs from .venv, which is rebuilt only when pyproject.toml or constraints.txt change.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+# The first Python on the path that is new enough, unless PYTHON names one.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo "$$python"; break; }; done)
+
+.PHONY: help .venv venv demo dev test lint format clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+.venv venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed: install one, or run make PYTHON=/path/to/python3" >&2; exit 1; }
+	@# A venv that a broken installation left behind is made again from nothing.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || rm -rf .venv
+	@# Debian's python3 has no ensurepip unless python3-venv is installed: its pip can fill a venv from outside.
+	@test -d .venv || "$(PYTHON)" -m venv .venv >/dev/null 2>&1 || { rm -rf .venv \
+		&& "$(PYTHON)" -m venv --without-pip .venv && "$(PYTHON)" -m pip --python $(BIN)/python install --quiet pip; } \
+		|| { rm -rf .venv; echo "$(PYTHON) cannot create a venv: install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
+	@echo "Installing into .venv, which takes a minute or two"
+	@# Older releases of pip show build warnings, such as setuptools' on editable installs; errors still show.
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
+		-c constraints.txt -e '.[demo,test]'
+	@touch $@
+
+demo: $(STAMP) ## Start two PostgreSQL servers, sync sample tables, change them, sync again
+	@$(BIN)/python -m xmin_assets.demo
+
+dev: $(STAMP) ## Start the demo servers and the Dagster UI
+	@$(BIN)/xmin-assets demo up
+	@exec $(BIN)/dagster dev
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## Mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Stop the demo servers, delete their data and the caches (.venv and .env stay)
+	@if [ -d .demo ] && [ -x $(BIN)/xmin-assets ]; then $(BIN)/xmin-assets demo down --purge; fi
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

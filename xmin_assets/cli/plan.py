@@ -1,0 +1,76 @@
+"""``xmin-assets plan``: what a sync would do, and why. Nothing is copied or changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from xmin_assets.cli.console import bytes_text, show_json
+from xmin_assets.cli.failures import show_failures
+from xmin_assets.cli.interrupt import interruptible
+from xmin_assets.cli.options import Invocation, common, tables
+from xmin_assets.cli.redaction import redact
+
+if TYPE_CHECKING:
+    from xmin_assets.replication.manifest import SourceSnapshot
+    from xmin_assets.replication.pipeline import TablePlan
+
+
+@click.command
+@tables
+@common
+@click.pass_obj
+def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
+    """Say what the next sync would do.
+
+    For all configured tables, or those named. Nothing is copied or changed.
+    """
+    from xmin_assets.replication.pipeline import plan_tables
+
+    config = invocation.load()
+    secrets = invocation.connection_strings()
+    plans = interruptible(lambda: plan_tables(config, tables=tables))
+    failures = [(plan.table, plan.error) for plan in plans if plan.error is not None]
+    if invocation.json:
+        show_json({"tables": [_json(plan, secrets) for plan in plans]})
+    else:
+        for plan in plans:
+            if plan.snapshot is not None:
+                _show(plan.snapshot)
+        show_failures(failures, secrets)
+    return 1 if failures else 0
+
+
+def _show(snapshot: SourceSnapshot) -> None:
+    from xmin_assets.replication.held_back import describe
+
+    plan = snapshot.plan
+    click.echo(click.style(snapshot.table, bold=True) + f"  {plan.mode.value}: {plan.reason}")
+    since = "" if plan.watermark is None else f"; watermark {plan.watermark}"
+    click.echo(f"  about {snapshot.rows_estimate:,} rows in all, {bytes_text(snapshot.bytes)}{since}")
+    if snapshot.held_back.transactions:
+        click.echo(f"  watermark {describe(snapshot.held_back)}")
+    if plan.create_target:
+        click.echo("  creates the target table")
+    for statement in plan.statements:
+        if statement not in plan.reason:
+            click.echo(f"  {statement}")
+
+
+def _json(plan: TablePlan, secrets: tuple[str, ...]) -> dict[str, object]:
+    if plan.snapshot is None:
+        return {"table": plan.table, "error": redact(plan.error or "", secrets)}
+    from xmin_assets.replication.manifest import to_dict
+
+    snapshot = plan.snapshot
+    return {
+        "table": plan.table,
+        "target": str(snapshot.config.target_name),
+        **to_dict(snapshot.plan),
+        "rows_estimate": snapshot.rows_estimate,
+        "bytes": snapshot.bytes,
+        "horizon": snapshot.horizon,
+        "held_back": {**to_dict(snapshot.held_back), "seconds": round(snapshot.held_back.seconds, 1)},
+        "error": None,
+    }

@@ -1,0 +1,45 @@
+"""Passwords, taken out of whatever is about to be shown.
+
+The engine puts none into its messages. This is the second lock: a driver's or a library's own words, and the
+tracebacks of ``--debug``, pass through here too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import unquote
+
+HIDDEN = "****"
+_VARIABLES = ("XMIN_SOURCE_URL", "XMIN_TARGET_URL", "DAGSTER_POSTGRES_URL")
+_IN_URL = re.compile(r"(\w+://[^\s:/?#@'\"]*):([^\s/'\"]+)@")
+_AS_KEYWORD = re.compile(r"(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'&\"]+)")
+
+
+def redact(text: str, connection_strings: Iterable[str] = ()) -> str:
+    """The text without passwords: those of the environment, of these strings, and what looks like one."""
+    given = [*(os.environ.get(variable, "") for variable in _VARIABLES), *connection_strings]
+    secrets = {os.environ.get("PGPASSWORD", ""), *(secret for url in given for secret in _passwords(url))} - {""}
+    text = _IN_URL.sub(rf"\1:{HIDDEN}@", text)
+    text = _AS_KEYWORD.sub(rf"\1{HIDDEN}", text)
+    for secret in sorted(secrets, key=len, reverse=True):
+        # As a word of its own: a password "data" must not make "database" unreadable.
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
+    return text
+
+
+def _passwords(url: str) -> Iterator[str]:
+    from psycopg2 import ProgrammingError
+    from psycopg2.extensions import parse_dsn
+
+    try:
+        parts = parse_dsn(url)
+    except ProgrammingError:
+        for match in (*_IN_URL.finditer(url), *_AS_KEYWORD.finditer(url)):
+            yield from (match.group(2), unquote(match.group(2)), match.group(2).strip("'"))
+        return
+    for name in ("password", "sslpassword"):
+        # A password that is the user's name, as in many a test setup, is no secret once the user is named.
+        if parts.get(name) not in (parts.get("user"), parts.get("dbname")):
+            yield parts.get(name) or ""

@@ -1,0 +1,101 @@
+"""``xmin-assets status``: what the target remembers of each table's last sync, and what holds the next one back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import click
+
+from xmin_assets.cli.console import Row, show_json, show_note, show_table
+from xmin_assets.cli.failures import show_failures
+from xmin_assets.cli.interrupt import interruptible
+from xmin_assets.cli.options import Invocation, common, tables
+from xmin_assets.cli.redaction import redact
+
+if TYPE_CHECKING:
+    from xmin_assets.replication.status import SourceStatus, TableStatus
+
+
+@click.command
+@tables
+@common
+@click.pass_obj
+def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
+    """Show the last sync of each table.
+
+    Of all configured tables, or those named. No table is read.
+    """
+    from xmin_assets.replication.status import source_status, table_statuses
+
+    config = invocation.load()
+    secrets = invocation.connection_strings()
+    statuses = interruptible(lambda: table_statuses(config, tables=tables))
+    source = interruptible(lambda: source_status(config))
+    failures = [(status.table, status.error) for status in statuses if status.error is not None]
+    if invocation.json:
+        tables_json = [_json(status, source, secrets) for status in statuses]
+        show_json({"tables": tables_json, "source": _source_json(source, secrets)})
+    else:
+        shown = [status for status in statuses if status.error is None]
+        if shown:
+            show_table(("table", "last sync", "rows", "watermark", "max xmin"), [_row(status) for status in shown])
+        _show_source(source, config.settings.held_back_warning, secrets)
+        show_failures(failures, secrets)
+    return 1 if failures else 0
+
+
+def _next_full(status: TableStatus) -> str | None:
+    if status.state is None:
+        return "never synced; the next sync reads everything"
+    return f"the next sync reads everything: {status.state.resync}" if status.state.resync else None
+
+
+def _row(status: TableStatus) -> Row:
+    state, note = status.state, _next_full(status) or ""
+    if state is None:
+        return Row((status.table, None, None, None, None), note)
+    age = _ago((datetime.now(timezone.utc) - state.merged_at).total_seconds())
+    return Row((status.table, age, state.rows, str(state.watermark), str(state.max_xmin)), note)
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return f"{max(0.0, seconds):.0f} s ago"
+
+
+def _show_source(source: SourceStatus, too_long: float, secrets: tuple[str, ...]) -> None:
+    from xmin_assets.replication.held_back import describe, warning
+
+    if source.held_back is None:
+        show_note(redact(source.error or "", secrets))
+    elif told := warning(source.held_back, too_long):
+        show_note(f"warning: {told}")
+    elif source.held_back.transactions:
+        click.echo(f"watermark {describe(source.held_back)}")
+
+
+def _source_json(source: SourceStatus, secrets: tuple[str, ...]) -> dict[str, object]:
+    from xmin_assets.replication.manifest import to_dict
+
+    if source.held_back is None:
+        return {"held_back": None, "error": redact(source.error or "", secrets)}
+    seconds = round(source.held_back.seconds, 1)
+    return {"held_back": {**to_dict(source.held_back), "seconds": seconds}, "error": None}
+
+
+def _json(status: TableStatus, source: SourceStatus, secrets: tuple[str, ...]) -> dict[str, object]:
+    state = status.state
+    return {
+        "table": status.table,
+        "target": status.target,
+        "last_sync": state.merged_at.isoformat() if state else None,
+        "rows": state.rows if state else None,
+        "watermark": state.watermark if state else None,
+        "max_xmin": state.max_xmin if state else None,
+        "transactions_behind": source.next_xid - state.watermark if state and source.next_xid else None,
+        "needs_full_sync": _next_full(status),
+        "error": redact(status.error, secrets) if status.error is not None else None,
+    }

@@ -1,0 +1,40 @@
+"""What Dagster loads: the tables of the configuration file, as assets.
+
+The file is the one that ``XMIN_CONFIG`` names, else ``xmin_assets/defs/replication/defs.yaml`` below the
+working directory, else the one that lies beside this module. It is read when Dagster asks for the definitions;
+nothing connects to a database then.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dagster import Definitions, definitions
+
+from xmin_assets.config import DEFAULT_CONFIG, load_config
+from xmin_assets.errors import ConfigError
+from xmin_assets.orchestration.deployment import build_definitions
+
+
+def default_config() -> Path | None:
+    """The file to read, or None where the variable or the working directory says which."""
+    if os.environ.get("XMIN_CONFIG") or DEFAULT_CONFIG.exists():
+        return None
+    beside = Path(__file__).resolve().parent.parent / DEFAULT_CONFIG
+    return beside if beside.exists() else None
+
+
+@definitions
+def defs() -> Definitions:
+    """The code location.
+
+    Raises:
+        ConfigError: the configuration file is missing or wrong.
+    """
+    try:
+        config = load_config(default_config())
+    except ConfigError as error:
+        # Dagster prints the traceback below the message; how far the reading got says nothing to anybody.
+        raise error.with_traceback(None) from None
+    return build_definitions(config)

@@ -1,0 +1,204 @@
+"""The four assets of a table: each one calls a station of the engine and hands its manifest on.
+
+source_snapshot  ->  csv_extract  ->  staged_table  ->  merged_target
+"""
+
+# No `from __future__ import annotations` here: Dagster reads the annotations of the functions below as they are.
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from dagster import (
+    AssetExecutionContext,
+    AssetIn,
+    AssetKey,
+    AssetsDefinition,
+    Config,
+    MaterializeResult,
+    RetryPolicy,
+    asset,
+)
+from pydantic import Field
+
+from xmin_assets.config import ReplicationConfig, Settings, TableConfig
+from xmin_assets.errors import PlanOutdated
+from xmin_assets.orchestration import metadata
+from xmin_assets.orchestration.failures import DEFAULT_RETRY_POLICY, station_errors
+from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY
+from xmin_assets.orchestration.names import STATIONS, StationName, asset_key, key_prefixes
+from xmin_assets.orchestration.resources import ReplicationSettings
+from xmin_assets.orchestration.run_log import progress_lines
+from xmin_assets.orchestration.specs import asset_spec
+from xmin_assets.orchestration.termination import terminable
+from xmin_assets.postgres.connection import Database
+from xmin_assets.replication import held_back
+from xmin_assets.replication.extract import extract
+from xmin_assets.replication.manifest import CsvExtract, MergedTarget, SourceSnapshot, StagedTable
+from xmin_assets.replication.merge import merge
+from xmin_assets.replication.pipeline import open_databases
+from xmin_assets.replication.snapshot import snapshot
+from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.stage import stage
+
+SOURCE_POOL = "xmin_source"
+"""The Dagster pool of the assets that connect to the source: its limit bounds them across runs."""
+
+
+class MergeConfig(Config):
+    """What may be said for one run of a merged_target."""
+
+    allow_mass_delete: bool = Field(
+        default=False,
+        description="Let this run delete more of the target than max_delete_share allows.",
+    )
+
+
+def build_xmin_assets(
+    config: ReplicationConfig, *, retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY
+) -> list[AssetsDefinition]:
+    """Four assets for each configured table, in the order of the configuration.
+
+    They need the resources that `build_resources` makes. Nothing connects before an asset is materialized;
+    the databases' URLs are looked up then.
+
+    Args:
+        config: the tables and how to replicate them.
+        retry_policy: what to do about errors that may pass, such as a lost connection.
+    """
+    return [
+        definition
+        for table, prefix in key_prefixes(config.tables).items()
+        for definition in _TableAssets(config, table, prefix, retry_policy).build()
+    ]
+
+
+class _TableAssets:
+    def __init__(
+        self, config: ReplicationConfig, table: TableConfig, prefix: tuple[str, str], retry_policy: RetryPolicy
+    ) -> None:
+        self.config = config
+        self.table = table
+        self.keys: dict[StationName, AssetKey] = {station: asset_key(prefix, station) for station in STATIONS}
+        self.retry_policy = retry_policy
+
+    def build(self) -> list[AssetsDefinition]:
+        return [self.source_snapshot(), self.csv_extract(), self.staged_table(), self.merged_target()]
+
+    def source_snapshot(self) -> AssetsDefinition:
+        @self.asset("source_snapshot", pool=SOURCE_POOL)
+        def source_snapshot(
+            context: AssetExecutionContext, replication_settings: ReplicationSettings
+        ) -> MaterializeResult[SourceSnapshot]:
+            with self.station(context, replication_settings) as (settings, source, target):
+                report = progress_lines(context.log.info)
+                made = terminable(lambda: snapshot(source, target, self.table, report=report))
+            if told := held_back.warning(made.held_back, settings.held_back_warning):
+                context.log.warning(f"{self.table.label}: {told}")
+            return MaterializeResult(value=made, metadata=metadata.of_source_snapshot(made))
+
+        return source_snapshot
+
+    def csv_extract(self) -> AssetsDefinition:
+        upstream = self.keys["source_snapshot"]
+
+        @self.asset("csv_extract", ins={"source_snapshot": AssetIn(upstream)}, pool=SOURCE_POOL)
+        def csv_extract(
+            context: AssetExecutionContext, replication_settings: ReplicationSettings, source_snapshot: SourceSnapshot
+        ) -> MaterializeResult[CsvExtract]:
+            with self.station(context, replication_settings, source_snapshot) as (settings, source, target):
+                spool = Spool.open(settings)
+                report = progress_lines(context.log.info)
+                made = terminable(
+                    lambda: extract(source, source_snapshot, spool, settings, target=target, report=report)
+                )
+            return MaterializeResult(value=made, metadata=metadata.of_csv_extract(made, upstream))
+
+        return csv_extract
+
+    def staged_table(self) -> AssetsDefinition:
+        upstream = self.keys["csv_extract"]
+
+        @self.asset("staged_table", ins={"csv_extract": AssetIn(upstream)})
+        def staged_table(
+            context: AssetExecutionContext, replication_settings: ReplicationSettings, csv_extract: CsvExtract
+        ) -> MaterializeResult[StagedTable]:
+            with self.station(context, replication_settings, csv_extract.snapshot) as (settings, _, target):
+                spool = Spool.open(settings)
+                report = progress_lines(context.log.info)
+                made = terminable(lambda: stage(target, csv_extract, spool, settings, report=report))
+            return MaterializeResult(value=made, metadata=metadata.of_staged_table(made, upstream))
+
+        return staged_table
+
+    def merged_target(self) -> AssetsDefinition:
+        upstream = self.keys["staged_table"]
+
+        @self.asset("merged_target", ins={"staged_table": AssetIn(upstream)})
+        def merged_target(
+            context: AssetExecutionContext,
+            config: MergeConfig,
+            replication_settings: ReplicationSettings,
+            staged_table: StagedTable,
+        ) -> MaterializeResult[MergedTarget]:
+            planned = staged_table.extract.snapshot
+            with self.station(context, replication_settings, planned) as (settings, _, target):
+                allowed = config.allow_mass_delete
+                made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed))
+                Spool.open(settings).remove(made.sync_id)
+            context.log.info(_summary(made))
+            facts = metadata.of_merged_target(made, planned.selection, upstream)
+            return MaterializeResult(value=made, metadata=facts)
+
+        return merged_target
+
+    def asset(
+        self, station: StationName, *, ins: Mapping[str, AssetIn] | None = None, pool: str | None = None
+    ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
+        """Dagster's decorator, with what the four assets have in common."""
+        spec = asset_spec(self.table, station, self.keys[station])
+        return asset(
+            key=spec.key,
+            description=spec.description,
+            group_name=spec.group_name,
+            metadata=spec.metadata,
+            tags=spec.tags,
+            ins=ins,
+            pool=pool,
+            io_manager_key=IO_MANAGER_KEY,
+            # A process that runs many tables finishes one before it begins the next: the plans stay fresh and
+            # the spool small.
+            op_tags={"dagster/priority": str(STATIONS.index(station))},
+        )
+
+    @contextmanager
+    def station(
+        self,
+        context: AssetExecutionContext,
+        resource: ReplicationSettings,
+        planned: SourceSnapshot | None = None,
+    ) -> Iterator[tuple[Settings, Database, Database]]:
+        """The settings and the two databases; errors come out as Dagster's failures."""
+        with station_errors(context, self.table.label, self.keys["source_snapshot"], self.retry_policy):
+            if planned is not None:
+                self.check_manifest(planned.config)
+            settings = resource.to_settings()
+            with open_databases(self.config, settings) as (source, target):
+                yield settings, source, target
+
+    def check_manifest(self, planned: TableConfig) -> None:
+        """Refuse a manifest that an older configuration, or a folder for two names, puts in this table's place."""
+        if (planned.source_name, planned.target_name) != (self.table.source_name, self.table.target_name):
+            raise PlanOutdated(
+                f"The manifest in the spool is about the copy of {planned.label} in {planned.target_name}, not of "
+                f"{self.table.label} in {self.table.target_name}."
+            )
+
+
+def _summary(made: MergedTarget) -> str:
+    if made.repeated:
+        return f"{made.table}: this sync had been merged before; nothing was done"
+    return (
+        f"{made.table}: {made.inserted:,} inserted, {made.updated:,} updated, {made.deleted:,} deleted, "
+        f"{made.unchanged:,} unchanged; {made.rows:,} rows"
+    )

@@ -1,0 +1,39 @@
+"""The configuration as a component of Dagster: ``type: xmin_assets.XminReplicationComponent`` in a defs.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dagster import Component, ComponentLoadContext, Definitions
+from pydantic import BaseModel
+from typing_extensions import Self
+
+from xmin_assets.config import ReplicationConfig, parse_config
+from xmin_assets.orchestration.deployment import build_definitions
+
+
+@dataclass(frozen=True)
+class XminReplicationComponent(Component):
+    """Keeps copies of PostgreSQL tables in another PostgreSQL database, incrementally, by xmin."""
+
+    config: ReplicationConfig
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """The configuration file's own model: its schema is what ``dg check yaml`` and editors know."""
+        return ReplicationConfig
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: ComponentLoadContext) -> Self:
+        """The component of a defs.yaml."""
+        assert isinstance(attributes, ReplicationConfig)
+        said = attributes.model_dump(exclude_unset=True)
+        for side, secret in (("source", attributes.source), ("target", attributes.target)):
+            if secret:
+                said[side] = secret.get_secret_value()
+        # Parsed again as a file is, which puts in the environment's variables.
+        return cls(parse_config(said, str(context.path)))
+
+    def build_defs(self, context: ComponentLoadContext) -> Definitions:  # noqa: ARG002
+        """The assets, their job and their resources."""
+        return build_definitions(self.config)

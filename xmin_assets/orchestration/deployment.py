@@ -1,0 +1,41 @@
+"""Everything that one configuration becomes in Dagster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
+
+from xmin_assets.config import ReplicationConfig, Settings
+from xmin_assets.orchestration.assets import build_xmin_assets
+from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY, manifest_io_manager
+from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
+
+SYNC_ALL_TABLES = "sync_all_tables"
+
+
+def build_resources(settings: Settings | None = None) -> dict[str, Any]:
+    """The resources that the assets need, with these settings as their defaults."""
+    return {
+        RESOURCE_KEY: ReplicationSettings.from_settings(settings or Settings()),
+        IO_MANAGER_KEY: manifest_io_manager,
+    }
+
+
+def build_definitions(config: ReplicationConfig) -> Definitions:
+    """The assets of all tables, a job that syncs them, and their resources."""
+    assets = build_xmin_assets(config)
+    return Definitions(
+        assets=assets,
+        jobs=[
+            define_asset_job(
+                SYNC_ALL_TABLES,
+                AssetSelection.assets(*assets),
+                description="Sync every table: plan, extract, stage and merge.",
+            )
+        ],
+        resources=build_resources(config.settings),
+        # A process for each step would cost some two seconds of starting up, many times the work of an idle
+        # sync. Within a step the workers are parallel in any case.
+        executor=in_process_executor,
+    )

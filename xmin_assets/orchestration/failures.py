@@ -1,0 +1,75 @@
+"""The engine's errors, in the form in which Dagster shows them and decides about retries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    Backoff,
+    Failure,
+    Jitter,
+    RetryPolicy,
+    RetryRequested,
+)
+
+from xmin_assets.errors import (
+    Cancelled,
+    PlanOutdated,
+    StaleExtract,
+    TargetDrifted,
+    TransientError,
+    XminAssetsError,
+)
+
+DEFAULT_RETRY_POLICY = RetryPolicy(max_retries=3, delay=5, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
+"""Three more attempts, after about 5, 15 and 35 seconds: a restart of a server fits in."""
+
+NEEDS_NEW_PLAN = (StaleExtract, PlanOutdated, TargetDrifted)
+"""Errors that pass when the table is synced again, but not when the same station is repeated."""
+
+RETRY_FROM_THE_PLAN = {"dagster/retry_strategy": "ALL_STEPS", "dagster/retry_on_asset_or_op_failure": "true"}
+"""Tags of a run that failed because its plan was outdated: an instance that retries runs begins it anew."""
+
+
+@contextmanager
+def station_errors(
+    context: AssetExecutionContext, table: str, planner: AssetKey, policy: RetryPolicy
+) -> Iterator[None]:
+    """Say an error of the engine as a `Failure`, and have the step retried where that can help.
+
+    Any other exception is a fault of ours and goes on with its traceback.
+
+    The policy is applied here and not given to the asset: Dagster lets an asset's own policy also begin a step
+    again that somebody terminates (`op_execution_error_boundary` in dagster/_core/execution/plan/utils.py).
+
+    Args:
+        context: of the asset that runs the station.
+        table: what people call the table.
+        planner: the asset that makes the table's plan.
+        policy: how often and when to try again.
+    """
+    try:
+        yield
+    except NEEDS_NEW_PLAN as error:
+        if context.job_def.has_node_named(planner.to_python_identifier()):
+            context.instance.add_run_tags(context.run.run_id, RETRY_FROM_THE_PLAN)
+        advice = f"Materialize the four assets of {table} together: they make a new plan."
+        raise Failure(f"{error} {advice}", allow_retries=False) from None
+    except XminAssetsError as error:
+        failure = Failure(str(error), allow_retries=False)
+        if isinstance(error, TransientError) and not isinstance(error, Cancelled):
+            delay = policy.calculate_delay(context.retry_number + 1)
+            raise RetryRequested(policy.max_retries, delay) from failure
+        raise failure from None
+
+
+@contextmanager
+def spool_errors() -> Iterator[None]:
+    """Say an error of the spool or the settings as a `Failure`."""
+    try:
+        yield
+    except XminAssetsError as error:
+        raise Failure(str(error), allow_retries=False) from None

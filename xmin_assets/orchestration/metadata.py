@@ -1,0 +1,145 @@
+"""What each station's materialization tells the UI, made from its manifest alone.
+
+Dagster plots a key only as far as the latest event has it, so every number is there on every run, also when
+nothing changed. A number that does not exist yet, such as the first sync's watermark, is 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dagster import (
+    AssetKey,
+    MetadataValue,
+    TableColumn,
+    TableColumnConstraints,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
+)
+
+from xmin_assets.replication import held_back
+from xmin_assets.replication.manifest import (
+    CsvExtract,
+    MergedTarget,
+    Plan,
+    Selection,
+    SourceSnapshot,
+    StagedTable,
+)
+from xmin_assets.replication.schema_changes import own_columns
+
+Metadata = dict[str, Any]
+
+
+def of_source_snapshot(made: SourceSnapshot) -> Metadata:
+    """What is going to be read, and why."""
+    return {
+        **_decision(made.plan.mode.value, made.plan.reason),
+        **_schema(made.selection),
+        "xmin_assets/watermark": made.plan.watermark or 0,
+        "xmin_assets/horizon": made.horizon,
+        "xmin_assets/max_xmin": made.state.max_xmin if made.state else 0,
+        "xmin_assets/held_back_transactions": made.held_back.transactions,
+        "xmin_assets/held_back_seconds": made.held_back.seconds,
+        "xmin_assets/held_back": held_back.describe(made.held_back),
+        "xmin_assets/rows_estimate": made.rows_estimate,
+        "xmin_assets/bytes": made.bytes,
+        "xmin_assets/seconds": made.seconds,
+        "xmin_assets/sync_id": made.sync_id,
+        **_statements(made.plan),
+    }
+
+
+def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
+    """What was read."""
+    snapshot = made.snapshot
+    return {
+        **_decision(snapshot.plan.mode.value, snapshot.plan.reason),
+        **_schema(snapshot.selection),
+        **_lineage(snapshot.selection, upstream),
+        **({"dagster/uri": made.parts[0].uri.rpartition("/")[0]} if made.parts else {}),
+        "xmin_assets/watermark": made.horizon,
+        "xmin_assets/max_xmin": max(made.max_xmin, _max_xmin_before(snapshot)),
+        "xmin_assets/rows_extracted": made.rows,
+        "xmin_assets/rows_at_source": made.source_rows,
+        "xmin_assets/bytes": made.bytes,
+        "xmin_assets/key_bytes": made.key_bytes,
+        "xmin_assets/parts": len(made.parts),
+        "xmin_assets/workers": made.workers,
+        "xmin_assets/seconds": made.seconds,
+        "xmin_assets/sync_id": snapshot.sync_id,
+    }
+
+
+def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
+    """What was loaded."""
+    extract = made.extract
+    selection = extract.snapshot.selection
+    return {
+        **_decision(extract.snapshot.plan.mode.value, extract.snapshot.plan.reason),
+        **_schema(selection, own=True),
+        **_lineage(selection, upstream),
+        **({"dagster/table_name": f"xmin_assets.{made.name}"} if made.name else {}),
+        "dagster/row_count": made.rows,
+        "xmin_assets/watermark": extract.horizon,
+        "xmin_assets/max_xmin": max(extract.max_xmin, _max_xmin_before(extract.snapshot)),
+        "xmin_assets/rows_loaded": made.rows,
+        "xmin_assets/keys_loaded": made.keys,
+        "xmin_assets/bytes": extract.bytes,
+        "xmin_assets/seconds": made.seconds,
+        "xmin_assets/sync_id": extract.snapshot.sync_id,
+    }
+
+
+def of_merged_target(made: MergedTarget, selection: Selection, upstream: AssetKey) -> Metadata:
+    """What changed in the target."""
+    return {
+        **_decision(made.mode.value, made.reason),
+        **_schema(selection, own=True),
+        **_lineage(selection, upstream),
+        "dagster/row_count": made.rows,
+        "xmin_assets/watermark": made.watermark,
+        "xmin_assets/watermark_before": made.watermark_before or 0,
+        "xmin_assets/max_xmin": made.max_xmin,
+        "xmin_assets/rows_extracted": made.rows_extracted,
+        "xmin_assets/rows_inserted": made.inserted,
+        "xmin_assets/rows_updated": made.updated,
+        "xmin_assets/rows_deleted": made.deleted,
+        "xmin_assets/rows_unchanged": made.unchanged,
+        "xmin_assets/bytes": made.bytes_extracted,
+        "xmin_assets/seconds": made.seconds,
+        "xmin_assets/sync_id": made.sync_id,
+        "xmin_assets/repeated": made.repeated,
+    }
+
+
+def _decision(mode: str, reason: str) -> Metadata:
+    return {"xmin_assets/mode": mode, "xmin_assets/reason": reason}
+
+
+def _max_xmin_before(snapshot: SourceSnapshot) -> int:
+    """The highest xid seen by earlier syncs, which counts on as long as this one reads only changes."""
+    return snapshot.state.max_xmin if snapshot.state and snapshot.plan.watermark is not None else 0
+
+
+def _statements(plan: Plan) -> Metadata:
+    if not plan.statements:
+        return {}
+    return {"xmin_assets/column_changes": MetadataValue.md("\n".join(f"- {text}" for text in plan.statements))}
+
+
+def _schema(selection: Selection, *, own: bool = False) -> Metadata:
+    plain, in_key = TableColumnConstraints(), TableColumnConstraints(nullable=False, other=["key"])
+    columns = [
+        TableColumn(column.name, column.type, constraints=in_key if column.name in selection.key else plain)
+        for column in selection.columns
+    ]
+    if own:
+        columns += [TableColumn(name, type_, "made by xmin_assets") for name, type_ in own_columns(selection)]
+    return {"dagster/column_schema": TableSchema(columns)}
+
+
+def _lineage(selection: Selection, upstream: AssetKey) -> Metadata:
+    deps = {column.name: [TableColumnDep(upstream, column.name)] for column in selection.columns}
+    return {"dagster/column_lineage": TableColumnLineage(deps)}

@@ -1,0 +1,215 @@
+"""What the other commands promise: plan, status, resync, clean, workers, init, and how all of them start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xmin_assets_tests.acceptance.conftest import COMMAND, Cli
+from xmin_assets_tests.clusters import Database
+
+
+@pytest.fixture
+def orders(source_db: Database, cli: Cli) -> Database:
+    source_db.execute("CREATE TABLE orders (id int PRIMARY KEY, note text)")
+    source_db.execute("INSERT INTO orders SELECT i, 'note' FROM generate_series(1, 100) AS i")
+    cli.configure("public.orders")
+    return source_db
+
+
+def test_plan_says_what_a_sync_would_do_and_does_nothing(cli: Cli, orders: Database, target_db: Database) -> None:
+    planned = cli("plan", "--json")
+
+    assert planned.status == 0
+    assert (planned.table["mode"], planned.table["reason"]) == ("full_sync", "first sync")
+    assert (planned.table["watermark"], planned.table["create_target"]) == (None, True)
+    assert planned.table["bytes"] > 0
+    assert target_db.fetch("SELECT to_regclass('orders')") == [(None,)]
+
+    done = cli("sync", "--json").table
+    assert (done["mode"], done["reason"]) == (planned.table["mode"], planned.table["reason"])
+
+
+def test_a_second_plan_starts_from_the_watermark_of_the_first_sync(cli: Cli, orders: Database) -> None:
+    watermark = cli("sync", "--json").table["watermark"]
+
+    run = cli("plan")
+
+    assert run.stdout.startswith("public.orders  xmin_incremental: ")
+    assert f"watermark {watermark}" in run.stdout
+    assert cli("plan", "--json").table["watermark"] == watermark
+
+
+def test_plan_lists_the_changes_that_change_the_target(cli: Cli, orders: Database) -> None:
+    cli("sync")
+    orders.execute("ALTER TABLE orders ADD COLUMN paid boolean")
+
+    run = cli("plan")
+
+    assert "column paid added" in run.stdout
+    assert "column paid added" in cli("plan", "--json").table["statements"][0]
+
+
+def test_status_tells_never_synced_from_synced(cli: Cli, orders: Database) -> None:
+    orders.execute("CREATE TABLE items (id int PRIMARY KEY)")
+    cli.configure("public.orders", "public.items")
+    synced = cli("sync", "orders", "--json").table
+
+    run = cli("status", "--json")
+
+    assert run.status == 0
+    one, other = run.json["tables"]
+    assert (one["table"], one["rows"], one["needs_full_sync"]) == ("public.orders", 100, None)
+    assert (one["watermark"], one["max_xmin"]) == (synced["watermark"], synced["max_xmin"])
+    assert one["last_sync"] is not None
+    assert (other["table"], other["last_sync"], other["rows"]) == ("public.items", None, None)
+    assert "never synced" in other["needs_full_sync"]
+    assert "never synced" in cli("status").stdout
+
+
+def test_status_tells_of_the_target_when_the_source_is_unknown(cli: Cli, orders: Database) -> None:
+    cli("sync")
+    del cli.environment["XMIN_SOURCE_URL"]
+
+    assert cli("status", "--json").table["rows"] == 100
+
+
+def test_a_resync_makes_the_next_sync_compare_everything(cli: Cli, orders: Database, target_db: Database) -> None:
+    cli("sync")
+    target_db.execute("UPDATE orders SET note = 'meddled' WHERE id = 5")
+    assert cli("sync", "--json").table["rows_updated"] == 0
+
+    asked = cli("resync", "orders", "--json")
+    assert (asked.status, asked.json) == (0, {"tables": ["public.orders"]})
+    assert cli("status", "--json").table["needs_full_sync"] is not None
+
+    mended = cli("sync", "--json").table
+    assert (mended["mode"], mended["rows_updated"]) == ("full_sync", 1)
+    assert target_db.fetch("SELECT note FROM orders WHERE id = 5") == [("note",)]
+
+
+def test_a_resync_of_what_was_never_synced_has_nothing_to_forget(cli: Cli, orders: Database) -> None:
+    run = cli("resync", "--all")
+
+    assert run.status == 0
+    assert run.stdout.startswith("Nothing to forget")
+
+
+def test_clean_leaves_what_is_young_and_removes_what_is_old(cli: Cli, orders: Database) -> None:
+    cli("sync")
+    left_over = Path(cli.environment["XMIN_SPOOL"], "syncs", "20200101T000000-0123456789abcdef")
+    left_over.mkdir(parents=True)
+
+    young = cli("clean", "--json")
+    assert (young.status, young.json) == (0, {"staged_tables": [], "spool": []})
+
+    old = cli("clean", "--older-than", "0", "--json")
+    assert (old.status, len(old.json["spool"])) == (0, 1)
+    assert not left_over.exists()
+    assert "Nothing is left over" in cli("clean").stdout
+
+
+def test_workers_needs_no_configuration(unconnected_cli: Cli) -> None:
+    run = unconnected_cli("workers", "--json")
+
+    assert run.status == 0
+    assert 2 <= run.json["workers"] <= 8
+    assert run.json["reason"]
+    assert run.json["configured"] is None
+    assert "recommended" in unconnected_cli("workers").stdout
+
+
+def test_workers_knows_the_configured_number_and_bounds(unconnected_cli: Cli) -> None:
+    unconnected_cli.write_config("tables: [orders]\nsettings: {workers: 7, min_workers: 5, max_workers: 5}")
+
+    said = unconnected_cli("workers", "--json").json
+
+    assert (said["workers"], said["configured"]) == (5, 7)
+
+
+def test_init_writes_a_configuration_that_syncs(cli: Cli, orders: Database, target_db: Database) -> None:
+    orders.execute('CREATE SCHEMA "odd.schema"')
+    orders.execute('CREATE TABLE "odd.schema"."it\'s ""it""" (id int PRIMARY KEY)')
+    orders.execute("CREATE TABLE log (line text)")
+    file = cli.folder / "folder" / "tables.yaml"
+
+    run = cli("init", "--json", "--config", str(file))
+
+    assert (run.status, run.json["file"]) == (0, str(file))
+    listed = [table["source"] for table in yaml.safe_load(file.read_text())["tables"]]
+    assert listed == ['"odd.schema"."it\'s ""it"""', "public.orders"]
+    assert "# - source: public.log" in file.read_text()
+    target_db.execute('CREATE SCHEMA "odd.schema"')
+    assert cli("sync", "--config", str(file)).status == 0
+
+
+def test_init_overwrites_nothing_without_force(cli: Cli, orders: Database) -> None:
+    cli.write_config("# mine\n")
+
+    run = cli("init")
+
+    assert run.status == 2
+    assert "--force" in run.stderr
+    assert Path(cli.environment["XMIN_CONFIG"]).read_text() == "# mine\n"
+    assert cli("init", "--force").status == 0
+
+
+def test_the_env_file_gives_what_is_not_set(cli: Cli, orders: Database) -> None:
+    source = cli.environment.pop("XMIN_SOURCE_URL")
+    (cli.folder / ".env").write_text(f"XMIN_SOURCE_URL={source}\nXMIN_TARGET_URL=postgresql://127.0.0.1:1/nowhere\n")
+
+    assert cli("sync", "--json").table["rows_inserted"] == 100
+
+
+def test_a_sync_does_not_import_dagster(cli: Cli, orders: Database) -> None:
+    program = (
+        "import sys; from xmin_assets.cli.main import main; status = main(['sync']); "
+        "sys.exit(status or any(name.split('.')[0] == 'dagster' for name in sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=cli.folder, env=cli.environment, check=False)
+
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("command", [[COMMAND], [sys.executable, "-m", "xmin_assets"]], ids=["script", "module"])
+def test_the_command_and_the_module_are_the_same(unconnected_cli: Cli, command: list[str]) -> None:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("xmin-assets ")
+
+
+@pytest.mark.parametrize(
+    "command", ["init", "plan", "sync", "status", "resync", "workers", "clean", "demo up", "demo load"]
+)
+def test_every_command_has_help_and_the_common_options(unconnected_cli: Cli, command: str) -> None:
+    run = unconnected_cli(*command.split(), "--help")
+
+    assert run.status == 0
+    for option in ("--config", "--json", "--debug"):
+        assert option in run.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(cli: Cli, orders: Database) -> None:
+    with cli.start("status") as running:
+        assert running.stdout is not None
+        running.stdout.close()
+        assert running.stderr is not None
+        assert running.stderr.read() == ""
+    assert running.returncode == 141
+
+
+def test_json_survives_a_terminal_that_knows_only_ascii(cli: Cli, source_db: Database) -> None:
+    source_db.execute('CREATE TABLE "Bücher" (id int PRIMARY KEY)')
+    cli.configure("public.Bücher")
+
+    run = cli("sync", "--json", PYTHONIOENCODING="ascii")
+
+    assert (run.status, run.table["table"]) == (0, "public.Bücher")
+    assert json.loads(run.stdout)
+    assert cli("sync", PYTHONIOENCODING="ascii").status == 0

@@ -1,0 +1,55 @@
+"""Ledgers on servers that a test may stop, copy and crash."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from xmin_assets.demo.cluster import Cluster
+from xmin_assets_tests.clusters import SETTINGS, Database, Workshop
+from xmin_assets_tests.integration.ledger import Ledger
+from xmin_assets_tests.replica import Replica
+from xmin_assets_tests.servers import clone, create_database, remove
+
+SHOP = "shop"
+"""The database's name on every server: addresses tell nothing apart."""
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Cluster]]:
+    """Servers of one test: what is put here is removed after it."""
+    found: list[Cluster] = []
+    yield found
+    remove(found)
+
+
+@pytest.fixture(scope="package")
+def blank(workshop: Workshop) -> Iterator[Cluster]:
+    """A server of which others are copied, because initdb takes seconds. It is never started."""
+    made = workshop.cluster("blank")
+    made.init({**SETTINGS, "autovacuum": "off"}, sync=False)
+    yield made
+    remove([made])
+
+
+@pytest.fixture
+def server(blank: Cluster, workshop: Workshop, servers: list[Cluster]) -> Cluster:
+    """A server of the test's own."""
+    started = clone(blank, workshop, f"own-{secrets.token_hex(4)}")
+    servers.append(started)
+    started.start()
+    return started
+
+
+@pytest.fixture
+def make_ledger(target_db: Database, tmp_path: Path) -> Callable[[Cluster], Ledger]:
+    """Makes an empty ledger in the database `shop` of a server."""
+
+    def make(server: Cluster) -> Ledger:
+        database = create_database(server, SHOP)
+        return Ledger.create(Replica(database, target_db, tmp_path / "spool", {"workers": 2}))
+
+    return make

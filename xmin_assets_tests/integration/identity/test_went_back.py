@@ -1,0 +1,104 @@
+"""A source that went back in time: started again from an older copy, or crashed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from xmin_assets.demo.cluster import Cluster
+from xmin_assets_tests.clusters import Workshop
+from xmin_assets_tests.integration.ledger import Ledger, counts
+from xmin_assets_tests.servers import burn_to, cold_copy, command, next_xid, restart
+
+WENT_BACK = "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
+
+
+@pytest.fixture
+def ledger(server: Cluster, make_ledger: Callable[[Cluster], Ledger]) -> Ledger:
+    """Twenty rows, not synced."""
+    made = make_ledger(server)
+    made.insert(1, 20)
+    return made
+
+
+def answer_from(ledger: Ledger, copy: Cluster) -> Ledger:
+    """Let a copy take the place of the server."""
+    port = ledger.source.cluster.port
+    ledger.source.disconnect()
+    ledger.source.cluster.stop()
+    assert copy.start(port) == port
+    return ledger.read_from(copy)
+
+
+@pytest.mark.parametrize("work", ["none", "a little", "more than the source had done"])
+def test_restored_copy_is_read_in_full_however_much_it_has_done_since(
+    ledger: Ledger, server: Cluster, workshop: Workshop, servers: list[Cluster], work: str
+) -> None:
+    ledger.source.disconnect()
+    copy = cold_copy(server, workshop, f"{server.name}-copy")
+    servers.append(copy)
+    ledger.change(1, 5, "only in the original")
+    ledger.insert(101, 110, "only in the original")
+    before = ledger.sync()
+    restored = answer_from(ledger, copy)
+    if work != "none":
+        restored.change(4, 6, "only in the copy")
+    if work == "more than the source had done":
+        restored.insert(201, 2200, "only in the copy")
+        burn_to(copy, before.watermark + 100)
+
+    result = restored.sync()
+    later = restored.sync()
+
+    assert result.mode == "full_sync"
+    assert result.reason.startswith("the source went back in time")
+    assert result.rows_deleted == 10
+    assert (later.mode, counts(later)) == ("xmin_incremental", (0, 0, 0, 0))
+
+
+def test_restart_of_the_source_costs_nothing(ledger: Ledger, server: Cluster) -> None:
+    ledger.sync()
+    ledger.change(1, 5)
+    ledger.source.disconnect()
+    restart(server)
+
+    result = ledger.sync()
+
+    assert (result.mode, counts(result)) == ("xmin_incremental", (5, 0, 5, 0))
+
+
+def test_crash_of_the_source_takes_nothing_back_that_a_sync_has_seen(ledger: Ledger, server: Cluster) -> None:
+    command(server, "ALTER SYSTEM SET wal_writer_delay = '1s'")
+    command(server, "ALTER SYSTEM SET synchronous_commit = off")
+    command(server, "SELECT pg_reload_conf()")
+    ledger.sync()
+    ledger.change(1, 5, "committed asynchronously")
+    ledger.replica.sync("public.ledger")
+    ledger.source.disconnect()
+    restart(server, crash=True)
+
+    ledger.assert_true()
+    result = ledger.sync()
+
+    assert (result.mode, counts(result)) == ("xmin_incremental", (0, 0, 0, 0))
+
+
+def test_id_of_a_transaction_rolled_back_just_before_a_crash_is_not_used_again(
+    ledger: Ledger, server: Cluster
+) -> None:
+    command(server, "ALTER SYSTEM SET wal_writer_delay = '1s'")
+    command(server, "SELECT pg_reload_conf()")
+    ledger.sync()
+    rolled_back = ledger.source.connect()
+    rolled_back.autocommit = False
+    with rolled_back.cursor() as cursor:
+        cursor.execute("UPDATE ledger SET note = 'never' WHERE id = 1")
+    rolled_back.rollback()
+    watermark = ledger.replica.sync("public.ledger").watermark
+    ledger.source.disconnect()
+    restart(server, crash=True)
+
+    assert next_xid(server) >= watermark
+    ledger.change(2, 2)
+    assert counts(ledger.sync()) == (1, 0, 1, 0)

@@ -1,0 +1,78 @@
+"""What README.md and docs/ name exists: tests, modules, make targets, commands, keys, links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xmin_assets.cli.main import COMMANDS
+from xmin_assets.config import Settings, TableConfig, parse_config
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+CORRECTNESS = (ROOT / "docs/correctness.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def defined_tests() -> set[str]:
+    files = (ROOT / "xmin_assets_tests").rglob("test_*.py")
+    return {name for file in files for name in re.findall(r"^ *def (test_\w+)", file.read_text(), re.MULTILINE)}
+
+
+def test_every_test_that_the_proofs_name_is_in_the_tree() -> None:
+    named = set(re.findall(r"`(test_\w+)`", CORRECTNESS))
+    assert len(named) > 50
+    assert named - defined_tests() == set()
+
+
+def test_every_promise_names_a_test_or_says_that_there_is_none() -> None:
+    promises = re.split(r"^## (?=\d)", CORRECTNESS, flags=re.MULTILINE)[1:]
+    assert len(promises) == 12
+    for promise in promises:
+        assert re.search(r"^Tests: (`test_\w+`|none yet)", promise.split("\n## ")[0], re.MULTILINE), promise[:40]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_module_that_is_named_exists(document: Path) -> None:
+    named = re.findall(r"`((?:cli|config|demo|orchestration|postgres|replication)/\w+\.py)\b", document.read_text())
+    assert [module for module in named if not (ROOT / "xmin_assets" / module).is_file()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_inside_the_project_lead_somewhere(document: Path) -> None:
+    text = document.read_text()
+    headings = {
+        re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("#"):
+            assert link[1:] in headings
+        elif "://" not in link:
+            assert (document.parent / link.partition("#")[0]).exists(), link
+
+
+def test_make_targets_in_the_readme_are_in_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`| {4})make ([a-z]+)", README))
+    assert {"demo", "test", "dev"} <= named <= targets
+
+
+def test_commands_in_the_readme_exist() -> None:
+    assert set(re.findall(r"xmin-assets ([a-z]+)\b", README)) <= set(COMMANDS)
+
+
+def test_the_readme_lists_the_keys_that_the_configuration_has() -> None:
+    table = README.split("| key | meaning | default |")[1].split("\n\n")[0]
+    listed = {key for row in table.splitlines()[2:] for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert listed == set(TableConfig.model_fields)
+    for setting in Settings.model_fields:
+        assert f"`{setting}`" in README
+
+
+def test_the_readmes_least_configuration_is_one() -> None:
+    (text,) = re.findall(r"printf '(tables:.*)' > tables\.yaml", README)
+    config = parse_config(yaml.safe_load(text.replace("\\n", "\n")))
+    assert [table.label for table in config.tables] == ["public.orders", "public.customers"]

@@ -1,0 +1,84 @@
+"""Imports point one way: cli, orchestration and demo to replication, then config, then postgres, then errors."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import xmin_assets
+
+PACKAGE = Path(xmin_assets.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Which rooms a room may import from, beside its own. The package's front door, `xmin_assets` itself, imports
+# on first use only, and is not for the rooms.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "postgres": {"errors"},
+    "config": {"errors", "postgres.identifiers"},
+    "replication": {"errors", "postgres", "config"},
+    "cli": {"errors", "postgres", "config", "replication", "demo"},
+    "demo": {"errors", "postgres", "config", "replication"},
+    "orchestration": {"errors", "postgres", "config", "replication"},
+    "definitions": {"errors", "config", "orchestration"},
+    "__main__": {"cli"},
+    "__init__": {"errors", "postgres", "config", "replication", "orchestration"},
+}
+DAGSTER_ROOMS = {"orchestration", "definitions"}
+
+
+def room_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(module: Path) -> Iterator[str]:
+    """Every module that is imported anywhere in the file, with the imported names, which may be modules too."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import hides where it points"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def allowed(target: str, room: str) -> bool:
+    """Whether a module of this room may import `target`, a dotted name below xmin_assets."""
+    rooms = {room, *ALLOWED[room]}
+    return any(target == other or target.startswith(f"{other}.") for other in rooms)
+
+
+def test_every_room_has_its_rule() -> None:
+    assert {room_of(module) for module in MODULES} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
+def test_imports_point_one_way(module: Path) -> None:
+    room = room_of(module)
+    ours = [name.removeprefix("xmin_assets.") for name in imports_of(module) if name.startswith("xmin_assets.")]
+
+    assert [name for name in ours if not allowed(name, room)] == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
+def test_dagster_is_known_to_orchestration_alone(module: Path) -> None:
+    dagster = [name for name in imports_of(module) if name.split(".")[0].startswith("dagster")]
+
+    assert room_of(module) in DAGSTER_ROOMS or dagster == []
+
+
+def test_the_stations_do_not_know_the_pipeline() -> None:
+    stations = ["snapshot", "extract", "stage", "merge", "plan", "state", "spool", "manifest"]
+
+    for station in stations:
+        names = [*imports_of(PACKAGE / "replication" / f"{station}.py")]
+        assert not any(name.startswith("xmin_assets.replication.pipeline") for name in names), station
+
+
+def test_the_plan_is_pure() -> None:
+    names = [*imports_of(PACKAGE / "replication" / "plan.py")]
+
+    for connected in ("psycopg2", "xmin_assets.postgres.connection", "xmin_assets.postgres.transaction"):
+        assert not any(name.startswith(connected) for name in names), connected
