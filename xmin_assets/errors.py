@@ -35,6 +35,10 @@ class ConnectionFailed(TransientError):
     """No connection to the database."""
 
 
+class ConnectionRefused(TerminalError):
+    """The server answers, and does not let us in."""
+
+
 class Cancelled(TransientError):
     """The sync was stopped before it ended."""
 

@@ -196,8 +196,8 @@ def write_settings(server: Cluster, settings: dict[str, str]) -> None:
 
 def await_replay(standby: Cluster, primary: Cluster) -> None:
     """Wait until the standby has replayed all that was done on the primary so far."""
-    # Vacuum and rolled back transactions leave their WAL to be flushed later; this commit flushes it now.
-    command(primary, "SET synchronous_commit = on; SELECT pg_current_xact_id()")
+    # Vacuum and rolled back transactions leave their WAL to be flushed later; the commit of this one flushes it now.
+    command(primary, "SELECT pg_logical_emit_message(true, 'test', 'flush')")
     await_flushed(standby, primary)
 
 

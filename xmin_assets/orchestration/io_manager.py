@@ -8,7 +8,8 @@ re-executes, so two runs on one table do not mix. A run that materializes only a
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetKey,
@@ -21,7 +22,6 @@ from dagster import (
     OutputContext,
     io_manager,
 )
-from upath import UPath
 
 from xmin_assets.orchestration.failures import spool_errors
 from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
@@ -34,6 +34,9 @@ from xmin_assets.replication.manifest import (
     to_json,
 )
 from xmin_assets.replication.spool import Spool, local_path
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 IO_MANAGER_KEY = "xmin_manifests"
 KEEP = 50
@@ -93,7 +96,7 @@ def manifest_io_manager(context: InitResourceContext) -> ManifestIOManager:
     return ManifestIOManager(getattr(context.resources, RESOURCE_KEY))
 
 
-def _folder(spool: Spool, key: AssetKey) -> UPath:
+def _folder(spool: Spool, key: AssetKey) -> Path | UPath:
     return spool.root.joinpath("manifests", *key.path)
 
 
@@ -105,19 +108,19 @@ def _producer(context: InputContext) -> str | None:
         return None  # the upstream asset is no part of this run
 
 
-def _replace(spool: Spool, path: UPath, data: bytes) -> None:
+def _replace(spool: Spool, path: Path | UPath, data: bytes) -> None:
     """Write the file so that a reader finds the old content or the new one, and nothing between."""
     if (local := local_path(path)) is None:
         with spool.write(path) as file:  # an object store shows an object when it is complete
             file.write(data)
         return
     draft = local.with_name(f".{local.name}.{secrets.token_hex(8)}")
-    with spool.write(UPath(draft)) as file:
+    with spool.write(draft) as file:
         file.write(data)
     draft.replace(local)
 
 
-def _prune(folder: UPath) -> None:
+def _prune(folder: Path | UPath) -> None:
     """Forget the oldest manifests, so that years of runs do not fill the spool."""
     manifests = [path for path in folder.iterdir() if path.suffix == ".json" and path.name != "latest.json"]
     if len(manifests) > KEEP:
@@ -125,7 +128,7 @@ def _prune(folder: UPath) -> None:
             path.unlink(missing_ok=True)
 
 
-def _modified(path: UPath) -> float:
+def _modified(path: Path | UPath) -> float:
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

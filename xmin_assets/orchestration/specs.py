@@ -62,20 +62,22 @@ def description(table: TableConfig, station: StationName) -> str:
         "Source": f"`{table.label}`",
         "Target": f"`{table.target_name}`",
         "Reads": _MODES[table.mode],
-        "Key": ", ".join(f"`{column}`" for column in table.key)
-        if table.key
-        else "the primary key, or a unique one without NULLs",
+        "Key": _names(table.key) if table.key else "the primary key, or a unique one without NULLs",
         "Rows deleted at the source": _DELETES[table.deletes],
     }
     if table.where:
         facts["Only rows where"] = f"`{' '.join(table.where.split())}`"
     if table.columns:
-        facts["Only the columns"] = ", ".join(f"`{column}`" for column in table.columns)
+        facts["Only the columns"] = _names(table.columns)
     if table.exclude_columns:
-        facts["Without the columns"] = ", ".join(f"`{column}`" for column in table.exclude_columns)
+        facts["Without the columns"] = _names(table.exclude_columns)
     what = _WHAT[station].format(source=table.label, target=table.target_name)
     rows = [f"| {name} | {_cell(fact)} |" for name, fact in facts.items()]
     return "\n".join([what, "", "| | |", "| --- | --- |", *rows])
+
+
+def _names(columns: tuple[str, ...]) -> str:
+    return ", ".join(f"`{column}`" for column in columns)
 
 
 def _cell(text: str) -> str:

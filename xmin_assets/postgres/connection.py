@@ -15,7 +15,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions as ext
 
-from xmin_assets.errors import Cancelled, ConfigError, ConnectionFailed
+from xmin_assets.errors import Cancelled, ConfigError, ConnectionFailed, ConnectionRefused
 from xmin_assets.postgres.failure import one_line
 
 _live: weakref.WeakSet[ext.connection] = weakref.WeakSet()
@@ -31,6 +31,8 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 6,
     "tcp_user_timeout": 90_000,
 }
+
+_REFUSALS = ("authentication failed", "no password supplied", "does not exist", "permission denied", "pg_hba.conf")
 
 
 class Database:
@@ -93,7 +95,8 @@ class Database:
         """A connection in autocommit mode, as soon as one is free.
 
         Raises:
-            ConnectionFailed: the server does not answer or refuses the connection.
+            ConnectionFailed: the server does not answer.
+            ConnectionRefused: it answers, and refuses the role or the database.
             Cancelled: `cancel_all` was called.
         """
         while not self._slots.acquire(timeout=0.5):
@@ -132,7 +135,10 @@ class Database:
         try:
             connection: ext.connection = psycopg2.connect(**self._arguments)
         except psycopg2.Error as error:
-            raise ConnectionFailed(f"No connection to the {self}: {one_line(error)}") from None
+            message = f"No connection to the {self}: {one_line(error)}"
+            # A failed connection has no SQLSTATE. What is not known for a refusal may pass, and is tried again.
+            refused = any(words in message for words in _REFUSALS)
+            raise (ConnectionRefused if refused else ConnectionFailed)(message) from None
         connection.autocommit = True
         with _guard:
             _live.add(connection)

@@ -30,8 +30,10 @@ def one_line(error: BaseException) -> str:
     """The error's message on one line, without its SQL context."""
     diagnostics = getattr(error, "diag", None)
     parts = [diagnostics.message_primary, diagnostics.message_detail] if diagnostics else []
-    text = ". ".join(part.rstrip(".") for part in parts if part) or str(error)
-    return " ".join(text.split()).rstrip(".") + "."
+    # libpq tells of a failed connection in several lines, which are sentences without a full stop.
+    lines = [part for part in parts if part] or str(error).splitlines()
+    text = "; ".join(line.strip().rstrip(".") for line in lines if line.strip())
+    return " ".join(text.split()) + ("" if text.endswith("?") else ".")
 
 
 def translate(error: psycopg2.Error, doing: str) -> XminAssetsError:

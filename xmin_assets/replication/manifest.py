@@ -127,7 +127,7 @@ class Plan:
     create_target: bool = False
     """Whether the staged table becomes the target."""
     statements: tuple[str, ...] = ()
-    """The ALTER TABLE statements that the merge will run on the target, as text for people."""
+    """What the merge will change of the target's columns, in words."""
 
 
 @dataclass(frozen=True)

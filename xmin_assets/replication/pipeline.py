@@ -61,8 +61,7 @@ def open_databases(config: ReplicationConfig, settings: Settings | None = None) 
 @contextmanager
 def open_target(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[Database]:
     """The target alone."""
-    settings = settings or config.settings
-    with _database(config.target_url(), "target", settings, workers_for(settings)) as target:
+    with _database(config.target_url(), "target", settings or config.settings, 1) as target:
         yield target
 
 
@@ -88,8 +87,11 @@ def sync_tables(
     chosen = config.select(list(tables))
     spool = Spool.open(config.settings)
     with open_databases(config) as (source, target):
+        unreachable = _unreachable(source, target)
 
         def sync(table: TableConfig) -> TableResult:
+            if unreachable:
+                return TableResult(table=table.label, status="failed", error=unreachable)
             return _sync_table(source, target, table, spool, config.settings, allow_mass_delete, report)
 
         return SyncReport(tuple(_side_by_side(sync, chosen, workers_for(config.settings))))
@@ -104,8 +106,11 @@ def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str
     config = config or load_config()
     chosen = config.select(list(tables))
     with open_databases(config) as (source, target):
+        unreachable = _unreachable(source, target)
 
         def plan(table: TableConfig) -> TablePlan:
+            if unreachable:
+                return TablePlan(table.label, None, unreachable)
             try:
                 return TablePlan(table.label, snapshot(source, target, table))
             except XminAssetsError as error:
@@ -186,24 +191,49 @@ def _sync_table(
         error = state.outcome.exception() if state.outcome else None
         report(Progress(table.label, "snapshot", 0, 0, f"trying again: {error}", is_retry=True))
 
+    def attempt() -> TableResult:
+        return sync_table(source, target, table, spool, settings, allow_mass_delete=allow_mass_delete, report=report)
+
     try:
-        for attempt in tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, TransientError) and not isinstance(error, Cancelled)
-            ),
-            stop=tenacity.stop_after_attempt(ATTEMPTS),
-            wait=tenacity.wait_exponential(multiplier=0.2, max=5) + tenacity.wait_random(0, 0.2),
-            before_sleep=say_retry,
-            reraise=True,
-        ):
-            with attempt:
-                return sync_table(
-                    source, target, table, spool, settings, allow_mass_delete=allow_mass_delete, report=report
-                )
-        raise AssertionError("a retry ends with a result or an error")
+        return _persistent(say_retry)(attempt)
     except XminAssetsError as error:
         _log.debug("%s: failed", table.label, exc_info=True)
         return TableResult(table=table.label, status="failed", error=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other tables go on
+        _log.debug("%s: failed", table.label, exc_info=True)
+        what = f"{type(error).__name__}: {error}".strip()
+        return TableResult(
+            table=table.label, status="failed", error=f"{table.label}: unexpected: {what}. Run it with --debug."
+        )
+
+
+def _unreachable(source: Database, target: Database) -> str | None:
+    """Why a database cannot be reached; None if both can. Asked once, and not by every table in turn."""
+
+    def connect() -> None:
+        for database in (source, target):
+            with database.connection():
+                pass
+
+    try:
+        _persistent()(connect)
+    except XminAssetsError as error:
+        _log.debug("no connection", exc_info=True)
+        return str(error)
+    return None
+
+
+def _persistent(before_sleep: Callable[[tenacity.RetryCallState], None] | None = None) -> tenacity.Retrying:
+    """Try again what failed for a reason that may pass."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, TransientError) and not isinstance(error, Cancelled)
+        ),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=tenacity.wait_exponential(multiplier=0.2, max=5) + tenacity.wait_random(0, 0.2),
+        before_sleep=before_sleep,
+        reraise=True,
+    )
 
 
 def _side_by_side(work: Callable[[TableConfig], Result], tables: Sequence[TableConfig], workers: int) -> list[Result]:

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-
-from upath import UPath
+from typing import IO, TYPE_CHECKING
 
 from xmin_assets.config import Settings
 from xmin_assets.errors import SpoolError, TransientError
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 _SYNCS = "syncs"
 _BUFFER = 1 << 20
@@ -39,7 +40,7 @@ def default_root() -> Path:
 class Spool:
     """Where the files of all syncs are."""
 
-    root: UPath
+    root: Path | UPath
 
     @classmethod
     def open(cls, settings: Settings) -> Spool:
@@ -48,18 +49,18 @@ class Spool:
         Raises:
             SpoolError: it cannot be used, or is not private.
         """
-        place = settings.spool or os.environ.get("XMIN_SPOOL") or default_root()
+        place = settings.spool or os.environ.get("XMIN_SPOOL") or str(default_root())
         try:
-            root = UPath(place)
+            root = _path(place)
         except (ValueError, ImportError) as error:
             raise SpoolError(
                 f"The spool {place} cannot be opened: {error}. An object-store URL needs its fsspec driver installed."
             ) from None
-        spool = cls(_absolute(root))
+        spool = cls(root.expanduser().absolute() if isinstance(root, Path) else root)
         spool.make_folder(spool.root)
         return spool
 
-    def sync_folder(self, sync_id: str) -> UPath:
+    def sync_folder(self, sync_id: str) -> Path | UPath:
         """Where one sync keeps its CSV parts."""
         return self.root / _SYNCS / sync_id
 
@@ -67,10 +68,11 @@ class Spool:
         """The syncs that have files here, with the age of each in seconds."""
         folder = self.root / _SYNCS
         if folder.exists():
-            for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            entries: list[Path | UPath] = list(folder.iterdir())
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 yield entry.name, time.time() - _modified(entry)
 
-    def make_folder(self, folder: UPath) -> None:
+    def make_folder(self, folder: Path | UPath) -> None:
         """Create a folder that only this user can enter.
 
         Raises:
@@ -91,7 +93,7 @@ class Spool:
             raise SpoolError(f"The spool folder {folder} is open to other users. Run: chmod 700 {folder}")
 
     @contextmanager
-    def write(self, path: UPath) -> Iterator[IO[bytes]]:
+    def write(self, path: Path | UPath) -> Iterator[IO[bytes]]:
         """A new file of the spool, opened for writing.
 
         Raises:
@@ -117,7 +119,7 @@ class Spool:
         Raises:
             SpoolError: it is gone or cannot be read.
         """
-        path = UPath(uri)
+        path = _path(uri)
         local = local_path(path)
         try:
             if local is None:
@@ -137,16 +139,15 @@ class Spool:
     def remove(self, sync_id: str) -> None:
         """Delete one sync's files, if there are any."""
         folder = self.sync_folder(sync_id)
-        local = local_path(folder)
-        if local is not None:
-            shutil.rmtree(local, ignore_errors=True)
+        if isinstance(folder, Path):
+            shutil.rmtree(folder, ignore_errors=True)
         elif folder.exists():
             folder.rmdir(recursive=True)
 
 
-def local_path(path: UPath) -> Path | None:
+def local_path(path: Path | UPath) -> Path | None:
     """The path in the local file system, or None for an object store."""
-    return Path(path.path) if path.protocol in ("", "file", "local") else None
+    return path if isinstance(path, Path) else None
 
 
 def rewind(file: IO[bytes], size: int) -> None:
@@ -164,9 +165,13 @@ def rewind(file: IO[bytes], size: int) -> None:
     file.truncate()
 
 
-def _absolute(root: UPath) -> UPath:
-    local = local_path(root)
-    return UPath(local.expanduser().absolute()) if local is not None else root
+def _path(text: str) -> Path | UPath:
+    if "://" not in text:
+        return Path(text)
+    from upath import UPath  # here, because few need it and it takes a while
+
+    path = UPath(text)
+    return Path(path.path) if path.protocol in ("file", "local") else path
 
 
 def _make_private(folder: Path) -> None:
@@ -178,7 +183,7 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def _modified(entry: UPath) -> float:
+def _modified(entry: Path | UPath) -> float:
     local = local_path(entry)
     if local is not None:
         return local.stat().st_mtime
