@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
     from xmin_assets.orchestration.assets import build_xmin_assets
     from xmin_assets.orchestration.component import XminReplicationComponent
+    from xmin_assets.orchestration.deployment import build_definitions, build_resources
     from xmin_assets.orchestration.resources import ReplicationSettings
     from xmin_assets.postgres.connection import Database
     from xmin_assets.replication.extract import extract
@@ -41,6 +42,7 @@ _HOMES = {
     ),
     "xmin_assets.errors": ("TerminalError", "TransientError", "XminAssetsError"),
     "xmin_assets.orchestration.assets": ("build_xmin_assets",),
+    "xmin_assets.orchestration.deployment": ("build_definitions", "build_resources"),
     "xmin_assets.orchestration.component": ("XminReplicationComponent",),
     "xmin_assets.orchestration.resources": ("ReplicationSettings",),
     "xmin_assets.postgres.connection": ("Database",),

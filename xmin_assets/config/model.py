@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from xmin_assets.config.explaining import explain, nearest
+from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.identifiers import QualifiedName
 
@@ -280,7 +281,9 @@ def connection_url(side: Literal["source", "target"], configured: SecretStr | No
         ConfigError: there is none.
     """
     variable = f"XMIN_{side.upper()}_URL"
-    value = os.environ.get(variable) or (configured.get_secret_value() if configured else "")
+    value = os.environ.get(variable) or ""
+    if not value and configured:
+        value = expand(configured.get_secret_value(), f"{side}: in the configuration")
     if not value.strip():
         raise ConfigError(
             f"No {side} database is configured. Set {variable} to a libpq URL such as "

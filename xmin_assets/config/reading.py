@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from pydantic import ValidationError
 
 from xmin_assets.config.explaining import explain, nearest
 from xmin_assets.config.model import ReplicationConfig
+from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
 
 DEFAULT_CONFIG = Path("xmin_assets/defs/replication/defs.yaml")
 
-_ENV = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 _COMPONENT_KEYS = ("type", "attributes", "requirements", "template_vars_module", "post_processing")
 _LEAST = "tables: [{source: public.orders}]"
 
@@ -60,14 +59,15 @@ def load_config(path: str | os.PathLike[str] | None = None) -> ReplicationConfig
 
 
 def parse_config(data: object, origin: str = "the configuration") -> ReplicationConfig:
-    """Validate configuration data; ``{{ env.NAME }}`` in a string is replaced by that variable.
+    """Validate configuration data; ``{{ env.NAME }}`` in a string is replaced by that variable, in URLs when needed.
 
     Raises:
         ConfigError: a key is unknown (the nearest known one is named) or a value is not allowed.
     """
     if not isinstance(data, dict):
         raise ConfigError(f"{origin} holds no settings. The least that works is:\n{_LEAST}")
-    data = _expand(data, origin)
+    # The databases' variables are looked up when they are connected to: planning and loading need no connection.
+    data = {key: value if key in ("source", "target") else _expand(value, origin) for key, value in data.items()}
     try:
         return ReplicationConfig.model_validate(data)
     except ValidationError as error:
@@ -80,16 +80,7 @@ def _expand(value: Any, origin: str) -> Any:
         return {key: _expand(item, origin) for key, item in value.items()}
     if isinstance(value, list):
         return [_expand(item, origin) for item in value]
-    if isinstance(value, str):
-
-        def variable(match: re.Match[str]) -> str:
-            try:
-                return os.environ[match.group(1)]
-            except KeyError:
-                raise ConfigError(f"{origin} uses the variable {match.group(1)}, which is not set.") from None
-
-        return _ENV.sub(variable, value)
-    return value
+    return expand(value, origin) if isinstance(value, str) else value
 
 
 class _Loader(yaml.SafeLoader):

@@ -24,9 +24,7 @@ _STORAGE = """
 WITH RECURSIVE tree AS (
     SELECT %(oid)s::oid AS oid
     UNION ALL
-    SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree t ON i.inhparent = t.oid
-      JOIN pg_catalog.pg_class p ON p.oid = i.inhparent AND p.relkind = 'p'
-     WHERE NOT i.inhdetachpending
+    SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree t ON i.inhparent = t.oid WHERE NOT i.inhdetachpending
 )
 SELECT c.oid::int8, c.relfilenode::int8, n.nspname::text, c.relname::text, c.relkind::text,
        coalesce(pg_catalog.pg_relation_size(c.oid), 0),
@@ -41,8 +39,10 @@ SELECT c.oid::int8, c.relfilenode::int8, n.nspname::text, c.relname::text, c.rel
 """
 
 _COLUMNS = """
-SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull
+SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
+       CASE WHEN a.attgenerated = 'v' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
   FROM pg_catalog.pg_attribute a
+  LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum
 """
@@ -92,6 +92,8 @@ class Attribute:
     name: str
     type: str
     not_null: bool
+    virtual: str | None = None
+    """The expression of a virtual generated column: it may change without a new xmin in any row."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,29 @@ def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
 
 
 def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:
-    """The relations that hold the rows of a relation: itself, or its leaf partitions at every level."""
+    """The relations that hold the rows of a relation: itself, its leaf partitions, the tables that inherit from it."""
     cursor.execute(_STORAGE, {"oid": oid})
     return tuple(
         Storage(row[0], row[1], QualifiedName(row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
         for row in cursor.fetchall()
     )
+
+
+def renamed(cursor: ext.cursor, storage: tuple[Storage, ...]) -> bool:
+    """Whether a name leads to another relation now, or to none, whatever the cursor's snapshot shows.
+
+    ALTER SCHEMA ... RENAME takes no lock on the tables in it, and every statement looks names up as of now.
+    """
+    cursor.execute(
+        "SELECT bool_or(to_regclass(format('%%I.%%I', schema, name))::oid IS DISTINCT FROM oid)"
+        " FROM unnest(%s::oid[], %s::text[], %s::text[]) AS t (oid, schema, name)",
+        (
+            [leaf.oid for leaf in storage],
+            [leaf.name.schema for leaf in storage],
+            [leaf.name.name for leaf in storage],
+        ),
+    )
+    return cursor.fetchone() == (True,)
 
 
 def columns_of(cursor: ext.cursor, oid: int) -> tuple[Attribute, ...]:

@@ -27,6 +27,12 @@ from xmin_assets.postgres.transaction import Isolation, transaction
 HEARTBEAT = 30.0
 """Seconds between two signs of life of a coordinator that waits, well below idle_in_transaction_session_timeout."""
 
+# Where one address leads to several servers, a helper may reach another one, which may have a snapshot of this name.
+_FINGERPRINT = """
+SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_current_snapshot()::text, oid
+  FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
+"""
+
 
 class Worker(Protocol):
     """What the crew needs of someone who does its tasks."""
@@ -73,6 +79,7 @@ class Crew(Generic[W]):
         self._most_helpers = workers - 1
         self._helpers: list[threading.Thread] = []
         self._snapshot = ""
+        self._fingerprint: tuple[object, ...] | None = None
         self._changed = threading.Condition()
         self._pending: deque[Job[W]] = deque()
         self._in_flight = 0
@@ -111,12 +118,15 @@ class Crew(Generic[W]):
         if not self._snapshot:
             self._cursor.execute("SELECT pg_catalog.pg_export_snapshot()")
             (self._snapshot,) = self._cursor.fetchone() or ("",)
+            self._cursor.execute(_FINGERPRINT)
+            self._fingerprint = self._cursor.fetchone()
         number = len(self._helpers) + 1
         helper = threading.Thread(target=self._help, args=(number,), name=f"xmin-extract-{number}", daemon=True)
         self._helpers.append(helper)
         helper.start()
 
     def _help(self, number: int) -> None:
+        joined = False
         try:
             with self._source.spare_connection() as connection:
                 if connection is None:
@@ -129,12 +139,18 @@ class Crew(Generic[W]):
                     sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self._snapshot)),
                     sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(self._table.sql),
                 ) as cursor:
+                    cursor.execute(_FINGERPRINT)
+                    if cursor.fetchone() != self._fingerprint:
+                        return
                     worker = self._hire(cursor, number)
+                    joined = True
                     while (job := self._take(wait=True)) is not None:
                         self._do(worker, job)
         except TransientError:
             return
         except XminAssetsError as error:
+            if not joined:
+                return  # whatever kept it from joining, the work goes on without it
             with self._changed:
                 self._failure = self._failure or error
                 self._changed.notify_all()

@@ -15,7 +15,12 @@ BREAKER_FROM = 1000
 
 
 def delete_missing(
-    cursor: ext.cursor, table: TableConfig, selection: Selection, keys: str, allow_mass_delete: bool
+    cursor: ext.cursor,
+    table: TableConfig,
+    selection: Selection,
+    keys: str,
+    same: sql.Composable,
+    allow_mass_delete: bool,
 ) -> int:
     """Delete the target's rows whose key is not among the staged keys, or mark them; their number.
 
@@ -24,6 +29,7 @@ def delete_missing(
         table: the table's configuration.
         selection: what is copied.
         keys: name of the staged table that has the keys of all source rows.
+        same: the condition that a target row ``t`` and a staged row ``s`` have the same key.
         allow_mass_delete: lift the limit.
 
     Raises:
@@ -31,9 +37,7 @@ def delete_missing(
     """
     target = table.target_name.sql
     marked = sql.Identifier(SOURCE_DELETED_AT)
-    missing = sql.SQL("NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(
-        sql.Identifier(SCHEMA, keys), same_key(selection.key)
-    )
+    missing = sql.SQL("NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(sql.Identifier(SCHEMA, keys), same)
     if selection.deletes == "soft":
         alive: sql.Composable = sql.SQL(" WHERE {} IS NULL").format(marked)
         statement = sql.SQL("UPDATE {} AS t SET {} = pg_catalog.now() WHERE t.{} IS NULL AND {}").format(
@@ -57,7 +61,7 @@ def delete_missing(
     return deleted
 
 
-def disown_missing(cursor: ext.cursor, table: TableConfig, selection: Selection, keys: str) -> None:
+def disown_missing(cursor: ext.cursor, table: TableConfig, keys: str, same: sql.Composable) -> None:
     """Empty `source_xmin` of rows that are kept though the source does not have them.
 
     They may be of another cluster, whose ids this one uses again: a row that gets such a key one day would pass for
@@ -66,8 +70,8 @@ def disown_missing(cursor: ext.cursor, table: TableConfig, selection: Selection,
     Args:
         cursor: in the merge transaction.
         table: the table's configuration.
-        selection: what is copied.
         keys: name of the staged table that has the keys of all source rows.
+        same: the condition that a target row ``t`` and a staged row ``s`` have the same key.
     """
     cursor.execute(
         sql.SQL(
@@ -75,12 +79,7 @@ def disown_missing(cursor: ext.cursor, table: TableConfig, selection: Selection,
         ).format(
             table.target_name.sql,
             sql.Identifier(SCHEMA, keys),
-            same_key(selection.key),
+            same,
             own=sql.Identifier(SOURCE_XMIN),
         )
     )
-
-
-def same_key(key: tuple[str, ...]) -> sql.Composable:
-    """The condition that ``t`` and ``s`` have the same key. Keys are never NULL."""
-    return sql.SQL(" AND ").join(sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in key)

@@ -14,6 +14,7 @@ from psycopg2 import sql
 
 from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import PlanOutdated
+from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import observe_server, settle, wal_position
 from xmin_assets.postgres.transaction import Isolation, statement, transaction
@@ -82,6 +83,8 @@ def extract(
                     keys_needed = _keys_needed(passes, crew, target)
                     if keys_needed:
                         passes.copy_keys(crew)
+                if catalog.renamed(cursor, storage):
+                    raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
             with statement(source, connection, doing) as cursor:
                 lsn = settle(cursor, lsn, since)
     except BaseException:

@@ -28,6 +28,8 @@ class Column:
     name: str
     type: str
     """As format_type() prints it, schema-qualified where it is not of pg_catalog."""
+    virtual: str | None = None
+    """The expression of a virtual generated column."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,8 @@ class SourceSnapshot:
     """Every transaction below it was finished when the sync was planned."""
     rows_estimate: int
     bytes: int
+    target: tuple[str, int]
+    """System identifier and database oid of the target that was looked at: only there may the sync be merged."""
     target_oid: int | None
     """The target table that was looked at; None if there was none."""
     held_back: HeldBack

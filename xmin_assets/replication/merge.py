@@ -17,6 +17,8 @@ from xmin_assets.config import SOURCE_DELETED_AT, Mode
 from xmin_assets.errors import PlanOutdated, StaleExtract, TargetDrifted
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import upsert
 from xmin_assets.replication.deletes import delete_missing, disown_missing
@@ -25,7 +27,7 @@ from xmin_assets.replication.plan import same_relation
 from xmin_assets.replication.promote import drop_old_key, ensure_key, promote
 from xmin_assets.replication.resync import resync
 from xmin_assets.replication.schema_changes import target_changes
-from xmin_assets.replication.stage import lock_own
+from xmin_assets.replication.stage import lock_own, require_target
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state, read_result, read_state, write_state
 
 
@@ -77,6 +79,7 @@ class _Merge:
     def run(self, began: float) -> MergedTarget:
         """Merge, and commit nothing: that is the caller's."""
         cursor = self._cursor
+        require_target(cursor, self._snapshot)
         ensure_schema(cursor)
         lock_table_state(cursor, self._name)
         state = read_state(cursor, self._name)
@@ -90,7 +93,9 @@ class _Merge:
         self._require_staged()
         counts = self._promote() if self._plan.create_target else self._apply(state)
         relation = catalog.find_relation(cursor, self._name)
-        assert relation is not None
+        if relation is None or self._plan.create_target is (relation.oid == self._snapshot.target_oid):
+            # ALTER SCHEMA ... RENAME takes no lock on the tables in it.
+            raise PlanOutdated(f"{self._table.label}: another table got the name {self._name} just now. Run it again.")
         rows = self._tally(state, counts)
         result = self._result(counts, rows, time.monotonic() - began)
         write_state(cursor, self._name, self._state(result, relation.oid), result)
@@ -158,17 +163,22 @@ class _Merge:
         if known:
             drop_old_key(cursor, self._table, relation.oid, selection.key)
         counts = _Counts()
+        same = self._same_key()
         keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
         if keys and selection.deletes != "ignore":
-            counts.deleted = delete_missing(cursor, self._table, selection, keys, self._allow_mass_delete)
+            counts.deleted = delete_missing(cursor, self._table, selection, keys, same, self._allow_mass_delete)
         elif keys:
-            disown_missing(cursor, self._table, selection, keys)
+            disown_missing(cursor, self._table, keys, same)
         if self._staged.name and self._staged.rows:
             counts.inserted, counts.updated = upsert.run(
-                cursor, self._name, self._staged.name, selection, self._plan.compare_values
+                cursor, self._name, self._staged.name, selection, same, self._plan.compare_values
             )
         ensure_key(cursor, self._table, relation.oid, selection.key)
         return counts
+
+    def _same_key(self) -> sql.Composable:
+        staged = catalog.find_relation(self._cursor, QualifiedName(SCHEMA, self._staged.name or ""))
+        return same_key(self._cursor, staged.oid, self._snapshot.selection.key) if staged else sql.SQL("false")
 
     def _tally(self, state: State | None, counts: _Counts) -> int:
         """Rows that the target now shares with the source.

@@ -9,8 +9,8 @@ from psycopg2 import sql
 from xmin_assets.config import SOURCE_DELETED_AT
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
+from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication.deletes import same_key
 from xmin_assets.replication.manifest import Part, SourceSnapshot
 from xmin_assets.replication.schema_changes import column_definitions
 from xmin_assets.replication.spool import Spool
@@ -35,12 +35,14 @@ def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[P
             with spool.read(part.uri) as file:
                 copy_in(cursor, keys, selection.key, file)
         cursor.execute(sql.SQL("ANALYZE {}").format(keys))
+        assert snapshot.target_oid is not None  # an incremental sync has a target
+        same = same_key(cursor, snapshot.target_oid, selection.key)
         alive: sql.Composable = sql.SQL("")
         if selection.deletes == "soft":
             alive = sql.SQL(" AND t.{} IS NULL").format(sql.Identifier(SOURCE_DELETED_AT))
         cursor.execute(
             sql.SQL("SELECT count(*) FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {}{})").format(
-                keys, snapshot.config.target_name.sql, same_key(selection.key), alive
+                keys, snapshot.config.target_name.sql, same, alive
             )
         )
         (new,) = cursor.fetchone() or (0,)

@@ -115,9 +115,6 @@ def _reason_for_everything(
         )
     if needs_all_rows(changes):
         return f"{describe(changes)}: values may have changed without a new xmin"
-    new = _new_columns(source.selection, known.selection)
-    if new:
-        return f"column {', '.join(new)} was not among the columns copied before"
     if table.mode is Mode.FULL_SYNC:
         return "mode full_sync reads everything every time"
     return None
@@ -159,13 +156,11 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
         return f"the key is now {', '.join(now.key)}"
     if now.deletes != before.deletes:
         return f"deletes is now {now.deletes}"
+    expressions = {column.attnum: column.virtual for column in before.columns}
+    for column in now.columns:
+        if column.attnum in expressions and column.virtual != expressions[column.attnum]:
+            return f"the expression of the generated column {column.name} was changed"
     return None
-
-
-def _new_columns(now: Selection, before: Selection) -> list[str]:
-    # The target may have a column of that name all the same: from one that was dropped, or was copied earlier still.
-    copied = {column.attnum for column in before.columns}
-    return [column.name for column in now.columns if column.attnum not in copied]
 
 
 def _require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:

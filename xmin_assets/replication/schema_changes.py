@@ -6,14 +6,16 @@ known name is another column. Across relations (the table was made anew) only na
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 
 from psycopg2 import sql
 
 from xmin_assets.config import SOURCE_DELETED_AT, SOURCE_XMIN
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
-from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
 from xmin_assets.replication.manifest import Column, Selection
 
 
@@ -109,29 +111,38 @@ def target_changes(
     """
     old = {_identity(column, same_relation): column for column in before.columns} if before else {}
     here = {attribute.name: attribute for attribute in target}
-    renames = [
-        Rename(known.name, column.name)
+    # Which of the target's columns holds what of the source's, by the name that it has in the target now.
+    holds = {
+        known.name: column
         for column in now.columns
-        if (known := old.get(_identity(column, same_relation))) and known.name != column.name and known.name in here
-    ]
-    renamed = {rename.name: rename.to for rename in renames}
-    have = {renamed.get(name, name): attribute for name, attribute in here.items()}
+        if (known := old.get(_identity(column, same_relation))) and known.name in here
+    }
+    renames = [Rename(name, column.name) for name, column in holds.items() if name != column.name]
     rest: list[Change] = []
     for column in now.columns:
         known = old.get(_identity(column, same_relation))
-        attribute = have.get(column.name)
-        if attribute is None:
+        stale = here.get(column.name) if column.name not in holds else None
+        if known and known.name in holds:
+            if stale:
+                renames.append(Rename(column.name, _put_by(column.name, here)))
+            if known.type != column.type and here[known.name].type != column.type:
+                rest.append(Retype(column.name, column.type))
+        elif stale is None:
             rest.append(Add(column.name, column.type))
-        elif known is None and attribute.type != column.type:
+        elif stale.type == column.type:
+            if before:
+                rest.append(Refill(column.name))
+        elif before:
+            renames.append(Rename(column.name, _put_by(column.name, here)))
+            rest.append(Add(column.name, column.type))
+        else:
             raise SchemaChangeRefused(
-                f"{table}: column {column.name} is {column.type} at the source and {attribute.type} in the target "
+                f"{table}: column {column.name} is {column.type} at the source and {stale.type} in the target "
                 "table, which was not made from it. Alter, rename or drop that column of the target, or leave it out "
                 "with exclude_columns."
             )
-        elif known is None and before is not None:
-            rest.append(Refill(column.name))
-        elif known is not None and known.type != column.type and attribute.type != column.type:
-            rest.append(Retype(column.name, column.type))
+    renamed = {rename.name: rename.to for rename in renames}
+    have = {renamed.get(name, name): attribute for name, attribute in here.items()}
     copied = {column.name for column in now.columns}
     rest += [Relax(name) for name, attribute in have.items() if attribute.not_null and name not in copied]
     changes = (*_in_order(renames), *rest)
@@ -184,6 +195,12 @@ def column_definitions(columns: tuple[Column, ...]) -> list[sql.Composable]:
 
 def _identity(column: Column, same_relation: bool) -> int | str:
     return column.attnum if same_relation else column.name
+
+
+def _put_by(name: str, taken: Mapping[str, Attribute]) -> str:
+    """A free name for a column whose values the source no longer has, and whose name another column gets."""
+    stem = name.encode()[: NAMEDATALEN - 16].decode(errors="ignore") + "_dropped"
+    return next(free for n in count(1) if (free := stem if n == 1 else f"{stem}_{n}") not in taken)
 
 
 def _in_order(renames: list[Rename]) -> list[Rename]:

@@ -38,6 +38,9 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     """
     began = time.monotonic()
     doing = f"{table.label}: looking at the source"
+    # The target's state is read first: whatever merges meanwhile, the source is not seen older than the state.
+    with transact(target, Isolation.READ, f"{table.label}: looking at the target") as cursor:
+        here, target_facts, state = _read_target(cursor, table, target)
     with source.connection() as connection:
         with statement(source, connection, doing) as cursor:
             server = observe_server(cursor)
@@ -45,8 +48,12 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
             facts, storage = read_source(cursor, server, table)
             held_back = observe_held_back(cursor)
-    with transact(target, Isolation.READ, f"{table.label}: looking at the target") as cursor:
-        target_facts, state = _read_target(cursor, facts, table, target)
+    if (here.system_identifier, here.database_oid, target_facts.oid) == (
+        facts.identity.system_identifier,
+        facts.identity.database_oid,
+        facts.identity.relation_oid,
+    ):
+        raise ConfigError(f"{table.label}: source and target are the same table. Name another target.")
     plan = decide(table, facts, target_facts, state)
     result = SourceSnapshot(
         sync_id=new_sync_id(),
@@ -57,6 +64,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         horizon=facts.horizon,
         rows_estimate=sum(leaf.rows_estimate for leaf in storage),
         bytes=sum(leaf.all_bytes for leaf in storage),
+        target=(here.system_identifier, here.database_oid),
         target_oid=target_facts.oid,
         held_back=held_back,
         state=state,
@@ -133,7 +141,7 @@ def _select(
                 f"exclude_columns: [{own}]."
             )
     return Selection(
-        columns=tuple(Column(a.attnum, a.name, a.type) for a in chosen),
+        columns=tuple(Column(a.attnum, a.name, a.type, a.virtual) for a in chosen),
         key=tuple(key),
         where=table.where,
         deletes=table.deletes,
@@ -141,17 +149,14 @@ def _select(
 
 
 def _read_target(
-    cursor: ext.cursor, source: SourceFacts, table: TableConfig, database: Database
-) -> tuple[TargetFacts, State | None]:
+    cursor: ext.cursor, table: TableConfig, database: Database
+) -> tuple[Server, TargetFacts, State | None]:
     server = observe_server(cursor)
     require_version(server, str(database), MIN_TARGET)
     if server.in_recovery:
         raise UnsupportedTable(f"The {database} is a standby and cannot be written to. Name its primary.")
-    facts = read_target(cursor, table)
-    here = (server.system_identifier, server.database_oid, facts.oid)
-    if here == (source.identity.system_identifier, source.identity.database_oid, source.identity.relation_oid):
-        raise ConfigError(f"{table.label}: source and target are the same table. Name another target.")
-    return facts, read_state(cursor, table.target_name)
+    state = read_state(cursor, table.target_name)
+    return server, read_target(cursor, table), state
 
 
 def read_target(cursor: ext.cursor, table: TableConfig) -> TargetFacts:
@@ -167,6 +172,11 @@ def read_target(cursor: ext.cursor, table: TableConfig) -> TargetFacts:
         raise UnsupportedTable(
             f"{table.label}: the target {table.target_name} is {_KINDS.get(relation.kind, 'no table')}. "
             "Name another one."
+        )
+    if relation.persistence == "u":
+        raise UnsupportedTable(
+            f"{table.label}: the target {table.target_name} is UNLOGGED: a crash of the server would empty it. "
+            f"Run ALTER TABLE {table.target_name} SET LOGGED."
         )
     cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(relation.name.sql))
     (has_rows,) = cursor.fetchone() or (False,)

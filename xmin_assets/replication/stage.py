@@ -15,7 +15,7 @@ import psycopg2.extensions as ext
 from psycopg2 import errorcodes, sql
 
 from xmin_assets.config import SOURCE_XMIN, Mode, Settings
-from xmin_assets.errors import DataInvalid, StaleExtract
+from xmin_assets.errors import DataInvalid, PlanOutdated, StaleExtract
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.failure import one_line
@@ -28,6 +28,11 @@ from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state
 
 COMMENT_PREFIX = "xmin_assets staged, sync "
+
+_DATABASE = """
+SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()), oid::int8
+  FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
+"""
 
 _COMMENT = """
 SELECT pg_catalog.obj_description(pg_catalog.to_regclass(pg_catalog.format('xmin_assets.%%I', %s)), 'pg_class')
@@ -74,6 +79,19 @@ def stage(
 def staged_name(digest: str) -> str:
     """The name of the staged table for a target table."""
     return f"staged_{digest}"
+
+
+def require_target(cursor: ext.cursor, snapshot: SourceSnapshot) -> None:
+    """Make sure that this is the database which the sync was planned for.
+
+    Raises:
+        PlanOutdated: it is another one.
+    """
+    cursor.execute(_DATABASE)
+    if cursor.fetchone() != snapshot.target:
+        raise PlanOutdated(
+            f"{snapshot.table}: the sync was planned for another target database than this one. Plan it again."
+        )
 
 
 def lock_own(cursor: ext.cursor, name: str, snapshot: SourceSnapshot, mode: str) -> None:
@@ -125,6 +143,7 @@ class _Loading:
         # A staged table that is to become the target must survive a crash of the server; others need not.
         persistence = sql.SQL("" if self._snapshot.plan.create_target else "UNLOGGED")
         with transact(self._target, Isolation.WRITE, self._doing) as cursor:
+            require_target(cursor, self._snapshot)
             ensure_schema(cursor)
             lock_table_state(cursor, self._snapshot.config.target_name)
             for name in (self.name, self.keys_name):

@@ -63,6 +63,8 @@ def schema_version(cursor: ext.cursor) -> int:
         return 0
     (comment,) = found
     text = (comment or "").removeprefix(_VERSION_PREFIX)
+    if comment is None and _is_empty(cursor):
+        return 0  # made by an administrator for a role that may not create schemas
     if comment is None or text == comment or not text.isdigit():
         raise TerminalError(
             "The target database has a schema xmin_assets that this project did not make. Rename or drop that schema."
@@ -73,6 +75,14 @@ def schema_version(cursor: ext.cursor) -> int:
             "Upgrade xmin-assets on this machine."
         )
     return int(text)
+
+
+def _is_empty(cursor: ext.cursor) -> bool:
+    cursor.execute(
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'xmin_assets')"
+    )
+    return cursor.fetchone() == (True,)
 
 
 def ensure_schema(cursor: ext.cursor) -> None:
@@ -86,7 +96,7 @@ def ensure_schema(cursor: ext.cursor) -> None:
     lock_schemas(cursor)
     version = schema_version(cursor)
     if version == 0:
-        cursor.execute("CREATE SCHEMA xmin_assets")
+        cursor.execute("CREATE SCHEMA IF NOT EXISTS xmin_assets")
     for migration in _MIGRATIONS[version:]:
         cursor.execute(migration)
     cursor.execute(

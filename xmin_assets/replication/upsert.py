@@ -7,7 +7,6 @@ from psycopg2 import sql
 
 from xmin_assets.config import SOURCE_DELETED_AT, SOURCE_XMIN
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.deletes import same_key
 from xmin_assets.replication.manifest import Selection
 from xmin_assets.replication.state import SCHEMA
 
@@ -16,7 +15,12 @@ MERGE_RETURNING = 170000
 
 
 def run(
-    cursor: ext.cursor, target: QualifiedName, staged: str, selection: Selection, compare_values: bool
+    cursor: ext.cursor,
+    target: QualifiedName,
+    staged: str,
+    selection: Selection,
+    same: sql.Composable,
+    compare_values: bool,
 ) -> tuple[int, int]:
     """Merge the staged rows; how many were inserted and how many updated, as the server counted them.
 
@@ -25,9 +29,10 @@ def run(
         target: the target table.
         staged: name of the staged table.
         selection: what is copied.
+        same: the condition that a target row ``t`` and a staged row ``s`` have the same key.
         compare_values: update also where values differ under the same source_xmin.
     """
-    statement = _merge(target, staged, selection, compare_values)
+    statement = _merge(target, staged, selection, same, compare_values)
     if cursor.connection.server_version >= MERGE_RETURNING:
         cursor.execute(
             sql.SQL(
@@ -39,7 +44,7 @@ def run(
         return inserted, updated
     cursor.execute(
         sql.SQL("SELECT count(*) FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {})").format(
-            sql.Identifier(SCHEMA, staged), target.sql, same_key(selection.key)
+            sql.Identifier(SCHEMA, staged), target.sql, same
         )
     )
     (inserted,) = cursor.fetchone() or (0,)
@@ -47,7 +52,9 @@ def run(
     return inserted, cursor.rowcount - inserted
 
 
-def _merge(target: QualifiedName, staged: str, selection: Selection, compare_values: bool) -> sql.Composed:
+def _merge(
+    target: QualifiedName, staged: str, selection: Selection, same: sql.Composable, compare_values: bool
+) -> sql.Composed:
     names = [column.name for column in selection.columns] + [SOURCE_XMIN]
     # The key is set, too: a key may be equal and written otherwise, as 1.0 and 1.00 are.
     sets = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in names]
@@ -64,7 +71,7 @@ def _merge(target: QualifiedName, staged: str, selection: Selection, compare_val
     ).format(
         target=target.sql,
         staged=sql.Identifier(SCHEMA, staged),
-        same=same_key(selection.key),
+        same=same,
         differs=sql.SQL(" OR ").join(differs),
         sets=sql.SQL(", ").join(sets),
         names=sql.SQL(", ").join(map(sql.Identifier, names)),

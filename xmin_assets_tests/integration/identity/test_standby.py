@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
+from xmin_assets.errors import PlanOutdated
 from xmin_assets.replication.progress import Progress
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.integration.ledger import TABLE, Ledger, counts
@@ -140,6 +141,22 @@ def test_standby_that_catches_up_between_two_attempts_is_read(
     assert (result.mode, counts(result)) == ("xmin_incremental", (0, 0, 0, 0))
 
 
+def test_extract_from_a_standby_that_lacks_what_the_plan_starts_from_is_refused(
+    ledger: Ledger, primary: Cluster, paused: Cluster
+) -> None:
+    ledger.sync()
+    ledger.change(1, 5)
+    ledger.sync()
+    with ledger.replica.stations(TABLE) as at_primary:
+        planned = at_primary.snapshot()
+
+    with (
+        ledger.read_from(paused).replica.stations(TABLE) as at_standby,
+        pytest.raises(PlanOutdated, match="its WAL ends before what the last sync saw"),
+    ):
+        at_standby.extract(planned)
+
+
 def test_session_ended_by_a_recovery_conflict_is_retried(ledger: Ledger, primary: Cluster, standby: Cluster) -> None:
     there = ledger.read_from(standby)
     there.sync()
@@ -158,9 +175,7 @@ def test_session_ended_by_a_recovery_conflict_is_retried(ledger: Ledger, primary
     there.assert_true()
 
 
-def test_query_cancelled_by_a_recovery_conflict_is_retried(
-    ledger: Ledger, primary: Cluster, standby: Cluster
-) -> None:
+def test_query_cancelled_by_a_recovery_conflict_is_retried(ledger: Ledger, primary: Cluster, standby: Cluster) -> None:
     there = ledger.read_from(standby)
     # Every row waits for a lock, so the test decides how long the query runs.
     table = {"source": TABLE, "where": "pg_catalog.pg_advisory_xact_lock_shared(1) IS NOT NULL"}

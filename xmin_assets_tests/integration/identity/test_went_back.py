@@ -84,9 +84,7 @@ def test_crash_of_the_source_takes_nothing_back_that_a_sync_has_seen(ledger: Led
     assert (result.mode, counts(result)) == ("xmin_incremental", (0, 0, 0, 0))
 
 
-def test_id_of_a_transaction_rolled_back_just_before_a_crash_is_not_used_again(
-    ledger: Ledger, server: Cluster
-) -> None:
+def test_id_of_a_transaction_rolled_back_just_before_a_crash_is_not_used_again(ledger: Ledger, server: Cluster) -> None:
     command(server, "ALTER SYSTEM SET wal_writer_delay = '1s'")
     command(server, "SELECT pg_reload_conf()")
     ledger.sync()

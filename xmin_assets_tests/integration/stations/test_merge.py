@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from xmin_assets import sync_tables
+from xmin_assets.demo.cluster import Cluster
 from xmin_assets.errors import ForeignTarget, MassDelete, PlanOutdated, StaleExtract
 from xmin_assets.replication.pipeline import resync_tables
 from xmin_assets.replication.status import table_statuses
+from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.replica import Replica
 
 SOFT: dict[str, Any] = {"source": "public.items", "deletes": "soft"}
@@ -250,3 +252,52 @@ def test_source_and_target_must_not_be_the_same_table(items: Replica) -> None:
     result = same.try_sync({"source": "public.items", "adopt": True})
 
     assert result.status == "failed" and "the same table" in (result.error or "")
+
+
+def test_a_sync_planned_for_one_target_is_not_merged_into_another(items: Replica, target_server: Cluster) -> None:
+    other = Database.create(target_server)
+    try:
+        with items.stations("public.items") as stations:
+            extracted = stations.up_to_extract()
+        elsewhere = Replica(items.source, other, items.spool, items.settings)
+        with elsewhere.stations("public.items") as stations, pytest.raises(PlanOutdated, match="another target"):
+            stations.stage(extracted)
+    finally:
+        other.drop()
+
+
+def test_an_unlogged_target_is_refused(items: Replica) -> None:
+    items.sync("public.items")
+    items.target.execute("ALTER TABLE items SET UNLOGGED")
+
+    result = items.try_sync("public.items")
+
+    assert result.status == "failed" and "SET LOGGED" in (result.error or "")
+
+
+@pytest.mark.parametrize("extension", ["citext", "ltree", "hstore"])
+def test_a_key_of_an_extensions_type_is_compared_by_its_own_equality(replica: Replica, extension: str) -> None:
+    for database in (replica.source, replica.target):
+        database.execute(f"CREATE EXTENSION {extension}")
+    values = {"citext": "'key' || i", "ltree": "('a.b' || i)::ltree", "hstore": "hstore('k', i::text)"}
+    replica.source.execute(f"CREATE TABLE things (id {extension} PRIMARY KEY, n int)")
+    replica.source.execute(f"INSERT INTO things SELECT {values[extension]}, i FROM generate_series(1, 20) i")
+    replica.sync("public.things")
+    replica.source.execute("UPDATE things SET n = 0 WHERE n = 3")
+    assert replica.sync("public.things").rows_updated == 1
+    replica.source.execute("DELETE FROM things WHERE n = 5")
+
+    assert replica.sync("public.things").rows_deleted == 1
+    replica.assert_equal("public.things")
+
+
+def test_a_key_that_is_equal_but_written_otherwise_is_updated(replica: Replica) -> None:
+    for database in (replica.source, replica.target):
+        database.execute("CREATE EXTENSION citext")
+    replica.source.execute("CREATE TABLE things (id citext PRIMARY KEY); INSERT INTO things VALUES ('Key')")
+    replica.sync("public.things")
+    replica.source.execute("UPDATE things SET id = 'KEY'")
+
+    replica.sync("public.things")
+
+    replica.assert_equal("public.things")

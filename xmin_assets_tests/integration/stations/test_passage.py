@@ -170,3 +170,21 @@ def test_a_partitioned_source_becomes_one_table(replica: Replica) -> None:
     replica.sync("public.events")
 
     replica.assert_equal("public.events")
+
+
+def test_rows_of_inheriting_tables_come_with_their_parent(replica: Replica) -> None:
+    replica.source.execute(
+        """
+        CREATE TABLE cities (id int PRIMARY KEY, name text);
+        CREATE TABLE capitals (country text, PRIMARY KEY (id)) INHERITS (cities);
+        INSERT INTO cities VALUES (1, 'Bern'), (2, 'Basel');
+        INSERT INTO capitals VALUES (3, 'Wien', 'AT');
+        """
+    )
+    replica.sync("public.cities")
+    replica.source.execute("UPDATE capitals SET name = 'Vienna'; DELETE FROM ONLY cities WHERE id = 2")
+
+    result = replica.sync("public.cities")
+
+    assert (result.rows_updated, result.rows_deleted) == (1, 1)
+    assert replica.target.fetch("SELECT id, name FROM cities ORDER BY id") == [(1, "Bern"), (3, "Vienna")]

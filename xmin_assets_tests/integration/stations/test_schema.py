@@ -89,3 +89,31 @@ def test_another_primary_key_becomes_the_targets_too(items: Replica) -> None:
 
     assert "the key is now id, a" in (result.reason or "")
     items.assert_equal("public.items")
+
+
+def test_a_column_that_takes_the_name_of_a_dropped_one_keeps_both_apart(items: Replica) -> None:
+    items.source.execute("ALTER TABLE items DROP COLUMN a; ALTER TABLE items RENAME COLUMN b TO a")
+
+    items.sync("public.items")
+
+    items.assert_equal("public.items")
+    assert items.target.fetch("SELECT a, a_dropped FROM items WHERE id = 7") == [("b", 7)]
+
+
+def test_a_column_dropped_and_added_with_another_type_keeps_both_apart(items: Replica) -> None:
+    items.source.execute("ALTER TABLE items DROP COLUMN a; ALTER TABLE items ADD COLUMN a date DEFAULT '2026-01-01'")
+
+    items.sync("public.items")
+
+    items.assert_equal("public.items")
+    assert items.target.fetch("SELECT a_dropped FROM items WHERE id = 7") == [(7,)]
+
+
+def test_another_expression_of_a_virtual_column_is_copied(items: Replica) -> None:
+    items.source.execute("ALTER TABLE items ADD COLUMN twice int GENERATED ALWAYS AS (a * 2) VIRTUAL")
+    items.sync("public.items")
+    items.source.execute("ALTER TABLE items ALTER COLUMN twice SET EXPRESSION AS (a * 3)")
+
+    items.sync("public.items")
+
+    items.assert_equal("public.items")

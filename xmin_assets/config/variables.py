@@ -1,0 +1,30 @@
+"""``{{ env.NAME }}`` in a configuration file stands for a variable of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from xmin_assets.errors import ConfigError
+
+_ENV = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+
+
+def expand(text: str, origin: str) -> str:
+    """The text with its variables filled in.
+
+    Args:
+        text: any text.
+        origin: where it stands, for the error.
+
+    Raises:
+        ConfigError: a variable is not set.
+    """
+
+    def variable(match: re.Match[str]) -> str:
+        try:
+            return os.environ[match.group(1)]
+        except KeyError:
+            raise ConfigError(f"{origin} uses the variable {match.group(1)}, which is not set.") from None
+
+    return _ENV.sub(variable, text)

@@ -1,0 +1,45 @@
+"""Comparing keys by the operators of the index that makes them unique, whatever search_path says.
+
+With an empty search_path ``=`` finds only pg_catalog's operators: for a type of an extension it would not be found, or
+worse, be another type's.
+"""
+
+from __future__ import annotations
+
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+# Strategy 3 of a btree operator family is equality (https://www.postgresql.org/docs/current/xindex.html).
+_OPERATORS = """
+SELECT a.attname::text, n.nspname::text, o.oprname::text
+  FROM pg_catalog.pg_index i
+ CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY AS x (attnum, opclass, place)
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = x.attnum
+  JOIN pg_catalog.pg_opclass c ON c.oid = x.opclass
+  JOIN pg_catalog.pg_amop m ON m.amopfamily = c.opcfamily AND m.amopstrategy = 3
+       AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype
+  JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
+  JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+ WHERE i.indrelid = %s AND i.indisunique AND x.place <= i.indnkeyatts
+"""
+
+
+def same_key(cursor: ext.cursor, oid: int, key: tuple[str, ...]) -> sql.Composable:
+    """The condition that rows ``t`` and ``s`` have the same key. Keys are never NULL.
+
+    Args:
+        cursor: in a transaction.
+        oid: of a table with a unique index over the key, whose operators are used.
+        key: the columns that identify a row.
+    """
+    cursor.execute(_OPERATORS, (oid,))
+    operators = {column: (schema, operator) for column, schema, operator in cursor.fetchall()}
+    conditions = []
+    for name in key:
+        schema, operator = operators.get(name, ("pg_catalog", "="))
+        conditions.append(
+            sql.SQL("t.{column} OPERATOR({schema}.{operator}) s.{column}").format(
+                column=sql.Identifier(name), schema=sql.Identifier(schema), operator=sql.SQL(operator)
+            )
+        )
+    return sql.SQL(" AND ").join(conditions)

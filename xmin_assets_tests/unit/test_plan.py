@@ -1,0 +1,248 @@
+"""The decision for one sync, from facts alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from xmin_assets.config import Mode, TableConfig
+from xmin_assets.errors import ForeignTarget, SchemaChangeRefused, SourceBehind
+from xmin_assets.postgres.catalog import Attribute
+from xmin_assets.postgres.server import Server
+from xmin_assets.replication.manifest import Column, Identity, Leaf, Plan, Selection, State
+from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide, went_back
+
+CYCLE = 2**32
+STARTED = datetime(2024, 2, 29, 12, tzinfo=timezone.utc)
+
+SERVER = Server(
+    version=180000,
+    system_identifier="7000",
+    database_oid=5,
+    database="shop",
+    in_recovery=False,
+    timeline=3,
+    lsn=10_000,
+    started=STARTED,
+    checkpoint_lsn=8_000,
+)
+IDENTITY = Identity("7000", 3, 5, 100, (Leaf(100, 100, "public", "orders"),))
+SELECTION = Selection((Column(1, "id", "integer"), Column(2, "item", "text")), ("id",), None, "hard")
+SOURCE = SourceFacts(SERVER, IDENTITY, SELECTION, horizon=2_000)
+TARGET = TargetFacts(
+    oid=900,
+    columns=(
+        Attribute(1, "id", "integer", not_null=True, virtual=None),
+        Attribute(2, "item", "text", not_null=False, virtual=None),
+        Attribute(3, "source_xmin", "bigint", not_null=False, virtual=None),
+    ),
+    has_rows=True,
+)
+STATE = State(
+    revision=7,
+    sync_id="20240229T120000-00",
+    watermark=1_000,
+    resync=None,
+    max_xmin=990,
+    rows=10,
+    source_lsn=9_000,
+    target_oid=900,
+    source_table="public.orders",
+    identity=IDENTITY,
+    selection=SELECTION,
+    merged_at=STARTED,
+    source_started=STARTED,
+)
+GONE = TargetFacts(None)
+EMPTY = replace(TARGET, has_rows=False)
+
+
+def plan(source: SourceFacts = SOURCE, target: TargetFacts = TARGET, state: State | None = STATE, **table: Any) -> Plan:
+    return decide(TableConfig(source="public.orders", **table), source, target, state)
+
+
+def on_server(**facts: Any) -> SourceFacts:
+    return replace(SOURCE, server=replace(SERVER, **facts))
+
+
+def with_identity(**facts: Any) -> SourceFacts:
+    return replace(SOURCE, identity=replace(IDENTITY, **facts))
+
+
+def selecting(**facts: Any) -> SourceFacts:
+    return replace(SOURCE, selection=replace(SELECTION, **facts))
+
+
+def test_rows_since_the_watermark_are_read_where_nothing_else_changed() -> None:
+    assert plan() == Plan(Mode.XMIN_INCREMENTAL, "rows changed since transaction 1000", watermark=1_000)
+
+
+def test_first_sync_makes_the_target() -> None:
+    assert plan(target=GONE, state=None) == Plan(Mode.FULL_SYNC, "first sync", create_target=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "state", "adopt", "reason"),
+    [
+        (EMPTY, None, False, "first sync, into an empty table"),
+        (TARGET, None, True, "first sync, into a table that was adopted"),
+        (GONE, STATE, False, "the target table is gone"),
+        (replace(EMPTY, oid=901), STATE, False, "first sync, into an empty table"),
+        (TARGET, replace(STATE, resync="a resync was asked for"), False, "a resync was asked for"),
+    ],
+)
+def test_target_decides_that_everything_is_read(
+    target: TargetFacts, state: State | None, adopt: bool, reason: str
+) -> None:
+    made = plan(target=target, state=state, adopt=adopt)
+
+    assert (made.mode, made.reason, made.watermark) == (Mode.FULL_SYNC, reason, None)
+    assert made.create_target == (target is GONE)
+    assert made.compare_values == (target is not GONE)
+
+
+@pytest.mark.parametrize("state", [None, replace(STATE, target_oid=901)], ids=["never merged", "another table's state"])
+def test_rows_that_somebody_else_put_there_are_not_touched(state: State | None) -> None:
+    with pytest.raises(ForeignTarget, match="was not made by this project"):
+        plan(state=state)
+
+
+ON_TIMELINE = (
+    "the source is on timeline {}, not 3: after a failover or a restore, transactions may be missing and their ids "
+    "used again"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (with_identity(system_identifier="7001"), "another cluster: its system identifier is 7001, not 7000"),
+        (with_identity(timeline=4), ON_TIMELINE.format(4)),
+        (with_identity(timeline=2), ON_TIMELINE.format(2)),
+        (with_identity(database_oid=6), "another database of the cluster: its oid is 6, not 5"),
+        (
+            with_identity(relation_oid=101),
+            "another table: public.orders was dropped and made anew, or another one got its name",
+        ),
+        (selecting(where="id > 5"), "the where clause was changed"),
+        (selecting(key=("id", "item")), "the key is now id, item"),
+        (selecting(deletes="ignore"), "deletes is now ignore"),
+    ],
+)
+def test_another_source_or_selection_is_read_in_full_and_compared(source: SourceFacts, reason: str) -> None:
+    assert plan(source) == Plan(Mode.FULL_SYNC, reason, compare_values=True)
+
+
+WAL_ENDS = "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
+RESTARTED = "the source went back in time: it was started without the WAL that the last sync saw (restored, crashed)"
+LATER = STARTED + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (on_server(lsn=9_000), None),
+        (on_server(lsn=8_999), WAL_ENDS),
+        (replace(SOURCE, horizon=1_000), None),
+        (replace(SOURCE, horizon=999), WAL_ENDS),
+        (on_server(started=LATER, checkpoint_lsn=8_999), RESTARTED),
+        (on_server(started=LATER, checkpoint_lsn=9_000), None),
+        (on_server(started=LATER, checkpoint_lsn=8_999, in_recovery=True), None),
+    ],
+)
+def test_source_that_went_back_in_time_is_noticed(source: SourceFacts, reason: str | None) -> None:
+    assert went_back(source, STATE) == reason
+    assert plan(source).reason == (reason or "rows changed since transaction 1000")
+
+
+def test_start_of_a_primary_says_nothing_where_the_last_sync_read_a_standby() -> None:
+    state = replace(STATE, source_started=None)
+
+    assert plan(on_server(started=LATER, checkpoint_lsn=1), state=state).mode is Mode.XMIN_INCREMENTAL
+
+
+def test_standby_behind_the_last_sync_is_waited_for() -> None:
+    with pytest.raises(SourceBehind, match="is 1 bytes of WAL behind"):
+        plan(on_server(in_recovery=True, lsn=8_999))
+
+
+@pytest.mark.parametrize("other", [{"system_identifier": "7001"}, {"timeline": 4}])
+def test_standby_of_another_history_is_not_waited_for(other: dict[str, Any]) -> None:
+    source = replace(on_server(in_recovery=True, lsn=1), identity=replace(IDENTITY, **other))
+
+    assert plan(source).mode is Mode.FULL_SYNC
+
+
+@pytest.mark.parametrize(("watermark", "mode"), [(5 * CYCLE + 1, Mode.XMIN_INCREMENTAL), (5 * CYCLE, Mode.FULL_SYNC)])
+def test_watermark_a_cycle_behind_is_too_old_to_resume_from(watermark: int, mode: Mode) -> None:
+    made = plan(replace(SOURCE, horizon=6 * CYCLE), state=replace(STATE, watermark=watermark))
+
+    assert made.mode is mode
+    assert ("4294967296 transactions old" in made.reason) == (mode is Mode.FULL_SYNC)
+
+
+def test_rewritten_table_is_resumed_and_the_reason_says_so() -> None:
+    made = plan(with_identity(leaves=(Leaf(100, 200, "public", "orders"),)))
+
+    assert made.mode is Mode.XMIN_INCREMENTAL
+    assert made.watermark == 1_000
+    assert "rewritten or truncated" in made.reason
+
+
+def test_new_leaf_is_read_in_full_and_compared_while_known_ones_are_resumed() -> None:
+    made = plan(with_identity(leaves=(*IDENTITY.leaves, Leaf(101, 101, "public", "new"))))
+
+    assert (made.mode, made.watermark, made.full_leaves) == (Mode.XMIN_INCREMENTAL, 1_000, (101,))
+    assert made.compare_values
+    assert "partitions attached since the last sync" in made.reason
+
+
+def test_leaf_that_is_gone_leaves_the_rest_as_it_was() -> None:
+    state = replace(STATE, identity=replace(IDENTITY, leaves=(*IDENTITY.leaves, Leaf(101, 101, "public", "gone"))))
+
+    assert plan(state=state) == plan()
+
+
+@pytest.mark.parametrize(("max_xmin", "compared"), [(CYCLE - 1, False), (CYCLE, True)])
+def test_values_are_compared_once_ids_can_have_come_round(max_xmin: int, compared: bool) -> None:
+    assert plan(state=replace(STATE, max_xmin=max_xmin)).compare_values == compared
+
+
+def test_added_column_is_filled_for_all_rows() -> None:
+    made = plan(selecting(columns=(*SELECTION.columns, Column(3, "price", "numeric"))))
+
+    assert made.mode is Mode.FULL_SYNC
+    assert made.compare_values
+    assert "column price added" in made.reason
+    assert made.statements == ("column price added",)
+
+
+def test_renamed_column_copies_nothing() -> None:
+    made = plan(selecting(columns=(SELECTION.columns[0], Column(2, "article", "text"))))
+
+    assert made.mode is Mode.XMIN_INCREMENTAL
+    assert made.statements == ("column item renamed to article",)
+
+
+def test_other_expression_of_a_virtual_column_reads_everything() -> None:
+    def half(expression: str) -> Selection:
+        return replace(SELECTION, columns=(*SELECTION.columns[:1], Column(2, "item", "text", expression)))
+
+    made = plan(replace(SOURCE, selection=half("b")), state=replace(STATE, selection=half("a")))
+
+    assert made.mode is Mode.FULL_SYNC
+    assert made.reason == "the expression of the generated column item was changed"
+
+
+def test_changes_of_columns_can_be_forbidden() -> None:
+    with pytest.raises(SchemaChangeRefused, match="schema_changes is 'fail'"):
+        plan(selecting(columns=(SELECTION.columns[0], Column(2, "article", "text"))), schema_changes="fail")
+
+
+def test_mode_full_sync_reads_everything_every_time() -> None:
+    made = plan(mode="full_sync")
+
+    assert (made.mode, made.reason) == (Mode.FULL_SYNC, "mode full_sync reads everything every time")

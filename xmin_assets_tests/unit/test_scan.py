@@ -1,0 +1,95 @@
+"""Tables cut into ranges: every block there is or will be lies in exactly one."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xmin_assets.postgres.catalog import Storage
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.replication.scan import BLOCK_SIZE, MIN_BYTES, SPAN_BYTES, Count, Range, batches, spans
+
+MIN_BLOCKS = MIN_BYTES // BLOCK_SIZE
+SPAN_BLOCKS = SPAN_BYTES // BLOCK_SIZE
+
+
+def leaf(blocks: int, oid: int = 1, all_bytes: int | None = None) -> Storage:
+    size = blocks * BLOCK_SIZE
+    return Storage(oid, oid, QualifiedName("public", f"t{oid}"), "r", size, all_bytes or size, 0, False)
+
+
+def assert_whole(ranges: list[Range], start: int, end: int | None) -> None:
+    """The ranges follow one another from `start` to `end`."""
+    assert ranges[0].start == start
+    assert ranges[-1].end == end
+    assert all(before.end == after.start for before, after in pairwise(ranges))
+    assert all(found.start < found.end for found in ranges[:-1] if found.end is not None)
+
+
+@given(
+    blocks=st.lists(st.one_of(st.integers(0, 2000), st.integers(0, 5_000_000)), min_size=1, max_size=4),
+    workers=st.integers(1, 64),
+)
+def test_spans_cover_all_blocks_of_all_leaves_and_the_last_one_is_open(blocks: list[int], workers: int) -> None:
+    leaves = tuple(leaf(count, oid) for oid, count in enumerate(blocks, start=1))
+
+    ranges = spans(leaves, workers)
+
+    for one in leaves:
+        own = [found for found in ranges if found.leaf is one]
+        assert_whole(own, 0, None)
+        assert sum(found.blocks for found in own) == one.main_bytes // BLOCK_SIZE
+        assert all(found.blocks <= SPAN_BLOCKS for found in own)
+
+
+@given(
+    blocks=st.integers(0, 100_000),
+    first=st.integers(0, 1000),
+    is_last=st.booleans(),
+    changed=st.integers(1, 10_000_000),
+    batch_size=st.integers(1, 100_000),
+    toast=st.integers(0, 1000),
+)
+def test_batches_cover_their_span(
+    blocks: int, first: int, is_last: bool, changed: int, batch_size: int, toast: int
+) -> None:
+    table = leaf(first + blocks, all_bytes=(first + blocks) * BLOCK_SIZE * (1 + toast))
+    end = None if is_last else first + blocks
+    span = Range(table, first, end, blocks)
+
+    ranges = batches(Count(span, changed, changed, 0), batch_size)
+
+    assert_whole(ranges, first, end)
+    assert sum(found.blocks for found in ranges) == blocks
+
+
+def test_range_without_changes_is_not_read() -> None:
+    assert batches(Count(Range(leaf(1000), 0, None, 1000), 50_000, 0, 0), 1000) == []
+
+
+def test_empty_table_is_one_open_range() -> None:
+    assert spans((leaf(0),), 8) == [Range(leaf(0), 0, None, 0)]
+
+
+def test_small_table_is_not_cut_up() -> None:
+    assert len(spans((leaf(MIN_BLOCKS),), 8)) == 1
+
+
+def test_large_table_gives_every_worker_work() -> None:
+    assert len(spans((leaf(8 * MIN_BLOCKS * 4),), 4)) >= 8
+
+
+@pytest.mark.parametrize(("toast", "pieces"), [(0, 1), (9, 10)])
+def test_batches_are_sized_by_toast_too(toast: int, pieces: int) -> None:
+    span = Range(leaf(MIN_BLOCKS, all_bytes=MIN_BYTES * (1 + toast)), 0, None, MIN_BLOCKS)
+
+    assert len(batches(Count(span, 1_000_000, 1_000_000, 0), 1000)) == pieces
+
+
+def test_batches_have_about_the_wanted_rows() -> None:
+    span = Range(leaf(100 * MIN_BLOCKS), 0, None, 100 * MIN_BLOCKS)
+
+    assert len(batches(Count(span, 50_000, 5_000, 0), 1000)) == 5
