@@ -81,8 +81,8 @@ class TargetDrifted(TransientError):
     def __init__(self, table: str, found: str) -> None:
         self.found = found
         super().__init__(
-            f"{table}: {found}. Somebody else changed the target's rows; nothing was merged, and the next sync reads "
-            "and compares everything."
+            f"{table}: {found}. Somebody else changed the rows; nothing was merged, and the next sync reads and "
+            "compares everything."
         )
 
 

@@ -26,8 +26,7 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
                           (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))
             ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
        END,
-       pg_catalog.pg_postmaster_start_time(),
-       c.checkpoint_lsn - '0/0'::pg_lsn
+       pg_catalog.pg_postmaster_start_time()
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) r,
        pg_catalog.pg_control_checkpoint() c,
        pg_catalog.pg_database d
@@ -66,8 +65,7 @@ class Server:
     lsn: int
     """As `wal_position` gives it."""
     started: datetime
-    checkpoint_lsn: int
-    """Bytes of WAL before the last checkpoint. A server that stops, or recovers from a crash, makes one at the end."""
+    """When the server was started. A server that recovers from a crash of one of its processes goes on counting."""
 
 
 def observe_server(cursor: ext.cursor) -> Server:
@@ -78,8 +76,8 @@ def observe_server(cursor: ext.cursor) -> Server:
     """
     lsn = wal_position(cursor)
     cursor.execute(_FACTS)
-    version, system, database_oid, database, in_recovery, timeline, started, checkpoint = cursor.fetchone() or ()
-    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started, int(checkpoint))
+    version, system, database_oid, database, in_recovery, timeline, started = cursor.fetchone() or ()
+    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started)
 
 
 def wal_position(cursor: ext.cursor) -> int:

@@ -102,7 +102,8 @@ def extract(
         max_xmin=passes.max_xmin,
         horizon=facts.horizon,
         source_lsn=lsn,
-        source_started=None if server.in_recovery else server.started,
+        source_started=server.started,
+        checksum=passes.checksum if snapshot.plan.checksum else None,
         workers=len(passes.readers),
         seconds=time.monotonic() - began,
     )

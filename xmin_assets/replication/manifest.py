@@ -111,7 +111,7 @@ class State:
     selection: Selection
     merged_at: datetime
     source_started: datetime | None = None
-    """When the source server had been started; None for a standby, which is one of many."""
+    """When the source server had been started."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,8 @@ class Plan:
     """Leaf oids that an incremental sync reads in full."""
     compare_values: bool = False
     """Whether the merge compares values, or only source_xmin."""
+    checksum: bool = False
+    """Whether the merge proves that source and target are equal as wholes."""
     create_target: bool = False
     """Whether the staged table becomes the target."""
     statements: tuple[str, ...] = ()
@@ -191,7 +193,9 @@ class CsvExtract:
     seconds: float
     key_bytes: int = 0
     source_started: datetime | None = None
-    """When the source server was started; None for a standby."""
+    """When the source server was started."""
+    checksum: int | None = None
+    """Of all rows visible in the snapshot, where the plan asks for it (see `checksum.row_hash`)."""
 
 
 @dataclass(frozen=True)

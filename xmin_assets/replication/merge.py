@@ -21,6 +21,7 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import upsert
+from xmin_assets.replication.checksum import row_hash
 from xmin_assets.replication.deletes import delete_missing, disown_missing
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
 from xmin_assets.replication.plan import same_relation
@@ -96,6 +97,7 @@ class _Merge:
         if relation is None or self._plan.create_target is (relation.oid == self._snapshot.target_oid):
             # ALTER SCHEMA ... RENAME takes no lock on the tables in it.
             raise PlanOutdated(f"{self._table.label}: another table got the name {self._name} just now. Run it again.")
+        self._require_checksum()
         rows = self._tally(state, counts)
         result = self._result(counts, rows, time.monotonic() - began)
         write_state(cursor, self._name, self._state(result, relation.oid), result)
@@ -195,15 +197,38 @@ class _Merge:
         elif state and not (compared and self._staged.name):
             rows = state.rows + counts.inserted
         else:
-            alive: sql.Composable = sql.SQL("")
-            if selection.deletes == "soft":
-                alive = sql.SQL(" WHERE {} IS NULL").format(sql.Identifier(SOURCE_DELETED_AT))
-            self._cursor.execute(sql.SQL("SELECT count(*) FROM {}{}").format(self._name.sql, alive))
+            self._cursor.execute(sql.SQL("SELECT count(*) FROM {}{}").format(self._name.sql, self._alive()))
             (rows,) = self._cursor.fetchone() or (0,)
         expected = self._extract.source_rows
         if rows != expected and selection.deletes != "ignore":
             raise TargetDrifted(self._table.label, found=f"the target had {rows} rows where the source had {expected}")
         return int(rows)
+
+    def _require_checksum(self) -> None:
+        """Prove that source and target are equal as wholes, if the plan asks for it.
+
+        Raises:
+            TargetDrifted: they are not: the source is an older copy that was restored, or the target was written to.
+        """
+        if self._extract.checksum is None:
+            return
+        selection = self._snapshot.selection
+        self._cursor.execute(
+            sql.SQL("SELECT coalesce(sum({}), 0) FROM {} AS t{}").format(
+                row_hash(selection.columns, "t"), self._name.sql, self._alive()
+            )
+        )
+        (found,) = self._cursor.fetchone() or (0,)
+        if int(found) != self._extract.checksum:
+            raise TargetDrifted(
+                self._table.label,
+                found="the source server was started anew, and its rows are not those that the last sync has left",
+            )
+
+    def _alive(self) -> sql.Composable:
+        if self._snapshot.selection.deletes != "soft":
+            return sql.SQL("")
+        return sql.SQL(" WHERE {} IS NULL").format(sql.Identifier(SOURCE_DELETED_AT))
 
     def _result(self, counts: _Counts, rows: int, seconds: float) -> MergedTarget:
         extract, state = self._extract, self._snapshot.state

@@ -75,6 +75,9 @@ def _incremental(source: SourceFacts, state: State, changes: tuple[Change, ...])
         reason.append("the table was rewritten or truncated since the last sync, which xmin survives")
     if changes:
         reason.append(describe(changes))
+    started_anew = _started_anew(source, state)
+    if started_anew:
+        reason.append("the source server was started anew, so the whole copy is checked against it by a checksum")
     return Plan(
         mode=Mode.XMIN_INCREMENTAL,
         reason="; ".join(reason),
@@ -83,6 +86,7 @@ def _incremental(source: SourceFacts, state: State, changes: tuple[Change, ...])
         # A transaction may have written one key both in a partition and in a table attached as one later. And past the
         # first epoch a row of 2^32 transactions ago bears the xid64 of one that may be changing it right now.
         compare_values=bool(new_leaves) or state.max_xmin >= xid.CYCLE,
+        checksum=started_anew,
         statements=_texts(changes),
     )
 
@@ -113,6 +117,10 @@ def _reason_for_everything(
             f"the watermark {known.watermark} is {source.horizon - known.watermark} transactions old, and row ages "
             f"tell only the last {xid.CYCLE} apart"
         )
+    if reason := went_back(source, known):
+        return reason
+    if known.selection.deletes == "ignore" and _started_anew(source, known):
+        return "the source server was started anew, and a copy that keeps deleted rows cannot be checked by a checksum"
     if needs_all_rows(changes):
         return f"{describe(changes)}: values may have changed without a new xmin"
     if table.mode is Mode.FULL_SYNC:
@@ -133,7 +141,7 @@ def _another_source(table: TableConfig, source: SourceFacts, state: State) -> st
         return f"another database of the cluster: its oid is {now.database_oid}, not {before.database_oid}"
     if now.relation_oid != before.relation_oid:
         return f"another table: {table.label} was dropped and made anew, or another one got its name"
-    return went_back(source, state)
+    return None
 
 
 def went_back(source: SourceFacts, state: State) -> str | None:
@@ -141,12 +149,16 @@ def went_back(source: SourceFacts, state: State) -> str | None:
     server = source.server
     if server.lsn < state.source_lsn or source.horizon < state.watermark:
         return "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
-    # A server that stops, or recovers from a crash, makes a checkpoint after all that it has done. So one that was
-    # started again and whose last checkpoint is older than the last sync never did what that one saw.
-    restarted = not server.in_recovery and state.source_started not in (None, server.started)
-    if restarted and server.checkpoint_lsn < state.source_lsn:
-        return "the source went back in time: it was started without the WAL that the last sync saw (restored, crashed)"
     return None
+
+
+def _started_anew(source: SourceFacts, state: State) -> bool:
+    """Whether another start of the server answers than the one that the last sync saw.
+
+    A copy of the data directory from before that sync, a storage snapshot say, has the same identity and timeline, and
+    once it has done enough of its own, later WAL and ids. Only its start gives it away.
+    """
+    return source.server.started != state.source_started
 
 
 def _another_selection(now: Selection, before: Selection) -> str | None:

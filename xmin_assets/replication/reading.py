@@ -122,14 +122,19 @@ class Passes:
         """Highest xid64 among the rows to be copied; 0 for none."""
         return max((count.max_xmin for count in self._counts), default=0)
 
+    @property
+    def checksum(self) -> int:
+        """Of all rows visible in the snapshot, if the plan asks for it."""
+        return sum(count.checksum for count in self._counts)
+
     def count(self, crew: Crew[Reader], spans: list[Range]) -> None:
         """Count rows and changed rows, range by range."""
 
         def count_one(reader: Reader, span: Range) -> None:
             reader.cursor.execute(reader.query.count(span))
-            rows, changed, max_xmin = reader.cursor.fetchone() or (0, 0, 0)
+            rows, changed, max_xmin, checksum = reader.cursor.fetchone() or (0, 0, 0, 0)
             with self._guard:
-                self._counts.append(Count(span, rows, changed, max_xmin))
+                self._counts.append(Count(span, rows, changed, max_xmin, int(checksum)))
 
         self._say(0, "counting rows")
         crew.run(spans, count_one)

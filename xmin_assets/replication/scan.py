@@ -14,6 +14,7 @@ from psycopg2 import sql
 
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Storage
+from xmin_assets.replication.checksum import row_hash
 from xmin_assets.replication.manifest import Plan, Selection
 
 BLOCK_SIZE = 8192
@@ -45,6 +46,7 @@ class Count:
     rows: int
     changed: int
     max_xmin: int
+    checksum: int = 0
 
 
 def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
@@ -86,12 +88,13 @@ class Query:
         self._now = now
 
     def count(self, span: Range) -> sql.Composable:
-        """Rows, rows to be copied, and the highest xid64 of these."""
+        """Rows, rows to be copied, the highest xid64 of these, and the checksum of all rows if the plan asks for it."""
         changed = self._changed(span) or sql.SQL("true")
         return sql.SQL(
-            "SELECT count(*), count(*) FILTER (WHERE {changed}), coalesce(max({xid64}) FILTER (WHERE {changed}), 0)"
-            " FROM ONLY {leaf} WHERE {rows}"
+            "SELECT count(*), count(*) FILTER (WHERE {changed}), coalesce(max({xid64}) FILTER (WHERE {changed}), 0),"
+            " {checksum} FROM ONLY {leaf} WHERE {rows}"
         ).format(
+            checksum=self._checksum(),
             changed=changed,
             xid64=xid.row_xid64(self._now),
             leaf=span.leaf.name.sql,
@@ -122,6 +125,11 @@ class Query:
             leaf=span.leaf.name.sql,
             rows=_and(self._blocks(span), condition, self._where()),
         )
+
+    def _checksum(self) -> sql.Composable:
+        if not self._plan.checksum:
+            return sql.SQL("0")
+        return sql.SQL("coalesce(sum({}), 0)").format(row_hash(self._selection.columns))
 
     def _blocks(self, span: Range) -> sql.Composable:
         low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({span.start},0)"))

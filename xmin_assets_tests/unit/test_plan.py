@@ -27,7 +27,6 @@ SERVER = Server(
     timeline=3,
     lsn=10_000,
     started=STARTED,
-    checkpoint_lsn=8_000,
 )
 IDENTITY = Identity("7000", 3, 5, 100, (Leaf(100, 100, "public", "orders"),))
 SELECTION = Selection((Column(1, "id", "integer"), Column(2, "item", "text")), ("id",), None, "hard")
@@ -137,7 +136,6 @@ def test_another_source_or_selection_is_read_in_full_and_compared(source: Source
 
 
 WAL_ENDS = "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
-RESTARTED = "the source went back in time: it was started without the WAL that the last sync saw (restored, crashed)"
 LATER = STARTED + timedelta(seconds=1)
 
 
@@ -148,9 +146,6 @@ LATER = STARTED + timedelta(seconds=1)
         (on_server(lsn=8_999), WAL_ENDS),
         (replace(SOURCE, horizon=1_000), None),
         (replace(SOURCE, horizon=999), WAL_ENDS),
-        (on_server(started=LATER, checkpoint_lsn=8_999), RESTARTED),
-        (on_server(started=LATER, checkpoint_lsn=9_000), None),
-        (on_server(started=LATER, checkpoint_lsn=8_999, in_recovery=True), None),
     ],
 )
 def test_source_that_went_back_in_time_is_noticed(source: SourceFacts, reason: str | None) -> None:
@@ -158,10 +153,20 @@ def test_source_that_went_back_in_time_is_noticed(source: SourceFacts, reason: s
     assert plan(source).reason == (reason or "rows changed since transaction 1000")
 
 
-def test_start_of_a_primary_says_nothing_where_the_last_sync_read_a_standby() -> None:
-    state = replace(STATE, source_started=None)
+@pytest.mark.parametrize("in_recovery", [True, False])
+def test_server_that_was_started_anew_is_checked_by_a_checksum(in_recovery: bool) -> None:
+    planned = plan(on_server(started=LATER, in_recovery=in_recovery))
 
-    assert plan(on_server(started=LATER, checkpoint_lsn=1), state=state).mode is Mode.XMIN_INCREMENTAL
+    assert (planned.mode, planned.checksum) == (Mode.XMIN_INCREMENTAL, True)
+    assert not plan(on_server(in_recovery=in_recovery)).checksum
+
+
+def test_server_that_was_started_anew_is_read_in_full_where_deleted_rows_are_kept() -> None:
+    selection = replace(SELECTION, deletes="ignore")
+    state = replace(STATE, selection=selection)
+    source = replace(on_server(started=LATER), selection=selection)
+
+    assert plan(source, state=state).mode is Mode.FULL_SYNC
 
 
 def test_standby_behind_the_last_sync_is_waited_for() -> None:

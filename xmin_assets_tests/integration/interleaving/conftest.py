@@ -1,4 +1,8 @@
-"""A small table to interleave with, and the end of what tests leave open at the source."""
+"""A small table to interleave with.
+
+The tests of this package share two databases and leave them empty: to make fresh ones for each of so many tests would
+take longer than the tests do.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from xmin_assets.demo.cluster import Cluster
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.interleaving.harness import WatchedTable
 from xmin_assets_tests.replica import Replica
@@ -25,11 +30,30 @@ INSERT INTO t SELECT i, 'first', repeat('x', 800) FROM generate_series(1, 600) i
 """
 
 
+@pytest.fixture(scope="package")
+def databases(source_server: Cluster, target_server: Cluster) -> Iterator[tuple[Database, Database]]:
+    pair = Database.create(source_server), Database.create(target_server)
+    yield pair
+    for database in pair:
+        database.drop()
+
+
 @pytest.fixture
-def empty(replica: Replica) -> Iterator[WatchedTable]:
+def source_db(databases: tuple[Database, Database]) -> Iterator[Database]:
+    yield databases[0]
+    empty_out(databases[0])
+
+
+@pytest.fixture
+def target_db(databases: tuple[Database, Database]) -> Iterator[Database]:
+    yield databases[1]
+    empty_out(databases[1])
+
+
+@pytest.fixture
+def empty(replica: Replica) -> WatchedTable:
     """The table `public.t`, which the test makes itself."""
-    yield WatchedTable(replica)
-    end_prepared(replica.source)
+    return WatchedTable(replica)
 
 
 @pytest.fixture
@@ -47,7 +71,10 @@ def wide(empty: WatchedTable, request: pytest.FixtureRequest) -> WatchedTable:
     return empty
 
 
-def end_prepared(source: Database) -> None:
-    """Roll back what a failed test has left prepared: its database could not be dropped."""
-    for (gid,) in source.fetch("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
-        source.execute("ROLLBACK PREPARED %s", (gid,))
+def empty_out(database: Database) -> None:
+    """End what a test has left open, and drop what it has made."""
+    database.disconnect()
+    for (gid,) in database.fetch("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
+        database.execute("ROLLBACK PREPARED %s", (gid,))
+    database.execute("DROP SCHEMA public CASCADE; DROP SCHEMA IF EXISTS xmin_assets CASCADE; CREATE SCHEMA public")
+    database.disconnect()

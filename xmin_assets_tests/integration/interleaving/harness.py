@@ -127,7 +127,9 @@ class WatchedTable:
         self._observer.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         ((horizon,),) = self._observer.run("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::int8")
         listed = ", ".join(f't."{column}"::text' for column in columns)
-        rows = self._observer.run(f"SELECT {listed}, xmin::text FROM {self.name} AS t")
+        rows = self._observer.run(
+            f"SELECT {listed}, xmin::text FROM {self.name} AS t WHERE {self.options.get('where', 'true')}"
+        )
         self._observer.run("COMMIT")
         return Moment(horizon, columns, sorted(rows, key=repr))
 

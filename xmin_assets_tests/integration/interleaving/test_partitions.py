@@ -189,3 +189,17 @@ def test_a_partition_rewritten_by_vacuum_full_between_syncs_brings_nothing(parts
     parts.sync()
     parts.source.execute("VACUUM FULL t_north")
     assert parts.sync().rows_extracted == 0
+
+
+def test_rows_of_a_table_that_inherits_come_and_go_with_the_rows_of_its_parent(table: WatchedTable) -> None:
+    table.source.execute("CREATE TABLE child (PRIMARY KEY (id), more int) INHERITS (t)")
+    table.source.execute("INSERT INTO child VALUES (101, 'child', 1), (102, 'child', 2)")
+    table.sync()
+    late = table.session()
+    late.begin()
+    late.run("UPDATE t SET v = 'late' WHERE id IN (1, 101); DELETE FROM t WHERE id = 102")
+    table.source.execute("INSERT INTO child VALUES (103, 'child', 3)")
+    assert table.sync().rows_inserted == 1
+    late.run("COMMIT")
+    result = table.sync()
+    assert (result.rows_inserted, result.rows_updated, result.rows_deleted) == (0, 2, 1)

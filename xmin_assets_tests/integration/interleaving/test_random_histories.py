@@ -31,9 +31,19 @@ CREATE TABLE t1_high PARTITION OF t1 FOR VALUES FROM (5) TO (MAXVALUE) WITH (aut
 
 
 @pytest.mark.timeout(0 if ASKED else 300)
-@pytest.mark.parametrize("create", [PLAIN, PARTITIONED], ids=["plain table", "partitioned table"])
-def test_after_each_sync_the_target_is_the_source_as_of_the_syncs_snapshot(empty: WatchedTable, create: str) -> None:
-    empty.key = ("id", "part")
+@pytest.mark.parametrize(
+    ("create", "options"),
+    [
+        pytest.param(PLAIN, {}, id="plain table"),
+        pytest.param(PARTITIONED, {}, id="partitioned table"),
+        pytest.param(PLAIN, {"where": "part <> 1"}, id="some of its rows"),
+        pytest.param(PLAIN, {"mode": "full_sync"}, id="all rows every time"),
+    ],
+)
+def test_after_each_sync_the_target_is_the_source_as_of_the_syncs_snapshot(
+    empty: WatchedTable, create: str, options: dict[str, str]
+) -> None:
+    empty.key, empty.options = ("id", "part"), dict(options)
     # A step waits for nobody: what would have to wait fails at once, in the sessions and in the engine.
     empty.replica = replace(empty.replica, settings={"workers": 1, "lock_timeout": 0.05})
     sessions = [empty.session() for _ in range(WRITERS + 1)]

@@ -134,6 +134,24 @@ def test_one_that_commits_between_the_passes_of_an_extract_cannot(wide: WatchedT
     assert wide.sync().rows_deleted == 600
 
 
+def test_a_schema_exchanged_for_another_during_an_extract_mixes_no_rows_of_the_two(empty: WatchedTable) -> None:
+    """ALTER SCHEMA ... RENAME waits for nobody who reads a table in it."""
+    empty.name = "live.t"
+    for schema in ("live", "next"):
+        empty.source.execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.t (id int PRIMARY KEY, v text)")
+        empty.source.execute(f"INSERT INTO {schema}.t SELECT i, '{schema}' FROM generate_series(1, 8) i")
+    exchange = "ALTER SCHEMA live RENAME TO old; ALTER SCHEMA next RENAME TO live"
+    empty.replica.sync({"source": empty.name})
+    empty.source.execute("UPDATE live.t SET v = 'changed' WHERE id = 1")
+    with empty.passage() as passage:
+        passage.snapshot()
+        with pytest.raises(PlanOutdated):
+            passage.extract(snapshot_taken=lambda: empty.source.execute(exchange))
+    assert empty.sync().rows_updated == 8
+    empty.source.execute("DROP SCHEMA live, old CASCADE")
+    empty.target.execute("DROP SCHEMA live CASCADE")
+
+
 def test_a_truncated_table_is_an_empty_table(table: WatchedTable) -> None:
     table.sync()
     table.source.execute("TRUNCATE t")

@@ -7,8 +7,19 @@ import math
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
+from xmin_assets_tests.clusters import Workshop
 from xmin_assets_tests.integration.ledger import Ledger, counts
-from xmin_assets_tests.servers import CYCLE, JUMP, burn_to, next_xid, travel, vacuum_freeze
+from xmin_assets_tests.servers import (
+    CYCLE,
+    JUMP,
+    await_replay,
+    burn_to,
+    next_xid,
+    remove,
+    standby_of,
+    travel,
+    vacuum_freeze,
+)
 
 HALF = CYCLE // 2
 
@@ -112,3 +123,27 @@ def test_first_sync_past_the_boundary_knows_every_rows_transaction(
     assert counts(result) == (70, 70, 0, 0)
     assert result.max_xmin == next_xid(traveller) - 1
     assert result.watermark == next_xid(traveller)
+
+
+def test_standby_past_the_first_epoch_gives_the_same_xid64s(
+    ledger: Ledger, traveller: Cluster, workshop: Workshop, boundary: int
+) -> None:
+    burn_to(traveller, boundary - 10)
+    ledger.insert(51, 60)
+    ledger.sync()
+    with ledger.open_transaction() as late:
+        late.execute("INSERT INTO ledger (id, note) VALUES (100, 'open across the boundary')")
+        burn_to(traveller, boundary + 10)
+        ledger.change(1, 5)
+        standby = standby_of(traveller, workshop, f"standby-{boundary}")
+        there = ledger.read_from(standby)
+        before_commit = there.sync()
+    await_replay(standby, traveller)
+
+    after_commit = there.sync()
+
+    assert (before_commit.mode, counts(before_commit)) == ("xmin_incremental", (5, 0, 5, 0))
+    assert (after_commit.mode, after_commit.rows_inserted) == ("xmin_incremental", 1)
+    assert before_commit.watermark < boundary < after_commit.watermark
+    there.source.disconnect()
+    remove([standby])

@@ -55,7 +55,8 @@ def test_watermark_just_less_than_a_cycle_old_is_still_resumed_from(ledger: Ledg
 
     result = ledger.replica.sync(TABLE)
 
-    assert (result.mode, result.reason) == ("xmin_incremental", f"rows changed since transaction {watermark}")
+    assert result.mode == "xmin_incremental"
+    assert (result.reason or "").startswith(f"rows changed since transaction {watermark};")
     ledger.replica.assert_equal(TABLE)
 
 
