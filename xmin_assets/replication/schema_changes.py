@@ -204,10 +204,16 @@ def _put_by(name: str, taken: Mapping[str, Attribute]) -> str:
 
 
 def _in_order(renames: list[Rename]) -> list[Rename]:
-    """Names that are still in use are freed first, by way of a name that nobody has."""
-    taken = {rename.name for rename in renames}
-    if not any(rename.to in taken for rename in renames):
-        return renames
-    away = [Rename(rename.name, f"xmin_assets renames {number}") for number, rename in enumerate(renames)]
-    back = [Rename(step.to, rename.to) for step, rename in zip(away, renames, strict=True)]
-    return [*away, *back]
+    """Names that are still in use are freed first; where they form a circle, by way of a name that nobody has."""
+    ordered: list[Rename] = []
+    waiting = list(renames)
+    while waiting:
+        in_use = {rename.name for rename in waiting}
+        free = [rename for rename in waiting if rename.to not in in_use]
+        if not free:
+            first, away = waiting[0], f"xmin_assets renames {len(ordered)}"
+            ordered.append(Rename(first.name, away))
+            waiting = [Rename(away, first.to), *waiting[1:]]
+        ordered += free
+        waiting = [rename for rename in waiting if rename not in free]
+    return ordered
