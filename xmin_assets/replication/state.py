@@ -95,8 +95,9 @@ def ensure_schema(cursor: ext.cursor) -> None:
         return
     lock_schemas(cursor)
     version = schema_version(cursor)
-    if version == 0:
-        cursor.execute("CREATE SCHEMA IF NOT EXISTS xmin_assets")
+    cursor.execute(_VERSION)
+    if cursor.fetchone() is None:
+        cursor.execute("CREATE SCHEMA xmin_assets")
     for migration in _MIGRATIONS[version:]:
         cursor.execute(migration)
     cursor.execute(

@@ -44,8 +44,8 @@ DO $$ BEGIN
 END $$
 """
 BEGIN = ["BEGIN", "BEGIN; SELECT pg_current_xact_id()", "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM t"]
-SAVEPOINTS = ["SAVEPOINT a", "SAVEPOINT b", "ROLLBACK TO a", "ROLLBACK TO b", "RELEASE a", "RELEASE b"]
-END = ["COMMIT", "ROLLBACK"]
+SAVEPOINTS = ["SAVEPOINT a", "SAVEPOINT b", "SAVEPOINT b", "ROLLBACK TO a", "ROLLBACK TO b", "RELEASE a"]
+END = ["COMMIT", "COMMIT", "ROLLBACK"]
 WRITE = [
     "INSERT INTO t SELECT {i}, {part}, '{n}' WHERE NOT EXISTS (SELECT FROM t WHERE (id, part) = ({i}, {part}))",
     "INSERT INTO t SELECT i, {part}, '{n}' FROM generate_series(100 + {n}, 102 + {n}) i",
@@ -71,7 +71,9 @@ REWRITE = [
 ]
 MAINTENANCE = ["VACUUM t", "VACUUM (FREEZE) t", "VACUUM FULL t"]
 
-texts = st.one_of(*(st.sampled_from(group) for group in (WRITE, WRITE, BEGIN, SAVEPOINTS, END, REWRITE)))
+GROUPS = (WRITE, WRITE, BEGIN, BEGIN, SAVEPOINTS, END, REWRITE, MAINTENANCE)
+
+texts = st.one_of(*(st.sampled_from(group) for group in GROUPS))
 ids, parts = st.integers(1, 9), st.integers(0, 2)
 statements = st.tuples(st.integers(0, WRITERS - 1), texts, ids, ids, parts)
 few = st.lists(statements, max_size=3)
@@ -117,14 +119,6 @@ class Histories(RuleBasedStateMachine):
     @rule(writer=st.integers(0, WRITERS - 1), text=st.sampled_from(WRITE), i=ids, j=ids, part=parts)
     def write(self, writer: int, text: str, i: int, j: int, part: int) -> None:
         self._run((writer, text, i, j, part))
-
-    @rule(writer=st.integers(0, WRITERS - 1), text=st.sampled_from(END))
-    def end(self, writer: int, text: str) -> None:
-        self._run((writer, text, 0, 0, 0))
-
-    @rule(text=st.sampled_from(MAINTENANCE))
-    def maintain(self, text: str) -> None:
-        attempt(self.vacuum, text)
 
     @rule(writer=st.integers(0, WRITERS - 1))
     def prepare(self, writer: int) -> None:
@@ -209,6 +203,8 @@ class Histories(RuleBasedStateMachine):
             return True
         except LockTimeout:
             assert self._locked(), "an extract waited for a lock that nobody held"
+            for session in self.writers:
+                attempt(session, "COMMIT")
         except PlanOutdated:
             assert planned, "a plan was outdated though nothing ran after it"
         assert self.table.target_rows() == before
@@ -227,7 +223,12 @@ class Histories(RuleBasedStateMachine):
 
     def _run(self, statement: Statement) -> None:
         writer, text, i, j, part = statement
-        attempt(self.writers[writer], text.format(i=i, j=j, part=part, n=self._next()))
+        session = self.vacuum if text in MAINTENANCE else self.writers[writer]
+        if text in BEGIN:
+            attempt(session, "COMMIT")
+        elif text in SAVEPOINTS and not session.can_commit():
+            attempt(session, "COMMIT; BEGIN; SAVEPOINT a")
+        attempt(session, text.format(i=i, j=j, part=part, n=self._next()))
 
     def _next(self) -> int:
         self._number += 1

@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from xmin_assets_tests.integration.interleaving.harness import WatchedTable
@@ -53,7 +53,7 @@ def test_after_each_sync_the_target_is_the_source_as_of_the_syncs_snapshot(
         "History", (Histories,), {"table": empty, "create": create, "writers": sessions[1:], "vacuum": sessions[0]}
     )
     run_state_machine_as_test(
-        machine,
+        machine if ASKED else seed(create + str(options))(machine),
         settings=settings(
             max_examples=ASKED or 25,
             derandomize=not ASKED,
