@@ -31,6 +31,8 @@ def pytest_configure() -> None:
         del os.environ[name]
     # Ended from outside, as a cancelled CI job is, the session still takes its fixtures down.
     signal.signal(signal.SIGTERM, _end_session)
+    # A shell starts what runs in its background with Ctrl-C ignored, which the programs under test would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # A shell lets what it runs in the background ignore Ctrl-C, and what the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

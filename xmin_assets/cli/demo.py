@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +71,7 @@ def load(invocation: Invocation, seconds: float, rate: float) -> int:
     from xmin_assets.demo.workload import load as change_source
 
     show_note(f"Changing the source for {seconds:g} s; Ctrl-C ends it earlier.")
-    result = change_source(Path.cwd(), seconds=seconds, rate=rate)
+    result = change_source(Path.cwd(), seconds=seconds, rate=rate, progress=_every(5.0))
     if invocation.json:
         show_json(asdict(result))
     else:
@@ -84,6 +86,19 @@ def run() -> int:
 
     run_demo(Path.cwd())
     return 0
+
+
+def _every(interval: float) -> Callable[[LoadReport], None]:
+    """Say how far it is, once every `interval` seconds."""
+    due = time.monotonic() + interval
+
+    def show(report: LoadReport) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + interval
+            show_note(_describe(report))
+
+    return show
 
 
 def _describe(report: LoadReport) -> str:

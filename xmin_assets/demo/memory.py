@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from xmin_assets.demo.errors import DemoError
@@ -86,16 +86,13 @@ def begin(directory: Path, user: ServerUser) -> Memory:
     return memory
 
 
-def remember(directory: Path, memory: Memory, **changes: object) -> Memory:
-    """Write it down, with ``changes``; return what is remembered now."""
-    memory = replace(memory, **changes)  # type: ignore[arg-type]
-    folder = directory / FOLDER
+def remember(directory: Path, memory: Memory) -> None:
+    """Write it down for the next command."""
     content = asdict(memory)
     # Relative where it can be, so that a project that moves finds its servers.
     inside = memory.servers.is_relative_to(directory)
     content["servers"] = str(memory.servers.relative_to(directory) if inside else memory.servers)
-    write_private(folder / "pair.json", json.dumps(content, indent=2) + "\n")
-    return memory
+    write_private(directory / FOLDER / "pair.json", json.dumps(content, indent=2) + "\n")
 
 
 def forget(directory: Path, memory: Memory | None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg2
@@ -75,8 +75,9 @@ def up(directory: Path) -> DemoPair:
             if not cluster.is_initialized:
                 cluster.init({**SETTINGS, "cluster_name": f"xmin-assets demo {cluster.name}"})
             cluster.start(remembered.ports[cluster.name])
-        ports = {cluster.name: cluster.port for cluster in (source, target)}
-        pair = DemoPair(source, target, memory.remember(directory, remembered, ports=ports), started)
+        remembered = replace(remembered, ports={"source": source.port, "target": target.port})
+        memory.remember(directory, remembered)
+        pair = DemoPair(source, target, remembered, started)
         prepare_source(source, remembered.passwords)
         prepare_target(target, remembered.passwords)
         create_sample(pair.app_url)

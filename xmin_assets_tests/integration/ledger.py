@@ -59,13 +59,12 @@ class Ledger:
 
     @contextmanager
     def open_transaction(self) -> Iterator[Cursor]:
-        """A transaction that has its id; committed when the block ends."""
+        """A transaction that has its id; committed when the block ends, rolled back when the test fails in it."""
         writer = self.source.connect()
         writer.autocommit = False
-        with writer.cursor() as cursor:
+        with writer, writer.cursor() as cursor:
             cursor.execute("SELECT pg_current_xact_id()")
             yield cursor
-        writer.commit()
 
     def sync(self, **table: Any) -> TableResult:
         """A sync that succeeds, does what `plan_tables` said, and leaves a true copy."""
