@@ -213,3 +213,29 @@ def test_json_survives_a_terminal_that_knows_only_ascii(cli: Cli, source_db: Dat
     assert (run.status, run.table["table"]) == (0, "public.Bücher")
     assert json.loads(run.stdout)
     assert cli("sync", PYTHONIOENCODING="ascii").status == 0
+
+
+def test_plan_and_status_name_who_holds_the_watermark_back(cli: Cli, orders: Database) -> None:
+    writer = orders.connect()
+    writer.autocommit = False
+    writer.cursor().execute("UPDATE orders SET note = 'open' WHERE id = 1")
+    pid = str(writer.info.backend_pid)
+
+    for held_back in (cli("plan", "--json").table["held_back"], cli("status", "--json").json["source"]["held_back"]):
+        assert held_back["transactions"] >= 1
+        assert held_back["by"][0]["name"] == pid
+    assert f"by pid {pid}" in cli("plan").stdout
+    assert f"by pid {pid}" in cli("status").stdout
+
+
+def test_a_sync_warns_when_the_watermark_is_held_back_for_too_long(cli: Cli, orders: Database, tmp_path: Path) -> None:
+    writer = orders.connect()
+    writer.autocommit = False
+    writer.cursor().execute("UPDATE orders SET note = 'open' WHERE id = 1")
+    config = tmp_path / "warning.yaml"
+    config.write_text("settings: {held_back_warning: 0}\ntables: [public.orders]\n")
+
+    run = cli("sync", "--config", str(config))
+
+    assert run.status == 0
+    assert "warning: the watermark is held back" in run.stderr

@@ -121,3 +121,15 @@ def test_a_description_tells_how_the_table_is_replicated() -> None:
     text = merged.descriptions_by_key[merged.key]
     for fact in ("`public.t`", "`copy.t`", "`a`, `b`", "source_deleted_at", "`xmin`", "`x \\|\\| y`"):
         assert fact in text
+
+
+def test_a_held_back_watermark_is_shown_with_who_holds_it(deployment: Deployment, source_db: Database) -> None:
+    assert metadata(deployment.run(), "source_snapshot")["xmin_assets/held_back"] == "not held back"
+    writer = source_db.connect()
+    writer.autocommit = False
+    writer.cursor().execute("UPDATE orders SET price = 1 WHERE id = 1")
+
+    shown = metadata(deployment.run(), "source_snapshot")
+
+    assert shown["xmin_assets/held_back_transactions"] == 1
+    assert f"pid {writer.info.backend_pid}" in shown["xmin_assets/held_back"]
