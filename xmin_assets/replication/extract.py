@@ -73,6 +73,10 @@ def extract(
             lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table.sql)
             with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
                 facts, storage = read_source(cursor, server, snapshot.config)
+                if len(storage) > 1:
+                    # A partition attached between the lock and the snapshot is not locked yet, and may be truncated.
+                    cursor.execute(lock)
+                    facts, storage = read_source(cursor, server, snapshot.config)
                 lsn, since = wal_position(cursor), time.monotonic()
                 _require_as_planned(snapshot, facts)
                 passes = Passes(snapshot, facts, spool, files, settings.batch_size, report)

@@ -70,7 +70,8 @@ def _incremental(source: SourceFacts, state: State, changes: tuple[Change, ...])
     )
     reason = [f"rows changed since transaction {state.watermark}"]
     if new_leaves:
-        reason.append(f"all rows of {len(new_leaves)} partitions attached since the last sync")
+        many = f"{len(new_leaves)} partitions" if len(new_leaves) > 1 else "a partition"
+        reason.append(f"all rows of {many} attached since the last sync")
     if rewritten:
         reason.append("the table was rewritten or truncated since the last sync, which xmin survives")
     if changes:
