@@ -55,7 +55,7 @@ def test_after_each_sync_the_target_is_the_source_as_of_the_syncs_snapshot(
     run_state_machine_as_test(
         machine if ASKED else seed(create + str(options))(machine),
         settings=settings(
-            max_examples=ASKED or 25,
+            max_examples=ASKED or 10,
             derandomize=not ASKED,
             database=None,
             stateful_step_count=40,
