@@ -38,8 +38,9 @@ dev: $(STAMP) ## Start the demo servers and the Dagster UI
 	@$(BIN)/xmin-assets demo up
 	@exec $(BIN)/dagster dev
 
+# Two at a time, each with servers of its own; a file's tests stay together, as some share a server.
 test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(STAMP) ## Check style, formatting and types
 	$(BIN)/ruff check .
