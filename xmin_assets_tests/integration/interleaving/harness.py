@@ -58,11 +58,14 @@ class Points:
     observe: Callable[[], Moment]
     steps: dict[str, Step]
     moment: Moment | None = None
-    _rows_copied: bool = False
+    retried: list[str] = field(default_factory=list)
+    """Why an attempt was given up and another one begun."""
 
     def __call__(self, progress: Progress) -> None:
+        if progress.is_retry:
+            self.retried.append(progress.note)
         if progress.station == "snapshot":
-            self.moment = None  # an attempt begins, the first one or after a retry
+            self.moment = None  # an attempt begins
         elif progress.station == "merge":
             self._reach("merging")
         elif progress.station == "extract":
@@ -105,10 +108,15 @@ class WatchedTable:
         """Another session at the source."""
         return Session(self.source)
 
-    def sync(self, **steps: Step) -> TableResult:
-        """One sync with other sessions' steps at some of its `Points`; the target must be the snapshot's rows."""
+    def sync(self, *, may_retry: bool = False, **steps: Step) -> TableResult:
+        """One sync with other sessions' steps at some of its `Points`; the target must be the snapshot's rows.
+
+        It must succeed at the first attempt, or `may_retry`: the engine mends a target that it finds wrong, and a test
+        is about how it got there.
+        """
         points, before = Points(self.moment, steps), self.target_rows()
         result = self.replica.sync({"source": self.name, **self.options}, report=points)
+        assert may_retry or not points.retried
         counts = Counts(result.rows_inserted, result.rows_updated, result.rows_deleted)
         self._assert_merged(points.seen(), before, counts, result.watermark, result.max_xmin)
         assert result.rows_extracted >= counts.inserted + counts.updated

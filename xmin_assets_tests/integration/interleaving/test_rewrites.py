@@ -25,7 +25,7 @@ def test_one_that_is_open_when_a_sync_begins_and_then_commits_is_in_it(table: Wa
     writer = table.session()
     writer.begin()
     writer.run(rewrite)
-    syncing = Running(table.sync)
+    syncing = Running(lambda: table.sync(may_retry=True))
     until_engine_waits(table.source, syncing)
     writer.run("COMMIT")
     syncing.result()
