@@ -2,8 +2,6 @@
 
 from xmin_assets.config.explaining import nearest
 from xmin_assets.config.model import (
-    SOURCE_DELETED_AT,
-    SOURCE_XMIN,
     Mode,
     ReplicationConfig,
     Settings,
@@ -15,8 +13,6 @@ from xmin_assets.config.reading import DEFAULT_CONFIG, config_path, load_config,
 
 __all__ = [
     "DEFAULT_CONFIG",
-    "SOURCE_DELETED_AT",
-    "SOURCE_XMIN",
     "Mode",
     "ReplicationConfig",
     "Settings",

@@ -126,7 +126,8 @@ def _max_xmin_before(snapshot: SourceSnapshot) -> int:
 def _statements(plan: Plan) -> Metadata:
     if not plan.statements:
         return {}
-    return {"xmin_assets/column_changes": MetadataValue.md("\n".join(f"- {text}" for text in plan.statements))}
+    script = "\n".join(f"{statement};" for statement in plan.statements)
+    return {"xmin_assets/statements": MetadataValue.md(f"```sql\n{script}\n```")}
 
 
 def _schema(selection: Selection, *, own: bool = False) -> Metadata:

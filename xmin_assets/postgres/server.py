@@ -26,7 +26,8 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
                           (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))
             ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
        END,
-       pg_catalog.pg_postmaster_start_time()
+       pg_catalog.pg_postmaster_start_time(),
+       pg_catalog.pg_encoding_to_char(d.encoding)::text
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) r,
        pg_catalog.pg_control_checkpoint() c,
        pg_catalog.pg_database d
@@ -66,6 +67,8 @@ class Server:
     """As `wal_position` gives it."""
     started: datetime
     """When the server was started. A server that recovers from a crash of one of its processes goes on counting."""
+    encoding: str = "UTF8"
+    """Of the database."""
 
 
 def observe_server(cursor: ext.cursor) -> Server:
@@ -76,8 +79,8 @@ def observe_server(cursor: ext.cursor) -> Server:
     """
     lsn = wal_position(cursor)
     cursor.execute(_FACTS)
-    version, system, database_oid, database, in_recovery, timeline, started = cursor.fetchone() or ()
-    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started)
+    version, system, database_oid, database, in_recovery, timeline, started, encoding = cursor.fetchone() or ()
+    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started, encoding)
 
 
 def wal_position(cursor: ext.cursor) -> int:

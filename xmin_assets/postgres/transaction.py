@@ -32,6 +32,8 @@ PINNED = {
     "lc_numeric": "C",
     "array_nulls": "on",
     "transform_null_equals": "off",
+    # format_type() and format() quote names only where they must be.
+    "quote_all_identifiers": "off",
     "standard_conforming_strings": "on",
     # An error beats a copy that lacks the rows which a policy hides.
     "row_security": "off",
