@@ -111,7 +111,7 @@ def settle(cursor: ext.cursor, position: int, since: float) -> int:
     (https://www.postgresql.org/docs/current/wal-async-commit.html). A standby replays only what it has on disk.
 
     Args:
-        cursor: in autocommit mode.
+        cursor: in a READ COMMITTED transaction, or in none.
         position: `wal_position`, read after the snapshot was taken.
         since: monotonic time in seconds of that reading.
     """

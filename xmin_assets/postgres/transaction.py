@@ -87,7 +87,7 @@ def transaction(
             *first,
         ]
     )
-    with statement(database, connection, doing) as cursor:
+    with _statement(database, connection, doing) as cursor:
         try:
             cursor.execute(begin)
             yield cursor
@@ -105,8 +105,7 @@ def transact(database: Database, isolation: Isolation, doing: str, *first: sql.C
 
 
 @contextmanager
-def statement(database: Database, connection: ext.connection, doing: str) -> Iterator[ext.cursor]:
-    """A cursor for single statements that depend on no setting; errors are translated as in `transaction`."""
+def _statement(database: Database, connection: ext.connection, doing: str) -> Iterator[ext.cursor]:
     try:
         with connection.cursor() as cursor:
             yield cursor

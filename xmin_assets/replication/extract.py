@@ -18,7 +18,7 @@ from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import observe_server, settle, wal_position
-from xmin_assets.postgres.transaction import Isolation, statement, transaction
+from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.replication import cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import CsvExtract, SourceSnapshot
@@ -69,7 +69,7 @@ def extract(
     spool.make_folder(spool.sync_folder(snapshot.sync_id))
     try:
         with source.connection() as connection, ExitStack() as files:
-            with statement(source, connection, doing) as cursor:
+            with transaction(source, connection, Isolation.READ, doing) as cursor:
                 server = observe_server(cursor)
             # TRUNCATE and rewriting ALTER TABLE are not MVCC-safe: under a snapshot older than they are, the table is
             # empty. The lock comes before the snapshot, so either they are over or they wait for us
@@ -103,7 +103,7 @@ def extract(
                 names = {facts.identity.relation_oid: table, **{leaf.oid: leaf.name for leaf in storage}}
                 if catalog.renamed(cursor, names):
                     raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
-            with statement(source, connection, doing) as cursor:
+            with transaction(source, connection, Isolation.READ, doing) as cursor:
                 lsn = settle(cursor, lsn, since)
     except BaseException as error:
         spool.remove(snapshot.sync_id)

@@ -15,7 +15,7 @@ from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server, horizon, observe_server, require_version
-from xmin_assets.postgres.transaction import Isolation, statement, transact, transaction
+from xmin_assets.postgres.transaction import Isolation, transact, transaction
 from xmin_assets.replication.alteration import require_alterable
 from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.landing import Ground, known_types, land, needs_ground, observe, type_changes
@@ -41,7 +41,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     with transact(target, Isolation.READ, f"{table.label}: looking at the target") as cursor:
         here, target_facts, state = _read_target(cursor, table, target)
     with source.connection() as connection:
-        with statement(source, connection, doing) as cursor:
+        with transaction(source, connection, Isolation.READ, doing) as cursor:
             server = observe_server(cursor)
         require_version(server, str(source), MIN_SOURCE)
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:

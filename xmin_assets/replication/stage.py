@@ -28,9 +28,10 @@ from xmin_assets.replication.schema_changes import column_definitions, own_colum
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state
-from xmin_assets.replication.unencodable import row_at, said
+from xmin_assets.replication.unencodable import row_at, row_with, said
 
 _PLACE = re.compile(r"^COPY .*, line (?P<line>\d+)(?:, column (?P<column>.+?)(?:: |$))?", re.MULTILINE)
+_CHARACTER = re.compile(r"byte sequence ((?:0x[0-9a-f]{2} ?)+)")
 _ABOUT_VALUES = (
     errorcodes.CLASS_DATA_EXCEPTION,
     errorcodes.CLASS_INTEGRITY_CONSTRAINT_VIOLATION,
@@ -69,9 +70,10 @@ def stage(
     began = time.monotonic()
     snapshot = extract.snapshot
     whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
+    if whole or extract.rows or snapshot.plan.statements:
+        ensure_types(target, snapshot)
     if not whole and not extract.rows and extract.key_parts is None:
         return StagedTable(extract, None, None, 0, 0, time.monotonic() - began)
-    ensure_types(target, snapshot)
     loading = _Loading(target, extract, spool, report)
     loading.create()
     with ThreadPoolExecutor(workers_for(settings), thread_name_prefix="xmin-stage") as pool:
@@ -207,12 +209,15 @@ class _Loading:
         place = _PLACE.search(error.diag.context or "")
         if place is None or (error.pgcode or "")[:2] not in _ABOUT_VALUES:
             return None
-        key = self._snapshot.selection.key_columns
+        column = place["column"]
         with self._spool.read(part.uri) as file:
-            row = dict(zip(columns, row_at(file, int(place["line"])), strict=False))
+            # A character is refused when a block of the file is converted, lines ahead or behind.
+            character = _CHARACTER.search(error.diag.message_primary or "")
+            fields = row_with(file, bytes.fromhex(character[1].replace("0x", ""))) if character else []
+            fields = fields or row_at(file, int(place["line"]))
+        key, row = self._snapshot.selection.key_columns, dict(zip(columns, fields, strict=False))
         values = [row[column.name] for column in key if column.name in row]
         which = f" It is in the row with {said(key, values)}." if values else ""
-        column = place["column"]
         ways = f"type_overrides: {{{column}: text}}" if column else "type_overrides"
         return DataInvalid(
             f"{self._snapshot.table}: the target refuses a value{f' of column {column}' if column else ''}: "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Callable
 from typing import IO
 
 import psycopg2
@@ -54,16 +55,22 @@ def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) ->
 
 def row_at(file: IO[bytes], line: int) -> list[str]:
     """The fields of the CSV record that ends in this line of the file, counted from 1; none if there is no such."""
+    return _record(file, lambda _, ends: ends >= line)
+
+
+def row_with(file: IO[bytes], character: bytes) -> list[str]:
+    """The fields of the first CSV record that has this character; none if there is no such."""
+    text = character.decode(errors="replace")
+    return _record(file, lambda fields, _: any(text in field for field in fields))
+
+
+def _record(file: IO[bytes], wanted: Callable[[list[str], int], bool]) -> list[str]:
     limit = csv.field_size_limit(sys.maxsize)
     try:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
-        reader = csv.reader(text)
-        for record in reader:
-            if reader.line_num >= line:
-                return record
+        reader = csv.reader(raw.decode(errors="replace") for raw in file)
+        return next((fields for fields in reader if wanted(fields, reader.line_num)), [])
     finally:
         csv.field_size_limit(limit)
-    return []
 
 
 class _Search:
