@@ -1,5 +1,6 @@
 """The configuration: what people may say (`model`), where it is read from (`reading`), what is wrong with it."""
 
+from xmin_assets.config.durations import duration
 from xmin_assets.config.explaining import nearest
 from xmin_assets.config.model import (
     Mode,
@@ -20,6 +21,7 @@ __all__ = [
     "TableDefaults",
     "config_path",
     "connection_url",
+    "duration",
     "load_config",
     "nearest",
     "parse_config",

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from xmin_assets.config.durations import seconds
 from xmin_assets.config.explaining import explain, nearest
 from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
@@ -62,6 +63,10 @@ class TableDefaults(_Strict):
         default="hard",
         description="What becomes of rows deleted at the source: deleted, marked in `source_deleted_at`, left alone.",
     )
+    delete_detection: Literal["every_sync"] | float = Field(
+        default="every_sync",
+        description="How often deleted rows are looked for: by every sync, or at most once in a time such as `1 hour`.",
+    )
     columns: tuple[str, ...] | None = Field(default=None, description="Copy only these columns.")
     exclude_columns: tuple[str, ...] = Field(default=(), description="Copy all columns but these.")
     where: str | None = Field(
@@ -103,6 +108,11 @@ class TableDefaults(_Strict):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("delete_detection", mode="before")
+    @classmethod
+    def _interval(cls, value: object) -> object:
+        return seconds(value) if isinstance(value, (str, int, float)) and value != "every_sync" else value
 
     @field_validator("key", "columns")
     @classmethod

@@ -118,7 +118,7 @@ def extract(
         rows=sum(part.rows for part in parts),
         bytes=sum(part.bytes for part in parts),
         key_bytes=sum(part.bytes for part in key_parts),
-        source_rows=passes.source_rows if snapshot.plan.cursor_from is None else passes.keys_copied,
+        source_rows=_source_rows(passes, keys_needed),
         max_xmin=passes.max_xmin,
         horizon=facts.horizon,
         source_lsn=lsn,
@@ -164,6 +164,8 @@ def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) ->
     snapshot, state = passes.snapshot, passes.snapshot.state
     if snapshot.plan.mode is Mode.FULL_SYNC or snapshot.selection.deletes == "ignore" or state is None:
         return False  # a full extract brings all keys with its rows
+    if not snapshot.plan.find_deletes:
+        return False
     if snapshot.plan.mode is Mode.INCREMENTAL_SYNC:
         return True  # an unchanged cursor proves nothing, so nothing can be reckoned
     changed, present = passes.changed_rows, passes.source_rows
@@ -173,6 +175,12 @@ def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) ->
         return True
     new = count_new_keys(target, snapshot, passes.copy_changed_keys(crew), passes.spool)
     return deleted_rows(state.rows, present, new) != 0
+
+
+def _source_rows(passes: Passes, keys_copied: bool) -> int | None:
+    if passes.snapshot.plan.cursor_from is None:
+        return passes.source_rows
+    return passes.keys_copied if keys_copied else None
 
 
 def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:

@@ -142,6 +142,8 @@ class State:
     """When the source server had been started."""
     cursor: str | None = None
     """The highest value of the cursor column that was seen, as text."""
+    deletes_compared_at: datetime | None = None
+    """When it was last made sure that rows deleted at the source are gone from the target; None: by every sync."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ class Plan:
     """Whether the merge proves that source and target are equal as wholes."""
     create_target: bool = False
     """Whether the staged table becomes the target."""
+    find_deletes: bool = True
+    """Whether deleted rows are looked for, or it was done lately enough."""
     statements: tuple[str, ...] = ()
     """What will be created and altered in the target before rows are merged, in SQL."""
 
@@ -218,8 +222,8 @@ class CsvExtract:
     """All keys visible in the snapshot; None where they need not be compared."""
     rows: int
     bytes: int
-    source_rows: int
-    """Rows visible in the snapshot, changed or not (after the where clause)."""
+    source_rows: int | None
+    """Rows visible in the snapshot, changed or not (after the where clause); None where they were not counted."""
     max_xmin: int
     """Highest xid64 among the rows read; 0 for none."""
     horizon: int

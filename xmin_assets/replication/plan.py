@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from xmin_assets.config import Mode, TableConfig
+from xmin_assets.config import Mode, TableConfig, duration
 from xmin_assets.errors import ForeignTarget, SourceBehind
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Attribute
@@ -40,6 +41,8 @@ class TargetFacts:
     oid: int | None
     columns: tuple[Attribute, ...] = ()
     has_rows: bool = False
+    now: datetime | None = None
+    """When it was looked at."""
 
 
 def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> Plan:
@@ -72,8 +75,23 @@ def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: 
             ),
         )
     if source.selection.cursor:
-        return _by_cursor(table, source.selection.cursor, known, changes)
-    return _incremental(table, source, known, changes)
+        made = _by_cursor(table, source.selection.cursor, known, changes)
+    else:
+        made = _incremental(table, source, known, changes)
+    # The checksum is of both sides as wholes, deleted rows included.
+    return made if made.checksum or table.deletes == "ignore" else _without_deletes(made, table, target, known)
+
+
+def _without_deletes(plan: Plan, table: TableConfig, target: TargetFacts, state: State) -> Plan:
+    """The plan, without looking for deleted rows if that was done lately enough."""
+    if isinstance(table.delete_detection, str) or target.now is None or state.deletes_compared_at is None:
+        return plan
+    age = (target.now - state.deletes_compared_at).total_seconds()
+    if not 0 <= age < table.delete_detection:
+        return plan
+    again = duration(table.delete_detection - age)
+    reason = f"{plan.reason}; deleted rows were looked for {duration(age)} ago, and are again in {again}"
+    return replace(plan, find_deletes=False, reason=reason)
 
 
 def _by_cursor(table: TableConfig, cursor: str, state: State, changes: tuple[Change, ...]) -> Plan:

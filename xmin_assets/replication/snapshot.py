@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
@@ -160,4 +161,5 @@ def read_target(cursor: ext.cursor, table: TableConfig) -> TargetFacts:
         )
     cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(relation.name.sql))
     (has_rows,) = cursor.fetchone() or (False,)
-    return TargetFacts(relation.oid, catalog.columns_of(cursor, relation.oid), has_rows)
+    columns = catalog.columns_of(cursor, relation.oid)
+    return TargetFacts(relation.oid, columns, has_rows, datetime.now(timezone.utc))
