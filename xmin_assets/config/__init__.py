@@ -1,5 +1,6 @@
 """The configuration: what people may say (`model`), where it is read from (`reading`), what is wrong with it."""
 
+from xmin_assets.config.checks import Checks, Severity
 from xmin_assets.config.durations import duration
 from xmin_assets.config.explaining import nearest
 from xmin_assets.config.model import (
@@ -13,10 +14,12 @@ from xmin_assets.config.model import (
 from xmin_assets.config.reading import DEFAULT_CONFIG, config_path, load_config, parse_config
 
 __all__ = [
+    "Checks",
     "DEFAULT_CONFIG",
     "Mode",
     "ReplicationConfig",
     "Settings",
+    "Severity",
     "TableConfig",
     "TableDefaults",
     "config_path",

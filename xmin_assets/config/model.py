@@ -10,8 +10,6 @@ from enum import Enum
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -19,8 +17,10 @@ from pydantic import (
     model_validator,
 )
 
+from xmin_assets.config.checks import Checks
 from xmin_assets.config.durations import seconds
 from xmin_assets.config.explaining import explain, nearest
+from xmin_assets.config.strict import Strict
 from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
@@ -34,11 +34,7 @@ class Mode(str, Enum):
     FULL_SYNC = "full_sync"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TableDefaults(_Strict):
+class TableDefaults(Strict):
     """What may be said for one table, and under ``defaults:`` for all."""
 
     mode: Mode = Field(
@@ -185,7 +181,7 @@ class TableConfig(TableDefaults):
         return str(self.source_name)
 
 
-class Settings(_Strict):
+class Settings(Strict):
     """How the work is done; the same for all tables."""
 
     workers: int | None = Field(
@@ -233,7 +229,7 @@ class Settings(_Strict):
         return self
 
 
-class ReplicationConfig(_Strict):
+class ReplicationConfig(Strict):
     """Everything that one deployment replicates."""
 
     source: SecretStr | None = Field(
@@ -246,6 +242,7 @@ class ReplicationConfig(_Strict):
     defaults: TableDefaults = Field(
         default=TableDefaults(), description="What holds for every table that says nothing else."
     )
+    checks: Checks = Field(default=Checks(), description="Dagster's asset checks: what they look at, and how often.")
     tables: tuple[TableConfig, ...] = Field(min_length=1, description="The tables to keep copies of.")
 
     @model_validator(mode="before")

@@ -27,7 +27,8 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
             ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
        END,
        pg_catalog.pg_postmaster_start_time(),
-       pg_catalog.pg_encoding_to_char(d.encoding)::text
+       pg_catalog.pg_encoding_to_char(d.encoding)::text,
+       (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o)
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) r,
        pg_catalog.pg_control_checkpoint() c,
        pg_catalog.pg_database d
@@ -69,6 +70,8 @@ class Server:
     """When the server was started. A server that recovers from a crash of one of its processes goes on counting."""
     encoding: str = "UTF8"
     """Of the database."""
+    oldest_age: int = 0
+    """Age in transactions of the oldest one that may still be unfrozen, in any database."""
 
 
 def observe_server(cursor: ext.cursor) -> Server:
@@ -79,8 +82,8 @@ def observe_server(cursor: ext.cursor) -> Server:
     """
     lsn = wal_position(cursor)
     cursor.execute(_FACTS)
-    version, system, database_oid, database, in_recovery, timeline, started, encoding = cursor.fetchone() or ()
-    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started, encoding)
+    version, system, database_oid, database, in_recovery, timeline, started, encoding, oldest = cursor.fetchone() or ()
+    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started, encoding, oldest)
 
 
 def wal_position(cursor: ext.cursor) -> int:

@@ -193,6 +193,8 @@ class SourceSnapshot:
     target_oid: int | None
     """The target table that was looked at; None if there was none."""
     held_back: HeldBack
+    oldest_age: int
+    """Age in transactions of the source's oldest one that may still be unfrozen."""
     state: State | None
     plan: Plan
     seconds: float

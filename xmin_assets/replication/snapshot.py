@@ -77,6 +77,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         target=(here.system_identifier, here.database_oid),
         target_oid=target_facts.oid,
         held_back=held_back,
+        oldest_age=server.oldest_age,
         state=state,
         plan=replace(plan, statements=(*map(as_text, types), *plan.statements)),
         seconds=time.monotonic() - began,

@@ -16,7 +16,7 @@ import psycopg2.extensions as ext
 from psycopg2 import errorcodes, sql
 
 from xmin_assets.config import Mode, Settings
-from xmin_assets.errors import DataInvalid, PlanOutdated, StaleExtract
+from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated, StaleExtract
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.failure import one_line
@@ -239,7 +239,7 @@ class _Loading:
         """Build the key, which proves that it is unique and not NULL, and gather statistics for the merge.
 
         Raises:
-            DataInvalid: the key repeats or is NULL.
+            KeyInvalid: the key repeats or is NULL.
         """
         table = sql.Identifier(SCHEMA, self.name)
         key = self._snapshot.selection.key
@@ -266,7 +266,7 @@ class _Loading:
             if isinstance(error, psycopg2.errors.NotNullViolation):
                 cursor.execute("ROLLBACK TO SAVEPOINT key")
                 example = self._null_key(cursor, table)
-            raise DataInvalid(
+            raise KeyInvalid(
                 f"{self._snapshot.table}: the key ({', '.join(key)}) does not identify its rows. {example} Name "
                 "another key, or mend the rows at the source."
             ) from None
