@@ -2,6 +2,7 @@
 
 from xmin_assets.config.explaining import nearest
 from xmin_assets.config.model import (
+    HISTORY_ROWS,
     SOURCE_DELETED_AT,
     SOURCE_XMIN,
     Mode,
@@ -15,6 +16,7 @@ from xmin_assets.config.reading import DEFAULT_CONFIG, config_path, load_config,
 
 __all__ = [
     "DEFAULT_CONFIG",
+    "HISTORY_ROWS",
     "SOURCE_DELETED_AT",
     "SOURCE_XMIN",
     "Mode",

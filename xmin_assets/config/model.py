@@ -26,6 +26,7 @@ from xmin_assets.postgres.identifiers import QualifiedName
 
 SOURCE_XMIN = "source_xmin"
 SOURCE_DELETED_AT = "source_deleted_at"
+HISTORY_ROWS = 1000
 
 
 class Mode(str, Enum):
@@ -171,6 +172,9 @@ class Settings(_Strict):
         ge=0,
         description="Age in seconds from which a transaction left open at the source is warned of: "
         "it holds the watermark back.",
+    )
+    history_rows: int = Field(
+        default=HISTORY_ROWS, ge=1, description="Merges per table that the target remembers in `xmin_assets.history`."
     )
     max_snapshot_age: float = Field(
         default=4 * 3600,

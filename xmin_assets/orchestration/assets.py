@@ -143,8 +143,8 @@ class _TableAssets:
         ) -> MaterializeResult[MergedTarget]:
             planned = staged_table.extract.snapshot
             with self.station(context, replication_settings, planned) as (settings, _, target):
-                allowed = config.allow_mass_delete
-                made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed))
+                allowed, kept = config.allow_mass_delete, settings.history_rows
+                made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed, history_rows=kept))
                 Spool.open(settings).remove(made.sync_id)
             context.log.info(_summary(made))
             facts = metadata.of_merged_target(made, planned.selection, upstream)

@@ -154,7 +154,7 @@ def sync_table(
         extracted = extract(source, planned, spool, settings, target=target, report=report)
         staged = stage(target, extracted, spool, settings, report=report)
         report(Progress(table.label, "merge", 0, staged.rows))
-        merged = merge(target, staged, allow_mass_delete=allow_mass_delete)
+        merged = merge(target, staged, allow_mass_delete=allow_mass_delete, history_rows=settings.history_rows)
         report(Progress(table.label, "merge", staged.rows, staged.rows))
     finally:
         spool.remove(planned.sync_id)
