@@ -9,8 +9,8 @@ from psycopg2 import sql
 from xmin_assets.replication.manifest import Column
 
 
-def row_hash(columns: Iterable[Column], alias: str = "") -> sql.Composable:
-    """64 bits of a row's text. Summed as numeric, the order of the rows and the way they are read do not matter.
+def row_hash(columns: Iterable[Column], alias: str = "", *, portable: bool = False) -> sql.Composable:
+    """64 bits of a row's text. Summed up (sum() of int8 is exact), neither the order nor the way of reading matters.
 
     The text of a value is the same on both sides, because each transaction pins the settings that it depends on. The
     hash function is of the bytes alone (hash_bytes_extended() in PostgreSQL's src/common/hashfn.c), and the same in all
@@ -19,7 +19,18 @@ def row_hash(columns: Iterable[Column], alias: str = "") -> sql.Composable:
     Args:
         columns: what belongs to the row, in order.
         alias: of the table in the query.
+        portable: whether the servers may have other encodings than one another.
     """
     names = [sql.Identifier(alias, column.name) if alias else sql.Identifier(column.name) for column in columns]
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names)
-    return sql.SQL('pg_catalog.hashtextextended(ROW({})::text COLLATE pg_catalog."C", 0)::numeric').format(texts)
+    return hash_of(text_of(sql.SQL("ROW({})::text").format(texts), portable))
+
+
+def text_of(text: sql.Composable, portable: bool) -> sql.Composable:
+    """A text as it is, or one that has the same bytes, and so the same order, in databases of all encodings."""
+    return sql.SQL("pg_catalog.convert_to({}, 'UTF8')::text").format(text) if portable else text
+
+
+def hash_of(text: sql.Composable) -> sql.Composable:
+    """64 bits of a text."""
+    return sql.SQL('pg_catalog.hashtextextended({} COLLATE pg_catalog."C", 0)').format(text)

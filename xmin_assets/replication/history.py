@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg2.extensions as ext
 
@@ -52,6 +53,8 @@ class MergeXids:
         """Whether a row version was written by somebody else, for all that is remembered."""
         return self.oldest is not None and xid64 > self.oldest and xid64 not in self.known
 
+
+_STATIONS = ("snapshot", "extract", "stage", "merge")
 
 # Numbers have no gaps, so those to forget are found without counting. The caller's lock keeps two merges of one table
 # from taking the same number.
@@ -131,16 +134,13 @@ def read_history(cursor: ext.cursor, target: QualifiedName, limit: int) -> tuple
     if schema_version(cursor) < SINCE_VERSION:
         return ()
     cursor.execute(_READ, (target.schema, target.name, limit))
-    stations = ("snapshot", "extract", "stage", "merge")
-    return tuple(
-        PastMerge(
-            *row[:13],
-            seconds=dict(zip(stations, row[13:17], strict=True)),
-            target_xid=row[17],
-            merged_at=row[18],
-        )
-        for row in cursor.fetchall()
-    )
+    names = [column.name for column in cursor.description or ()]
+    return tuple(_past_merge(dict(zip(names, row, strict=True))) for row in cursor.fetchall())
+
+
+def _past_merge(facts: dict[str, Any]) -> PastMerge:
+    seconds = {station: facts.pop(f"seconds_{station}") for station in _STATIONS}
+    return PastMerge(seconds=seconds, **facts)
 
 
 def merge_xids(cursor: ext.cursor, target: QualifiedName, target_oid: int) -> MergeXids:

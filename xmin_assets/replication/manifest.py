@@ -239,7 +239,8 @@ class MergedTarget:
     """True if this sync had been merged before and nothing was done now."""
 
 
-Station = Literal["snapshot", "extract", "stage", "merge"]
+Station = Literal["snapshot", "extract", "stage", "merge", "verify"]
+"""What is being done to a table; `verify` is a command of its own."""
 
 
 @dataclass(frozen=True)

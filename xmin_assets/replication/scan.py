@@ -98,7 +98,7 @@ class Query:
             changed=changed,
             xid64=xid.row_xid64(self._now),
             leaf=span.leaf.name.sql,
-            rows=_and(self._blocks(span), self._where()),
+            rows=all_of(within(span), self._where()),
         )
 
     def rows(self, span: Range) -> sql.Composable:
@@ -108,7 +108,7 @@ class Query:
             columns=columns,
             xid64=xid.row_xid64(self._now),
             leaf=span.leaf.name.sql,
-            rows=_and(self._blocks(span), self._changed(span), self._where()),
+            rows=all_of(within(span), self._changed(span), self._where()),
         )
 
     def changed_keys(self, span: Range) -> sql.Composable:
@@ -123,7 +123,7 @@ class Query:
         return sql.SQL("SELECT {key} FROM ONLY {leaf} WHERE {rows}").format(
             key=sql.SQL(", ").join(map(sql.Identifier, self._selection.key)),
             leaf=span.leaf.name.sql,
-            rows=_and(self._blocks(span), condition, self._where()),
+            rows=all_of(within(span), condition, self._where()),
         )
 
     def _checksum(self) -> sql.Composable:
@@ -131,21 +131,29 @@ class Query:
             return sql.SQL("0")
         return sql.SQL("coalesce(sum({}), 0)").format(row_hash(self._selection.columns))
 
-    def _blocks(self, span: Range) -> sql.Composable:
-        low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({span.start},0)"))
-        if span.end is None:
-            return low
-        return sql.SQL("{} AND ctid < {}::tid").format(low, sql.Literal(f"({span.end},0)"))
-
     def _changed(self, span: Range) -> sql.Composable | None:
         if self._plan.watermark is None or span.leaf.oid in self._plan.full_leaves:
             return None
         return xid.at_or_above(self._plan.watermark, self._now)
 
     def _where(self) -> sql.Composable | None:
-        # The line break keeps a comment at the end of the clause from swallowing the bracket.
-        return sql.SQL("({}\n)").format(sql.SQL(self._selection.where)) if self._selection.where else None
+        return fulfils(self._selection.where)
 
 
-def _and(*conditions: sql.Composable | None) -> sql.Composable:
+def within(span: Range) -> sql.Composable:
+    """The condition that a row is in the range."""
+    low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({span.start},0)"))
+    if span.end is None:
+        return low
+    return sql.SQL("{} AND ctid < {}::tid").format(low, sql.Literal(f"({span.end},0)"))
+
+
+def fulfils(where: str | None) -> sql.Composable | None:
+    """A configured ``where`` as a condition; None for none."""
+    # The line break keeps a comment at the end of the clause from swallowing the bracket.
+    return sql.SQL("({}\n)").format(sql.SQL(where)) if where else None
+
+
+def all_of(*conditions: sql.Composable | None) -> sql.Composable:
+    """The conditions joined by AND, those that are None left out."""
     return sql.SQL(" AND ").join(condition for condition in conditions if condition is not None)
