@@ -17,7 +17,7 @@ EXAMPLES = 5
 """Keys that are named per kind of difference."""
 
 COMMON = 0.1
-"""Share of the rows equal on both sides from which being written by somebody else tells nothing."""
+"""Share of the rows that both sides have above which having been written by somebody else tells nothing."""
 
 Key = tuple[str, ...]
 Kind = Literal["missing", "extra", "different", "pending"]
@@ -90,8 +90,8 @@ class Judge:
         self._disowned = Tally()  # only in the target, and not from the source
         self._suspect = Tally()  # only in the target, and written by somebody else
         self._lone = Tally()  # only in the target, nothing else is known
-        self._equal = 0
-        self._equal_foreign = 0
+        self._shared = 0
+        self._shared_foreign = 0
 
     def only_at_source(self, key: Key, row: SourceRow) -> None:
         """A row that the target lacks."""
@@ -99,9 +99,9 @@ class Judge:
 
     def on_both_sides(self, key: Key, ours: SourceRow, theirs: TargetRow) -> None:
         """A key that both sides have."""
+        self._shared += 1
+        self._shared_foreign += self._rules.merges.foreign(theirs.xid64)
         if ours.hash == theirs.hash:
-            self._equal += 1
-            self._equal_foreign += self._rules.merges.foreign(theirs.xid64)
             return
         # A merge writes rows whose source_xmin differs: of values that differ under the same one it takes no notice.
         mended = self._rules.next_compares_values or ours.xid64 != theirs.source_xmin
@@ -166,7 +166,7 @@ class Judge:
             return lone
         if alive is None:
             # Without the counts only what is rare is remarkable: somebody may have rewritten the whole table.
-            return suspected if self._equal_foreign <= COMMON * self._equal else certain
+            return suspected if self._shared_foreign <= COMMON * self._shared else certain
         least = max(0, alive - known + self._missing.count)
         if least <= suspected <= least + self._to_come.count:
             return suspected
