@@ -40,6 +40,11 @@ class Buckets:
             return cls(number)
         return cls(number, tuple(sorted(random.sample(range(number), max(1, round(share * number))))))
 
+    @property
+    def looked_at(self) -> int:
+        """How many of them are looked at."""
+        return self.number if self.chosen is None else len(self.chosen)
+
     def narrowed(self, shape: Shape) -> sql.Composable | None:
         """The condition that a row is in a bucket that is looked at."""
         if self.chosen is None:

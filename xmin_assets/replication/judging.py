@@ -164,10 +164,11 @@ class Judge:
         lone = suspected + self._lone.count
         if self._rules.watermark is None:
             return lone
+        # Only what is rare is remarkable: somebody may have rewritten the whole table.
+        credible = self._shared_foreign <= COMMON * self._shared
         if alive is None:
-            # Without the counts only what is rare is remarkable: somebody may have rewritten the whole table.
-            return suspected if self._shared_foreign <= COMMON * self._shared else certain
+            return suspected if credible else certain
         least = max(0, alive - known + self._missing.count)
-        if least <= suspected <= least + self._to_come.count:
+        if credible and least <= suspected <= least + self._to_come.count:
             return suspected
         return max(certain, min(least, lone))

@@ -41,6 +41,10 @@ from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import read_source
 from xmin_assets.replication.state import read_state
 
+FEW_ROWS = 10_000
+"""Up to so many rows in the target all are compared one by one: in a part of a small table there would be too few to
+tell by whether its rows are usually written by merges alone."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -176,7 +180,9 @@ class _Comparison:
         ours, theirs = count_both(self.source, self.target, buckets, telling.told)
         judge = Judge(self._rules)
         if rest := differing(ours, theirs, buckets):
-            telling.note(f"comparing the rows of {len(rest.chosen or ())} of {buckets.number} parts one by one")
+            if theirs.all_rows <= FEW_ROWS:
+                rest = buckets
+            telling.note(f"comparing the rows of {rest.looked_at} parts row by row")
             compare(self.source, self.target, rest, judge, ids=self._ids(), told=telling.told)
         for side in (self.source, self.target):
             if catalog.renamed(side.cursor, side.leaves):
@@ -224,7 +230,7 @@ class _Comparison:
         if self.left_out:
             yield f"not compared: {', '.join(self.left_out)}"
         if buckets.chosen is not None:
-            yield f"a sample: {len(buckets.chosen)} of {buckets.number} parts of the table"
+            yield f"a sample: {buckets.looked_at} of {buckets.number} parts of the table"
         if verdict.is_vague:
             yield "the number of extra rows is known from the counts, but not which ones they are"
 

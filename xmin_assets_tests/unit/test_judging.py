@@ -102,6 +102,17 @@ def test_ghosts_are_as_many_as_the_counts_say(
     assert found.get("pending", 0) == sum(lone.values()) - extra + new
 
 
+def test_of_a_target_that_its_owner_rewrote_only_the_counts_tell_of_ghosts() -> None:
+    for alive, extra in ((10, 0), (11, 1)):
+        rules = judge()
+        alone(rules, foreign=3)
+        came(rules, 5)
+        for _ in range(7):
+            rules.on_both_sides(("k",), SourceRow(1, 3, False), TargetRow(1, 3, FOREIGN))
+
+        assert counts(rules.verdict(10, alive)).get("extra", 0) == extra
+
+
 def test_a_lost_row_makes_room_for_a_ghost() -> None:
     rules = judge()
     alone(rules, foreign=1, ours=2)
