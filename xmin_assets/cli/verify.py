@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from xmin_assets.cli.console import Row, show_json, show_table
 from xmin_assets.cli.failures import show_failures
-from xmin_assets.cli.interrupt import interruptible
+from xmin_assets.cli.interrupt import Stopped, interruptible
 from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
 
@@ -40,18 +40,24 @@ def command(invocation: Invocation, tables: tuple[str, ...], sample: float | Non
 
     config = invocation.load(workers=workers)
     count = len(config.select(tables))
-    with progress_display(count) as report:
-        result = interruptible(
-            lambda: verify_tables(config, tables=tables, sample=sample, report=report), stopping="Stopping."
-        )
-    if invocation.json:
-        show_json({"tables": [_json(table, invocation.connection_strings()) for table in result.tables]})
-    else:
-        _show(result, invocation.connection_strings())
+    try:
+        with progress_display(count) as report:
+            result = interruptible(
+                lambda: verify_tables(config, tables=tables, sample=sample, report=report), stopping="Stopping."
+            )
+    except Stopped as stop:
+        if stop.result is not None:
+            _show(cast("Verification", stop.result), invocation)
+        raise
+    _show(result, invocation)
     return 0 if result.ok else 1
 
 
-def _show(result: Verification, secrets: tuple[str, ...]) -> None:
+def _show(result: Verification, invocation: Invocation) -> None:
+    secrets = invocation.connection_strings()
+    if invocation.json:
+        show_json({"tables": [_json(table, secrets) for table in result.tables]})
+        return
     done = [table for table in result.tables if table.error is None]
     if done:
         heads = ("table", "status", "rows", "missing", "extra", "different", "pending", "seconds")

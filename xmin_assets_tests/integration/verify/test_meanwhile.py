@@ -140,6 +140,13 @@ def test_a_lock_that_is_not_granted_is_named_with_its_side(wide: Replica, side: 
     assert "lock_timeout" in (found.error or "")
 
 
+def test_one_connection_on_each_side_is_enough(wide: Replica) -> None:
+    wide.settings["workers"] = 1
+    wide.source.execute(LIFE)
+
+    assert counts(wide.verify("public.wide")) == (0, 0, 1, PENDING)
+
+
 def test_a_statement_that_takes_too_long_fails_the_table(wide: Replica) -> None:
     wide.settings["statement_timeout"] = 0.001
 
