@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from xmin_assets.replication.snapshot import snapshot
     from xmin_assets.replication.spool import Spool
     from xmin_assets.replication.stage import stage
+    from xmin_assets.replication.verify import TableVerification, Verification, verify_table, verify_tables
 
 _HOMES = {
     "xmin_assets.config": (
@@ -66,6 +67,7 @@ _HOMES = {
     "xmin_assets.replication.snapshot": ("snapshot",),
     "xmin_assets.replication.spool": ("Spool",),
     "xmin_assets.replication.stage": ("stage",),
+    "xmin_assets.replication.verify": ("TableVerification", "Verification", "verify_table", "verify_tables"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

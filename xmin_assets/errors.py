@@ -63,6 +63,10 @@ class ForeignTarget(TerminalError):
     """The target table exists, has rows, and was not made by this project."""
 
 
+class NotComparable(TerminalError):
+    """The target is not a copy that the last sync has left, so there is nothing to compare it with."""
+
+
 class SourceBehind(TransientError):
     """The source has not yet replayed what the last sync has already copied."""
 

@@ -26,6 +26,7 @@ from xmin_assets.replication.progress import Report, silent
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.stage import stage
+from xmin_assets.replication.verify import TableVerification, verify_tables
 from xmin_assets_tests.clusters import Database
 
 OWN = ("source_xmin", "source_deleted_at")
@@ -89,6 +90,11 @@ class Replica:
         """One sync that must succeed."""
         result = self.try_sync(table, **options)
         assert result.status == "success", result.error
+        return result
+
+    def verify(self, table: str | dict[str, Any], **options: Any) -> TableVerification:
+        """One comparison, whatever comes of it."""
+        (result,) = verify_tables(self.config(table), **options).tables
         return result
 
     def plan(self, table: str | dict[str, Any]) -> TablePlan:

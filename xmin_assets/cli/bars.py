@@ -51,7 +51,7 @@ class Bars:
     def report(self, step: Progress) -> None:
         """Take note of a step; called from several threads."""
         with self._lock:
-            if step.station == "merge" and step.done >= step.total:
+            if step.station in ("merge", "verify") and step.done >= step.total and not step.note:
                 self._finish(step.table)
                 return
             if step.is_retry:
@@ -61,7 +61,7 @@ class Bars:
                 self._display.console.print(redact(f"{step.table}: {step.note}"), markup=False, highlight=False)
                 return
             # The plan's number is an estimate, and a merge is one statement that says nothing until it ends.
-            total = step.total if step.station in ("extract", "stage") else None
+            total = step.total or None if step.station in ("extract", "stage", "verify") else None
             if step.table not in self._stations:
                 self._tasks[step.table] = self._display.add_task(step.table, total=total, station=step.station)
             elif self._stations[step.table] != step.station:

@@ -20,6 +20,8 @@ from xmin_assets.cli.console import show_note
 
 Result = TypeVar("Result")
 
+_STOPPING = "Stopping. What was merged is complete; the rest comes with the next sync."
+
 PATIENCE = 5.0
 """Seconds that the work has to end after a signal; a server that does not answer must not keep us."""
 
@@ -45,8 +47,12 @@ def signals_stop() -> Iterator[None]:
         yield
 
 
-def interruptible(work: Callable[[], Result]) -> Result:
+def interruptible(work: Callable[[], Result], stopping: str = _STOPPING) -> Result:
     """Run the work in a thread and wait for it.
+
+    Args:
+        work: what to do.
+        stopping: what to say when a signal comes.
 
     Raises:
         Stopped: a signal came; the work was cancelled and has ended, with `result` if it returned one.
@@ -67,6 +73,7 @@ def interruptible(work: Callable[[], Result]) -> Result:
         threading.Thread(target=target, name="work", daemon=True).start()
         number = events.get()
         if number is not None:
+            show_note(stopping)
             _stop(events, number)
             raise Stopped(number, results[0] if results else None)
     if failures:
@@ -77,7 +84,6 @@ def interruptible(work: Callable[[], Result]) -> Result:
 def _stop(events: SimpleQueue[int | None], number: int) -> None:
     from xmin_assets.postgres.connection import cancel_all
 
-    show_note("Stopping. What was merged is complete; the rest comes with the next sync.")
     # Asking the servers takes a round trip each, and a dead one never answers: not in this thread.
     threading.Thread(target=cancel_all, daemon=True).start()
     try:

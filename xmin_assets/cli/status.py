@@ -14,21 +14,28 @@ from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
 
 if TYPE_CHECKING:
-    from xmin_assets.replication.status import SourceStatus, TableStatus
+    from xmin_assets.config import ReplicationConfig
+    from xmin_assets.replication.history import PastMerge
+    from xmin_assets.replication.status import SourceStatus, TableHistory, TableStatus
 
 
 @click.command
 @tables
+@click.option("--history", is_flag=True, help="Show each table's last merges, newest first.")
 @common
 @click.pass_obj
-def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
+def command(invocation: Invocation, tables: tuple[str, ...], history: bool) -> int:
     """Show the last sync of each table.
 
     Of all configured tables, or those named. No table is read.
     """
+    config = invocation.load()
+    return _histories(invocation, config, tables) if history else _statuses(invocation, config, tables)
+
+
+def _statuses(invocation: Invocation, config: ReplicationConfig, tables: tuple[str, ...]) -> int:
     from xmin_assets.replication.status import source_status, table_statuses
 
-    config = invocation.load()
     secrets = invocation.connection_strings()
     statuses = interruptible(lambda: table_statuses(config, tables=tables))
     source = interruptible(lambda: source_status(config))
@@ -46,6 +53,48 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
         _show_source(source, config.settings.held_back_warning, secrets)
         show_failures(failures, secrets)
     return 1 if failures else 0
+
+
+def _histories(invocation: Invocation, config: ReplicationConfig, tables: tuple[str, ...]) -> int:
+    from xmin_assets.replication.status import table_histories
+
+    secrets = invocation.connection_strings()
+    histories = interruptible(lambda: table_histories(config, tables=tables))
+    failures = [(table.table, table.error) for table in histories if table.error is not None]
+    if invocation.json:
+        show_json({"tables": [_history_json(table, secrets) for table in histories]})
+    else:
+        for table in histories:
+            if table.error is None:
+                _show_history(table)
+        show_failures(failures, secrets)
+    return 1 if failures else 0
+
+
+def _show_history(table: TableHistory) -> None:
+    if not table.merges:
+        click.echo(f"{table.table}: no merge is remembered")
+        return
+    click.echo(f"{table.table}:")
+    heads = ("merged (UTC)", "extracted", "inserted", "updated", "deleted", "rows", "seconds")
+    show_table(heads, [_merge_row(merge) for merge in table.merges])
+
+
+def _merge_row(merge: PastMerge) -> Row:
+    merged = f"{merge.merged_at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
+    counts = (merge.rows_extracted, merge.rows_inserted, merge.rows_updated, merge.rows_deleted, merge.rows)
+    return Row((merged, *counts, sum(merge.seconds.values())), f"{merge.mode}: {merge.reason}")
+
+
+def _history_json(table: TableHistory, secrets: tuple[str, ...]) -> dict[str, object]:
+    from xmin_assets.replication.manifest import to_dict
+
+    return {
+        "table": table.table,
+        "target": table.target,
+        "history": [to_dict(merge) for merge in table.merges],
+        "error": redact(table.error, secrets) if table.error is not None else None,
+    }
 
 
 def _next_full(status: TableStatus) -> str | None:

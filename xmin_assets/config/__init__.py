@@ -4,6 +4,7 @@ from xmin_assets.config.checks import Checks, Severity
 from xmin_assets.config.durations import duration
 from xmin_assets.config.explaining import nearest
 from xmin_assets.config.model import (
+    HISTORY_ROWS,
     Mode,
     ReplicationConfig,
     Settings,
@@ -14,8 +15,9 @@ from xmin_assets.config.model import (
 from xmin_assets.config.reading import DEFAULT_CONFIG, config_path, load_config, parse_config
 
 __all__ = [
-    "Checks",
     "DEFAULT_CONFIG",
+    "HISTORY_ROWS",
+    "Checks",
     "Mode",
     "ReplicationConfig",
     "Settings",

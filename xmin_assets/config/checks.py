@@ -60,7 +60,9 @@ class Checks(Strict):
     """The asset checks that can be set; what guards the merge itself cannot be turned off."""
 
     target_equals_source: EqualityCheck = Field(default=EqualityCheck(), description="Verifies the target.")
-    wraparound: WraparoundCheck = Field(default=WraparoundCheck(), description="Age of the source's oldest transaction.")
+    wraparound: WraparoundCheck = Field(
+        default=WraparoundCheck(), description="Age of the source's oldest transaction."
+    )
     held_back: SourceCheck = Field(
         default=SourceCheck(), description="A transaction left open at the source, from settings.held_back_warning on."
     )

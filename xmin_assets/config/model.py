@@ -25,6 +25,8 @@ from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
 
+HISTORY_ROWS = 1000
+
 
 class Mode(str, Enum):
     """How a table is read."""
@@ -215,6 +217,9 @@ class Settings(Strict):
         ge=0,
         description="Age in seconds from which a transaction left open at the source is warned of: "
         "it holds the watermark back.",
+    )
+    history_rows: int = Field(
+        default=HISTORY_ROWS, ge=1, description="Merges per table that the target remembers in `xmin_assets.history`."
     )
     max_snapshot_age: float = Field(
         default=4 * 3600,

@@ -11,8 +11,8 @@ from typing import Any
 
 from dagster import (
     AssetCheckResult,
-    AssetCheckSpec,
     AssetChecksDefinition,
+    AssetCheckSpec,
     AssetExecutionContext,
     AssetIn,
     AssetKey,
@@ -167,8 +167,8 @@ class _TableAssets:
         ) -> MaterializeResult[MergedTarget]:
             planned = staged_table.extract.snapshot
             with self.station(context, replication_settings, planned) as (settings, _, target):
-                allowed = config.allow_mass_delete
-                made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed))
+                allowed, kept = config.allow_mass_delete, settings.history_rows
+                made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed, history_rows=kept))
                 Spool.open(settings).remove(made.sync_id)
             context.log.info(_summary(made))
             facts = metadata.of_merged_target(made, planned.selection, upstream)
@@ -186,7 +186,7 @@ class _TableAssets:
     ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
         """Dagster's decorator, with what the four assets have in common."""
         spec = asset_spec(self.table, station, self.keys[station])
-        return asset(
+        made = asset(
             key=spec.key,
             description=spec.description,
             group_name=spec.group_name,
@@ -200,6 +200,14 @@ class _TableAssets:
             # the spool small.
             op_tags={"dagster/priority": str(STATIONS.index(station))},
         )
+
+        def decorate(station: Callable[..., Any]) -> AssetsDefinition:
+            # Of a function with several outputs, checks being such, Dagster does not understand the annotation.
+            if checks:
+                station.__annotations__.pop("return")
+            return made(station)
+
+        return decorate
 
     @contextmanager
     def station(

@@ -17,6 +17,7 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetKey,
+    DagsterEventType,
     MetadataValue,
     asset_check,
 )
@@ -48,20 +49,26 @@ def snapshot_specs(config: ReplicationConfig, asset: AssetKey) -> list[AssetChec
     described = {
         WRAPAROUND: (
             checks.wraparound.enabled,
-            f"The source's oldest transaction is less than {checks.wraparound.transactions:,} transactions old. If it "
-            "fails: look for what keeps VACUUM from freezing at the source (old transactions, replication slots, "
-            "prepared transactions), and vacuum there. Replication itself does not stop at the wraparound.",
+            (
+                f"The source's oldest transaction is under {checks.wraparound.transactions:,} transactions old. If it "
+                "fails: look for what keeps VACUUM from freezing at the source (old transactions, replication slots, "
+                "prepared transactions), and vacuum there. Replication itself does not stop at the wraparound."
+            ),
         ),
         HELD_BACK: (
             checks.held_back.enabled,
-            f"No transaction has been open at the source for {duration(config.settings.held_back_warning)}. If it fails: "
-            "commit, roll back or end the transactions that are named. Nothing is lost meanwhile, but every sync reads "
-            "again what was changed since they began.",
+            (
+                f"No transaction has been open at the source for {duration(config.settings.held_back_warning)}. If it "
+                "fails: commit, roll back or end the transactions that are named. Nothing is lost meanwhile, but every "
+                "sync reads again what was changed since they began."
+            ),
         ),
         SCHEMA: (
             checks.schema_drift.enabled,
-            "The target's columns and types are the source's. If it fails: the statements are what this sync does about "
-            "it, unless schema_changes is fail.",
+            (
+                "The target's columns and types are the source's. If it fails: the statements are what this sync does "
+                "about it, unless schema_changes is fail."
+            ),
         ),
     }
     return [AssetCheckSpec(name, asset=asset, description=text) for name, (on, text) in described.items() if on]
@@ -142,7 +149,7 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
     @asset_check(
         asset=asset,
         name=EQUAL,
-        description=f"The target's rows are the source's, except for what the source changed since the last sync (pending)."
+        description=f"The target's rows are the source's, except for what the source changed since the last sync."
         f"{sample} If it fails: run `xmin-assets resync {table.label}` and materialize the table; the next sync then "
         "compares every row and writes only those that differ. A good result stands for "
         f"{duration(said.every)}.",
@@ -166,8 +173,11 @@ def _standing(context: AssetCheckExecutionContext, key: AssetCheckKey, every: fl
     """The last result, if it was good and is young enough to stand."""
     records = context.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
     for record in records:
-        evaluation = record.event.dagster_event.event_specific_data if record.event and record.event.dagster_event else None
-        metadata = getattr(evaluation, "metadata", {})
+        event = record.event and record.event.dagster_event
+        if event is None or event.event_type is not DagsterEventType.ASSET_CHECK_EVALUATION:
+            continue
+        evaluation = event.asset_check_evaluation_data
+        metadata = evaluation.metadata
         if _VERIFIED_AT not in metadata:
             continue
         verified_at = float(metadata[_VERIFIED_AT].value)
@@ -202,7 +212,9 @@ def _verified(asset: AssetKey, found: TableVerification, severity: Severity) -> 
     if found.note:
         facts["note"] = found.note
     passed = found.status == "match"
-    counts = f"{found.missing:,} missing, {found.extra:,} extra, {found.different:,} different, {found.pending:,} pending"
+    counts = (
+        f"{found.missing:,} missing, {found.extra:,} extra, {found.different:,} different, {found.pending:,} pending"
+    )
     return _result(asset, EQUAL, passed, severity, facts, f"{found.rows_target:,} rows compared: {counts}.")
 
 

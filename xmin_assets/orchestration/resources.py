@@ -34,6 +34,7 @@ class ReplicationSettings(ConfigurableResource[Any]):
     lock_timeout: float = _as_in_settings("lock_timeout")
     connect_timeout: int = _as_in_settings("connect_timeout")
     held_back_warning: float = _as_in_settings("held_back_warning")
+    history_rows: int = _as_in_settings("history_rows")
     max_snapshot_age: float = _as_in_settings("max_snapshot_age")
 
     @classmethod

@@ -106,9 +106,15 @@ def transact(database: Database, isolation: Isolation, doing: str, *first: sql.C
 
 @contextmanager
 def _statement(database: Database, connection: ext.connection, doing: str) -> Iterator[ext.cursor]:
+    with translated(database, doing), connection.cursor() as cursor:
+        yield cursor
+
+
+@contextmanager
+def translated(database: Database, doing: str) -> Iterator[None]:
+    """Let the driver's errors out as ours; for work in a thread on a cursor that another one has made."""
     try:
-        with connection.cursor() as cursor:
-            yield cursor
+        yield
     except psycopg2.Error as error:
         if cancelled():
             raise Cancelled(f"{doing}: stopped.") from None

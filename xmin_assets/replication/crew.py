@@ -50,7 +50,7 @@ class Crew(Generic[W]):
     """The coordinator and up to `workers` - 1 helpers, all reading under the coordinator's snapshot.
 
     Args:
-        source: where helpers get their connections.
+        database: where helpers get their connections.
         coordinator: the cursor whose transaction holds the snapshot and the lock.
         table: what to lock.
         workers: how many may read at the same time, the coordinator included.
@@ -61,7 +61,7 @@ class Crew(Generic[W]):
 
     def __init__(
         self,
-        source: Database,
+        database: Database,
         coordinator: ext.cursor,
         table: QualifiedName,
         workers: int,
@@ -69,7 +69,7 @@ class Crew(Generic[W]):
         deadline: float,
         doing: str,
     ) -> None:
-        self._source = source
+        self._database = database
         self._cursor = coordinator
         self._table = table
         self._hire = hire
@@ -121,18 +121,18 @@ class Crew(Generic[W]):
             self._cursor.execute(_FINGERPRINT)
             self._fingerprint = self._cursor.fetchone()
         number = len(self._helpers) + 1
-        helper = threading.Thread(target=self._help, args=(number,), name=f"xmin-extract-{number}", daemon=True)
+        helper = threading.Thread(target=self._help, args=(number,), name=f"xmin-reader-{number}", daemon=True)
         self._helpers.append(helper)
         helper.start()
 
     def _help(self, number: int) -> None:
         joined = False
         try:
-            with self._source.spare_connection() as connection:
+            with self._database.spare_connection() as connection:
                 if connection is None:
                     return
                 with transaction(
-                    self._source,
+                    self._database,
                     connection,
                     Isolation.READ_SNAPSHOT,
                     self._doing,

@@ -10,13 +10,10 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from psycopg2 import sql
-
 from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import observe_server, settle, wal_position
 from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.replication import cursor_column
@@ -26,7 +23,7 @@ from xmin_assets.replication.new_keys import count_new_keys
 from xmin_assets.replication.plan import SourceFacts, went_back
 from xmin_assets.replication.progress import Report, silent
 from xmin_assets.replication.reading import Passes, Reader
-from xmin_assets.replication.scan import WHOLE, spans
+from xmin_assets.replication.scan import read_lock, spans
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import read_source
@@ -74,7 +71,7 @@ def extract(
             # TRUNCATE and rewriting ALTER TABLE are not MVCC-safe: under a snapshot older than they are, the table is
             # empty. The lock comes before the snapshot, so either they are over or they wait for us
             # (https://www.postgresql.org/docs/current/mvcc-caveats.html).
-            lock = _lock(table, snapshot.identity.kind)
+            lock = read_lock(table, snapshot.identity.kind)
             with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
                 facts, storage = read_source(cursor, server, snapshot.config)
                 if len(storage) > 1:
@@ -85,8 +82,7 @@ def extract(
                 _require_as_planned(snapshot, facts)
                 passes = Passes(snapshot, facts, spool, files, settings.batch_size, report)
                 deadline = began + settings.max_snapshot_age
-                # A role that may read a table, but not its partitions under their own names, reads it as a whole.
-                ranges = spans(storage, workers) if all(leaf.readable for leaf in storage) and storage else [WHOLE]
+                ranges = spans(storage, workers)
                 seen: tuple[str | None, int] = (None, 0)
                 with Crew(source, cursor, table, workers, passes.hire, deadline, doing) as crew:
                     if facts.selection.cursor:
@@ -129,14 +125,6 @@ def extract(
         workers=len(passes.readers),
         seconds=time.monotonic() - began,
     )
-
-
-def _lock(table: QualifiedName, kind: str) -> sql.Composed:
-    if kind == "m":
-        # LOCK TABLE takes no materialized view; reading nothing of it holds the same lock until the transaction ends.
-        # REFRESH writes frozen rows, which every snapshot sees (refresh_matview_datafill() in matview.c).
-        return sql.SQL("SELECT FROM {} LIMIT 0").format(table.sql)
-    return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table.sql)
 
 
 def deleted_rows(known: int, present: int, new: int) -> int:

@@ -20,7 +20,7 @@ from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.identifiers import QualifiedName, as_text
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import Field, UserType, types_named
-from xmin_assets.replication.manifest import Identity, Selection, SourceSnapshot, State
+from xmin_assets.replication.manifest import Column, Identity, Selection, SourceSnapshot, State
 from xmin_assets.replication.state import lock_schemas
 
 _COLLATIONS = """
@@ -110,15 +110,7 @@ def land(read: Selection, ground: Ground) -> Selection:
     schema that has the extension in the target. A collation that the target does not know is left out.
     """
     names = _moved(read.types, ground)
-    columns = tuple(
-        replace(
-            column,
-            type=column.override or _renamed(column.type, names),
-            collation=column.collation if column.collation in ground.collations and not column.override else None,
-        )
-        for column in read.columns
-    )
-    return replace(read, columns=columns)
+    return replace(read, columns=tuple(_landed_column(column, names, ground) for column in read.columns))
 
 
 def type_changes(
@@ -214,6 +206,17 @@ def _renamed(text: str, names: Mapping[str, str]) -> str:
         if text == name or text.startswith((name + "(", name + "[")):
             return there + text[len(name) :]
     return text
+
+
+def _landed_column(column: Column, names: Mapping[str, str], ground: Ground) -> Column:
+    kind = column.override or _renamed(column.type, names)
+    known = column.collation in ground.collations and not column.override
+    return replace(
+        column,
+        type=kind,
+        origin=column.type if kind != column.type else None,
+        collation=column.collation if known else None,
+    )
 
 
 def _landed(made: UserType, names: Mapping[str, str], ground: Ground) -> UserType:

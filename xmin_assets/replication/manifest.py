@@ -33,6 +33,8 @@ class Column:
     """The expression of a virtual generated column."""
     collation: str | None = None
     """Quoted and qualified, if it is not the type's own."""
+    origin: str | None = None
+    """The type at the source, where the target's is another one."""
     override: str | None = None
     """The type that the configuration asks for in the target, where it is not the source's."""
 
@@ -186,7 +188,7 @@ class SourceSnapshot:
     """Every transaction below it was finished when the sync was planned."""
     rows_estimate: int
     bytes: int
-    encoded: bool
+    portable: bool
     """Whether the two databases have different encodings."""
     target: tuple[str, int]
     """System identifier and database oid of the target that was looked at: only there may the sync be merged."""
@@ -286,7 +288,8 @@ class MergedTarget:
     """True if this sync had been merged before and nothing was done now."""
 
 
-Station = Literal["snapshot", "extract", "stage", "merge"]
+Station = Literal["snapshot", "extract", "stage", "merge", "verify"]
+"""What is being done to a table; `verify` is a command of its own."""
 
 
 @dataclass(frozen=True)

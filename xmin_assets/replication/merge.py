@@ -13,14 +13,14 @@ from datetime import datetime, timezone
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import Mode
+from xmin_assets.config import HISTORY_ROWS, Mode
 from xmin_assets.errors import PlanOutdated, StaleExtract, TargetDrifted
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication import upsert
+from xmin_assets.replication import history, upsert
 from xmin_assets.replication.alteration import alter
 from xmin_assets.replication.checksum import row_hash
 from xmin_assets.replication.contents import replace_contents
@@ -34,13 +34,16 @@ from xmin_assets.replication.stage import lock_own, require_target
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state, read_result, read_state, write_state
 
 
-def merge(target: Database, staged: StagedTable, *, allow_mass_delete: bool = False) -> MergedTarget:
+def merge(
+    target: Database, staged: StagedTable, *, allow_mass_delete: bool = False, history_rows: int = HISTORY_ROWS
+) -> MergedTarget:
     """Make the target table equal to the source as of the extract's snapshot, and remember that it is.
 
     Args:
         target: the target database.
         staged: what to merge.
         allow_mass_delete: lift the limit on deleted rows, this once.
+        history_rows: how many merges of this table the target remembers, this one included.
 
     Raises:
         StaleExtract: another sync merged after this one was planned; nothing was changed.
@@ -53,7 +56,7 @@ def merge(target: Database, staged: StagedTable, *, allow_mass_delete: bool = Fa
     doing = f"{snapshot.table}: merging"
     try:
         with transact(target, Isolation.WRITE, doing) as cursor:
-            return _Merge(cursor, staged, allow_mass_delete).run(began)
+            return _Merge(cursor, staged, allow_mass_delete, history_rows).run(began)
     except TargetDrifted as drift:
         resync(target, snapshot.config, drift.found)
         raise
@@ -69,7 +72,7 @@ class _Counts:
 class _Merge:
     """One merge, in one transaction."""
 
-    def __init__(self, cursor: ext.cursor, staged: StagedTable, allow_mass_delete: bool) -> None:
+    def __init__(self, cursor: ext.cursor, staged: StagedTable, allow_mass_delete: bool, history_rows: int) -> None:
         self._cursor = cursor
         self._staged = staged
         self._extract = staged.extract
@@ -78,6 +81,7 @@ class _Merge:
         self._table = self._snapshot.config
         self._name = self._table.target_name
         self._allow_mass_delete = allow_mass_delete
+        self._history_rows = history_rows
 
     def run(self, began: float) -> MergedTarget:
         """Merge, and commit nothing: that is the caller's."""
@@ -102,7 +106,9 @@ class _Merge:
         self._require_checksum()
         rows = self._tally(state, counts)
         result = self._result(counts, rows, time.monotonic() - began)
-        write_state(cursor, self._name, self._state(result, relation.oid), result)
+        new_state = self._state(result, relation.oid)
+        write_state(cursor, self._name, new_state, result)
+        history.append(cursor, self._name, self._staged, new_state, result, self._history_rows)
         for name in (self._staged.name, self._staged.keys_name):
             if name:
                 cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
@@ -236,7 +242,7 @@ class _Merge:
         selection = self._snapshot.selection
         self._cursor.execute(
             sql.SQL("SELECT coalesce(sum({}), 0) FROM {} AS t{}").format(
-                row_hash(selection.columns, "t", encoded=self._snapshot.encoded), self._name.sql, self._alive()
+                row_hash(selection.columns, "t", portable=self._snapshot.portable), self._name.sql, self._alive()
             )
         )
         (found,) = self._cursor.fetchone() or (0,)

@@ -87,14 +87,14 @@ def sync_tables(
     chosen = config.select(list(tables))
     spool = Spool.open(config.settings)
     with open_databases(config) as (source, target):
-        unreachable = _unreachable(source, target)
+        reason = unreachable(source, target)
 
         def sync(table: TableConfig) -> TableResult:
-            if unreachable:
-                return TableResult(table=table.label, status="failed", error=unreachable)
+            if reason:
+                return TableResult(table=table.label, status="failed", error=reason)
             return _sync_table(source, target, table, spool, config.settings, allow_mass_delete, report)
 
-        return SyncReport(tuple(_side_by_side(sync, chosen, workers_for(config.settings))))
+        return SyncReport(tuple(side_by_side(sync, chosen, workers_for(config.settings))))
 
 
 def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[TablePlan, ...]:
@@ -106,18 +106,18 @@ def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str
     config = config or load_config()
     chosen = config.select(list(tables))
     with open_databases(config) as (source, target):
-        unreachable = _unreachable(source, target)
+        reason = unreachable(source, target)
 
         def plan(table: TableConfig) -> TablePlan:
-            if unreachable:
-                return TablePlan(table.label, None, unreachable)
+            if reason:
+                return TablePlan(table.label, None, reason)
             try:
                 return TablePlan(table.label, snapshot(source, target, table))
             except XminAssetsError as error:
                 _log.debug("%s: no plan", table.label, exc_info=True)
                 return TablePlan(table.label, None, str(error))
 
-        return tuple(_side_by_side(plan, chosen, workers_for(config.settings)))
+        return tuple(side_by_side(plan, chosen, workers_for(config.settings)))
 
 
 def resync_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ def sync_table(
         extracted = extract(source, planned, spool, settings, target=target, report=report)
         staged = stage(target, extracted, spool, settings, report=report)
         report(Progress(table.label, "merge", 0, staged.rows))
-        merged = merge(target, staged, allow_mass_delete=allow_mass_delete)
+        merged = merge(target, staged, allow_mass_delete=allow_mass_delete, history_rows=settings.history_rows)
         report(Progress(table.label, "merge", staged.rows, staged.rows))
     finally:
         spool.remove(planned.sync_id)
@@ -195,19 +195,22 @@ def _sync_table(
         return sync_table(source, target, table, spool, settings, allow_mass_delete=allow_mass_delete, report=report)
 
     try:
-        return _persistent(say_retry)(attempt)
+        return persistent(say_retry)(attempt)
     except XminAssetsError as error:
         _log.debug("%s: failed", table.label, exc_info=True)
         return TableResult(table=table.label, status="failed", error=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, the other tables go on
         _log.debug("%s: failed", table.label, exc_info=True)
-        what = f"{type(error).__name__}: {error}".strip()
-        return TableResult(
-            table=table.label, status="failed", error=f"{table.label}: unexpected: {what}. Run it with --debug."
-        )
+        return TableResult(table=table.label, status="failed", error=unexpected(table, error))
 
 
-def _unreachable(source: Database, target: Database) -> str | None:
+def unexpected(table: TableConfig, error: Exception) -> str:
+    """What is said of an error that is none of ours."""
+    what = f"{type(error).__name__}: {error}".strip()
+    return f"{table.label}: unexpected: {what}. Run it with --debug."
+
+
+def unreachable(source: Database, target: Database) -> str | None:
     """Why a database cannot be reached; None if both can. Asked once, and not by every table in turn."""
 
     def connect() -> None:
@@ -216,14 +219,14 @@ def _unreachable(source: Database, target: Database) -> str | None:
                 pass
 
     try:
-        _persistent()(connect)
+        persistent()(connect)
     except XminAssetsError as error:
         _log.debug("no connection", exc_info=True)
         return str(error)
     return None
 
 
-def _persistent(before_sleep: Callable[[tenacity.RetryCallState], None] | None = None) -> tenacity.Retrying:
+def persistent(before_sleep: Callable[[tenacity.RetryCallState], None] | None = None) -> tenacity.Retrying:
     """Try again what failed for a reason that may pass."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(
@@ -236,7 +239,8 @@ def _persistent(before_sleep: Callable[[tenacity.RetryCallState], None] | None =
     )
 
 
-def _side_by_side(work: Callable[[TableConfig], Result], tables: Sequence[TableConfig], workers: int) -> list[Result]:
+def side_by_side(work: Callable[[TableConfig], Result], tables: Sequence[TableConfig], workers: int) -> list[Result]:
+    """What the work returns for each table; as many at the same time as there are workers."""
     if len(tables) == 1:
         return [work(tables[0])]
     with ThreadPoolExecutor(min(workers, len(tables)), thread_name_prefix="xmin-table") as pool:

@@ -59,7 +59,7 @@ def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: 
             f"{table.label}: the target table {table.target_name} exists, has rows, and was not made by this project; "
             "it is left as it is. Name another target, or set adopt: true to take it over."
         )
-    _require_caught_up(table, source, known)
+    require_caught_up(table, source, known)
     changes = column_changes(table, source, target, known)
     reason = _reason_for_everything(table, source, target, state, known, changes)
     if reason or known is None:
@@ -155,7 +155,7 @@ def _reason_for_everything(
     if known.resync:
         return known.resync
     for reason in (
-        _another_source(table, source, known),
+        another_source(table, source, known),
         _another_selection(source.selection, known.selection),
     ):
         if reason:
@@ -178,7 +178,8 @@ def _reason_for_everything(
     return None
 
 
-def _another_source(table: TableConfig, source: SourceFacts, state: State) -> str | None:
+def another_source(table: TableConfig, source: SourceFacts, state: State) -> str | None:
+    """How the source is seen not to be the one of the last sync; None if it is."""
     before, now = state.identity, source.identity
     if now.system_identifier != before.system_identifier:
         return f"another cluster: its system identifier is {now.system_identifier}, not {before.system_identifier}"
@@ -229,7 +230,12 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
     return None
 
 
-def _require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:
+def require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:
+    """Refuse a standby that has not replayed what the last sync saw.
+
+    Raises:
+        SourceBehind: it has not.
+    """
     if state is None or not source.server.in_recovery:
         return
     same = (state.identity.system_identifier, state.identity.timeline) == (

@@ -108,7 +108,7 @@ class Passes:
         now = xid.present(cursor, self.facts.horizon) if has_xmin else None
         since = cursor_column.condition(cursor, self.snapshot.config, plan, read)
         table = self.snapshot.config.source_name
-        query = Query(table, plan, read, now, since, encoded=self.snapshot.encoded)
+        query = Query(table, plan, read, now, since, portable=self.snapshot.portable)
         writers = (
             Writer(self.spool, self.snapshot.sync_id, f"{kind}-{number}.csv", self.files)
             for kind in ("rows", "changed-keys", "keys")

@@ -56,7 +56,13 @@ WHOLE = Range(None, 0, None, 1)
 
 
 def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
-    """Cut a table into ranges to be counted: large ones, but enough of them to keep the workers busy."""
+    """Cut a table into ranges to be counted: large ones, but enough of them to keep the workers busy.
+
+    A view has nothing to be cut, and a role that may read a table, but not its partitions under their own names, reads
+    it as a whole.
+    """
+    if not storage or not all(leaf.readable for leaf in storage):
+        return [WHOLE]
     ranges: list[Range] = []
     for leaf in storage:
         blocks = leaf.main_bytes // BLOCK_SIZE
@@ -99,7 +105,7 @@ class Query:
         selection: as the source has it.
         now: the xid64 from which ages count in the transaction; None where rows have no xmin.
         since: the condition that a row may have changed, where that is not told by xmin.
-        encoded: see `checksum.row_hash`.
+        portable: see `checksum.row_hash`.
     """
 
     def __init__(
@@ -110,14 +116,14 @@ class Query:
         now: int | None,
         since: sql.Composable | None = None,
         *,
-        encoded: bool = False,
+        portable: bool = False,
     ) -> None:
         self._table = table
         self._plan = plan
         self._selection = selection
         self._now = now
         self._since = since
-        self._encoded = encoded
+        self._portable = portable
 
     def count(self, span: Range) -> sql.Composable:
         """Rows, rows to be copied, the highest xid64 of these, and the checksum of all rows if the plan asks for it."""
@@ -129,13 +135,13 @@ class Query:
             checksum=self._checksum(),
             changed=changed,
             xid64=self._xid64(),
-            relation=self._relation(span),
-            rows=_and(self._blocks(span), self._where()),
+            relation=read_from(span, self._table),
+            rows=all_of(within(span), self._where()),
         )
 
     def condition(self) -> sql.Composable:
         """The condition on the rows to be copied, of the table as a whole."""
-        return _and(self._changed(WHOLE), self._where())
+        return all_of(self._changed(WHOLE), self._where())
 
     def rows(self, span: Range) -> sql.Composable:
         """The rows to be copied, with their xid64 last."""
@@ -143,8 +149,8 @@ class Query:
         return sql.SQL("SELECT {columns}, {xid64} FROM {relation} WHERE {rows}").format(
             columns=columns,
             xid64=self._xid64(),
-            relation=self._relation(span),
-            rows=_and(self._blocks(span), self._changed(span), self._where()),
+            relation=read_from(span, self._table),
+            rows=all_of(within(span), self._changed(span), self._where()),
         )
 
     def changed_keys(self, span: Range) -> sql.Composable:
@@ -158,31 +164,18 @@ class Query:
     def _keys(self, span: Range, condition: sql.Composable | None) -> sql.Composable:
         return sql.SQL("SELECT {key} FROM {relation} WHERE {rows}").format(
             key=sql.SQL(", ").join(map(sql.Identifier, self._selection.key)),
-            relation=self._relation(span),
-            rows=_and(self._blocks(span), condition, self._where()),
+            relation=read_from(span, self._table),
+            rows=all_of(within(span), condition, self._where()),
         )
 
     def _checksum(self) -> sql.Composable:
         if not self._plan.checksum:
             return sql.SQL("0")
-        hashed = row_hash(self._selection.columns, encoded=self._encoded)
+        hashed = row_hash(self._selection.columns, portable=self._portable)
         return sql.SQL("coalesce(sum({}), 0)").format(hashed)
-
-    def _relation(self, span: Range) -> sql.Composable:
-        if span.leaf is None:
-            return self._table.sql
-        return sql.SQL("ONLY {}").format(span.leaf.name.sql)
 
     def _xid64(self) -> sql.Composable:
         return sql.SQL("NULL::int8") if self._now is None else xid.row_xid64(self._now)
-
-    def _blocks(self, span: Range) -> sql.Composable | None:
-        if span.leaf is None:
-            return None
-        low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({span.start},0)"))
-        if span.end is None:
-            return low
-        return sql.SQL("{} AND ctid < {}::tid").format(low, sql.Literal(f"({span.end},0)"))
 
     def _changed(self, span: Range) -> sql.Composable | None:
         if self._since is not None:
@@ -198,10 +191,45 @@ class Query:
         return sql.SQL("({} OR tableoid = ANY({}::oid[]))").format(changed, leaves)
 
     def _where(self) -> sql.Composable | None:
-        # The line break keeps a comment at the end of the clause from swallowing the bracket.
-        return sql.SQL("({}\n)").format(sql.SQL(self._selection.where)) if self._selection.where else None
+        return fulfils(self._selection.where)
 
 
-def _and(*conditions: sql.Composable | None) -> sql.Composable:
+def read_lock(table: QualifiedName, kind: str) -> sql.Composed:
+    """The statement that keeps a table from being emptied or rewritten while it is read.
+
+    Args:
+        table: a table or view.
+        kind: its pg_class.relkind.
+    """
+    if kind == "m":
+        # LOCK TABLE takes no materialized view; reading nothing of it holds the same lock until the transaction ends.
+        # REFRESH writes frozen rows, which every snapshot sees (refresh_matview_datafill() in matview.c).
+        return sql.SQL("SELECT FROM {} LIMIT 0").format(table.sql)
+    return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table.sql)
+
+
+def read_from(span: Range, table: QualifiedName) -> sql.Composable:
+    """What a range is read from: its leaf alone, or the table under its own name."""
+    return table.sql if span.leaf is None else sql.SQL("ONLY {}").format(span.leaf.name.sql)
+
+
+def within(span: Range) -> sql.Composable | None:
+    """The condition that a row is in the range; None if all are."""
+    if span.leaf is None:
+        return None
+    low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({span.start},0)"))
+    if span.end is None:
+        return low
+    return sql.SQL("{} AND ctid < {}::tid").format(low, sql.Literal(f"({span.end},0)"))
+
+
+def fulfils(where: str | None) -> sql.Composable | None:
+    """A configured ``where`` as a condition; None for none."""
+    # The line break keeps a comment at the end of the clause from swallowing the bracket.
+    return sql.SQL("({}\n)").format(sql.SQL(where)) if where else None
+
+
+def all_of(*conditions: sql.Composable | None) -> sql.Composable:
+    """The conditions joined by AND, those that are None left out; true if all are."""
     present = [condition for condition in conditions if condition is not None]
     return sql.SQL(" AND ").join(present) if present else sql.SQL("true")

@@ -73,7 +73,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         horizon=facts.horizon,
         rows_estimate=sum(leaf.rows_estimate for leaf in storage),
         bytes=sum(leaf.all_bytes for leaf in storage),
-        encoded=server.encoding != here.encoding,
+        portable=server.encoding != here.encoding,
         target=(here.system_identifier, here.database_oid),
         target_oid=target_facts.oid,
         held_back=held_back,

@@ -41,6 +41,38 @@ _MIGRATIONS: tuple[str, ...] = (
     COMMENT ON COLUMN xmin_assets.state.resync IS 'Why the next sync reads everything; NULL where it need not.';
     COMMENT ON COLUMN xmin_assets.state.max_xmin IS 'Highest 64-bit xmin seen among the rows; for people.';
     """,
+    """
+    CREATE TABLE xmin_assets.history (
+        target_schema text NOT NULL,
+        target_table text NOT NULL,
+        number int8 NOT NULL,
+        sync_id text NOT NULL,
+        mode text NOT NULL,
+        reason text NOT NULL,
+        rows_extracted int8 NOT NULL,
+        rows_inserted int8 NOT NULL,
+        rows_updated int8 NOT NULL,
+        rows_deleted int8 NOT NULL,
+        rows_unchanged int8 NOT NULL,
+        rows int8 NOT NULL,
+        watermark_before int8,
+        watermark int8 NOT NULL,
+        max_xmin int8 NOT NULL,
+        bytes_extracted int8 NOT NULL,
+        seconds_snapshot float8 NOT NULL,
+        seconds_extract float8 NOT NULL,
+        seconds_stage float8 NOT NULL,
+        seconds_merge float8 NOT NULL,
+        target_oid oid NOT NULL,
+        target_xid int8 NOT NULL,
+        merged_at timestamptz NOT NULL,
+        PRIMARY KEY (target_schema, target_table, number)
+    );
+    COMMENT ON TABLE xmin_assets.history IS
+        'One row per merge, the newest ones of each table: what it did, and the transaction that did it.';
+    COMMENT ON COLUMN xmin_assets.history.target_xid IS
+        '64-bit id of the merge transaction in this database: the xmin of every row that it wrote.';
+    """,
 )
 
 # The table is read, not to_regnamespace(): that would answer from a cache in which a schema may be missing that another

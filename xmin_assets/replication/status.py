@@ -10,6 +10,7 @@ from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.server import horizon
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.held_back import observe_held_back
+from xmin_assets.replication.history import PastMerge, read_history
 from xmin_assets.replication.manifest import HeldBack, MergedTarget, State
 from xmin_assets.replication.pipeline import open_databases, open_target
 from xmin_assets.replication.state import read_result, read_state
@@ -48,6 +49,37 @@ def table_statuses(config: ReplicationConfig | None = None, *, tables: Sequence[
                 )
         except XminAssetsError as error:
             return tuple(TableStatus(table.label, str(table.target_name), error=str(error)) for table in chosen)
+
+
+@dataclass(frozen=True)
+class TableHistory:
+    """A table's last merges, the newest one first; none if it was never synced since history is kept."""
+
+    table: str
+    target: str
+    merges: tuple[PastMerge, ...] = ()
+    error: str | None = None
+
+
+def table_histories(
+    config: ReplicationConfig | None = None, *, tables: Sequence[str] = (), limit: int = 20
+) -> tuple[TableHistory, ...]:
+    """The last `limit` merges of each configured table, from the target's state.
+
+    Raises:
+        ConfigError: the configuration is wrong or names no such table.
+    """
+    config = config or load_config()
+    chosen = config.select(list(tables))
+    with open_target(config) as target:
+        try:
+            with transact(target, Isolation.READ, "Reading the history") as cursor:
+                return tuple(
+                    TableHistory(table.label, str(table.target_name), read_history(cursor, table.target_name, limit))
+                    for table in chosen
+                )
+        except XminAssetsError as error:
+            return tuple(TableHistory(table.label, str(table.target_name), error=str(error)) for table in chosen)
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def test_the_command_and_the_module_are_the_same(unconnected_cli: Cli, command: 
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "plan", "sync", "status", "resync", "workers", "clean", "demo up", "demo load"]
+    "command", ["init", "plan", "sync", "status", "verify", "resync", "workers", "clean", "demo up", "demo load"]
 )
 def test_every_command_has_help_and_the_common_options(unconnected_cli: Cli, command: str) -> None:
     run = unconnected_cli(*command.split(), "--help")

@@ -41,7 +41,7 @@ def assert_untouched(target: Database) -> None:
     assert target.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
 
 
-@pytest.mark.parametrize("command", ["sync", "plan", "status", "clean", "resync --all"])
+@pytest.mark.parametrize("command", ["sync", "plan", "status", "verify", "clean", "resync --all"])
 def test_a_missing_configuration_is_named_with_the_least_that_works(unconnected_cli: Cli, command: str) -> None:
     run = unconnected_cli(*command.split())
 

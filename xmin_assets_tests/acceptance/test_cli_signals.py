@@ -53,3 +53,17 @@ def test_a_signal_ends_a_sync_that_waits_for_the_server(
 
     blocker.rollback()
     assert cli("sync", "--json").table["rows_inserted"] == 1
+
+
+def test_a_signal_ends_a_verify_that_waits_for_the_server(cli: Cli, orders: Database) -> None:
+    assert cli("sync").status == 0
+    blocker = orders.connect()
+    blocker.autocommit = False
+    blocker.cursor().execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+    with cli.start("verify", "--json") as running:
+        wait_until(lambda: orders.fetch(WAITING))
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=20)
+
+    assert (running.returncode, stderr) == (130, "Stopping.\n")
+    wait_until(lambda: not orders.fetch(OURS))

@@ -16,11 +16,11 @@ from xmin_assets_tests.clusters import Database
 COLOURED = re.compile(r"\x1b\[[0-9;]*3[0-9]")
 
 
-def sync_on_a_terminal(cli: Cli, **environment: str) -> tuple[str, str]:
-    """Run ``sync --json`` with stderr on a terminal; return stdout, and what the terminal got."""
+def on_a_terminal(cli: Cli, *arguments: str, **environment: str) -> tuple[str, str]:
+    """Run a command that succeeds with stderr on a terminal; return stdout, and what the terminal got."""
     terminal, theirs = pty.openpty()
     with subprocess.Popen(
-        [COMMAND, "sync", "--json"],
+        [COMMAND, *arguments],
         cwd=cli.folder,
         env=cli.environment | {"TERM": "xterm-256color"} | environment,
         stdout=subprocess.PIPE,
@@ -51,7 +51,7 @@ def orders(source_db: Database, cli: Cli) -> Database:
 
 
 def test_bars_name_the_table_and_its_station_and_stdout_stays_json(cli: Cli, orders: Database) -> None:
-    printed, shown = sync_on_a_terminal(cli)
+    printed, shown = on_a_terminal(cli, "sync", "--json")
 
     assert json.loads(printed)["tables"][0]["rows_inserted"] == 20000
     assert "public.orders" in shown
@@ -60,7 +60,7 @@ def test_bars_name_the_table_and_its_station_and_stdout_stays_json(cli: Cli, ord
 
 
 def test_no_colour_is_shown_where_none_is_wanted(cli: Cli, orders: Database) -> None:
-    _, shown = sync_on_a_terminal(cli, NO_COLOR="1")
+    _, shown = on_a_terminal(cli, "sync", "--json", NO_COLOR="1")
 
     assert "public.orders" in shown
     assert not COLOURED.search(shown)

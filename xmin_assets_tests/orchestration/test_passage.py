@@ -66,3 +66,13 @@ def test_one_table_is_finished_before_the_next_is_begun(deployment: Deployment, 
     events = deployment.run().get_asset_materialization_events()
     tables = [event.asset_key.path[1] for event in events if event.asset_key]
     assert tables == ["orders"] * 4 + ["other"] * 4
+
+
+def test_the_assets_keep_as_many_merges_in_the_history_as_the_settings_say(
+    deployment: Deployment, target_db: Database
+) -> None:
+    deployment.settings = {"history_rows": 2}
+    for _ in range(3):
+        assert deployment.run().success
+
+    assert target_db.fetch("SELECT number FROM xmin_assets.history ORDER BY number") == [(2,), (3,)]

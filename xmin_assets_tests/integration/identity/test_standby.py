@@ -205,3 +205,23 @@ def _remove_what_snapshots_see(ledger: Ledger, primary: Cluster, standby: Cluste
     ledger.change(1, 20)
     command(primary, "VACUUM ledger", ledger.source.name)
     await_replay(standby, primary)
+
+
+def test_standby_is_compared_with_the_copy_once_it_has_replayed_what_the_copy_has(
+    ledger: Ledger, primary: Cluster, paused: Cluster
+) -> None:
+    there = ledger.read_from(paused)
+    ledger.sync()
+    ledger.change(1, 5, "the target has it already")
+    ledger.sync()
+
+    refused = there.replica.verify(TABLE)
+
+    assert refused.status == "failed"
+    assert "bytes of WAL behind what the last sync has copied" in str(refused.error)
+
+    ledger.change(6, 6, "the target does not have it yet")
+    command(paused, "SELECT pg_wal_replay_resume()")
+    await_replay(paused, primary)
+    found = there.replica.verify(TABLE)
+    assert (found.status, found.pending, found.note) == ("match", 1, None)

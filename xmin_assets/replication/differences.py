@@ -1,0 +1,141 @@
+"""The second pass of a comparison: the rows of the buckets that differ, side by side in the order of their keys.
+
+Each side sends keys, hashes and transaction ids, sorted by the text of the key. Both streams are walked at once, so
+memory does not grow with what is found; `judging.Judge` says what a difference means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from psycopg2 import sql
+
+from xmin_assets.postgres import xid
+from xmin_assets.postgres.transaction import translated
+from xmin_assets.replication.buckets import Buckets
+from xmin_assets.replication.judging import Judge, Key, SourceRow, TargetRow
+from xmin_assets.replication.scan import all_of
+from xmin_assets.replication.sides import Side, on_both
+
+FETCHED = 5000
+"""Rows that one side sends at a time."""
+
+
+def compare(
+    source: Side,
+    target: Side,
+    buckets: Buckets,
+    judge: Judge,
+    *,
+    ids: tuple[sql.Composable, sql.Composable],
+    told: Callable[[int], None],
+) -> None:
+    """Find the differing rows, and let the judge see them.
+
+    Args:
+        source: the one side.
+        target: the other.
+        buckets: those that differ.
+        judge: sees the rows.
+        ids: what each side sends beside key and hash, see `source_ids` and `target_ids`.
+        told: gets the rows of every portion that was read.
+
+    Raises:
+        XminAssetsError: a side failed.
+    """
+    streams = {
+        source.database.side: _Stream(source, _rows(source, buckets, ids[0]), told),
+        target.database.side: _Stream(target, _rows(target, buckets, ids[1]), told),
+    }
+    # Sorting is most of the work, and both sides do it at the same time.
+    on_both(source, target, lambda side, _: streams[side.database.side].begin())
+    ours, theirs = streams[source.database.side], streams[target.database.side]
+    ours.other, theirs.other = target, source
+    source_rows = ((row[0], SourceRow(*row[1:])) for row in ours)
+    target_rows = ((row[0], TargetRow(*row[1:])) for row in theirs)
+    _walk(source_rows, target_rows, judge)
+
+
+def source_ids(now: int | None, fresh: tuple[int, ...]) -> sql.Composable:
+    """The xid64 of a source row, and whether it is in a partition that the last sync did not know.
+
+    Args:
+        now: see `xid.row_xid64`; None where transaction ids mean nothing.
+        fresh: oids of such partitions.
+    """
+    if now is None:
+        return sql.SQL("NULL::int8, false")
+    return sql.SQL("{}, tableoid = ANY ({}::oid[])").format(xid.row_xid64(now), sql.Literal(list(fresh)))
+
+
+def target_ids(now: int, xmin_column: str) -> sql.Composable:
+    """The source_xmin of a target row, and the xid64 of the transaction that wrote it there."""
+    return sql.SQL("{}, {}").format(sql.Identifier(xmin_column), xid.row_xid64(now))
+
+
+def _rows(side: Side, buckets: Buckets, ids: sql.Composable) -> sql.Composable:
+    shape = side.shape
+    # Not every relation below the table: one that was attached after the snapshot would be read, too.
+    oids = [leaf.oid for leaf in side.leaves]
+    leaves = sql.SQL("tableoid = ANY ({}::oid[])").format(sql.Literal(oids)) if oids else None
+    return sql.SQL("SELECT ARRAY[{key}], {hash}, {ids} FROM {table} WHERE {rows} ORDER BY {order}").format(
+        key=sql.SQL(", ").join(shape.key_texts()),
+        hash=shape.hash(),
+        ids=ids,
+        table=side.table.sql,
+        rows=all_of(leaves, shape.rows, buckets.narrowed(shape)),
+        order=sql.SQL(", ").join(shape.key_texts()),
+    )
+
+
+class _Stream:
+    """One side's rows, a portion at a time."""
+
+    def __init__(self, side: Side, query: sql.Composable, told: Callable[[int], None]) -> None:
+        self._side = side
+        self._query = query
+        self._told = told
+        self._rows: list[tuple[Any, ...]] = []
+        self.other: Side | None = None
+
+    def begin(self) -> None:
+        """Let the server sort, and fetch the first portion."""
+        cursor = self._side.cursor
+        # For the first rows of a cursor's result the planner would carry whole rows through the sort.
+        cursor.execute("SET LOCAL enable_sort = on; SET LOCAL cursor_tuple_fraction = 1")
+        cursor.execute(sql.SQL("DECLARE differing NO SCROLL CURSOR FOR {}").format(self._query))
+        self._fetch()
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        while self._rows:
+            for key, *rest in self._rows:
+                yield tuple(key), *rest
+            with translated(self._side.database, self._side.doing):
+                self._fetch()
+            if self.other:
+                with translated(self.other.database, self.other.doing):
+                    self.other.stay()
+
+    def _fetch(self) -> None:
+        self._side.check()
+        self._side.cursor.execute(sql.SQL("FETCH FORWARD {} FROM differing").format(sql.Literal(FETCHED)))
+        self._rows = self._side.cursor.fetchall()
+        self._side.touch()
+        self._told(len(self._rows))
+
+
+def _walk(source: Iterator[tuple[Key, SourceRow]], target: Iterator[tuple[Key, TargetRow]], judge: Judge) -> None:
+    ours, theirs = next(source, None), next(target, None)
+    while ours or theirs:
+        # Python compares texts by code points, which is the order of their bytes in UTF-8.
+        if theirs is None or (ours is not None and ours[0] < theirs[0]):
+            assert ours is not None
+            judge.only_at_source(*ours)
+            ours = next(source, None)
+        elif ours is None or theirs[0] < ours[0]:
+            judge.only_in_target(*theirs)
+            theirs = next(target, None)
+        else:
+            judge.on_both_sides(ours[0], ours[1], theirs[1])
+            ours, theirs = next(source, None), next(target, None)

@@ -1,0 +1,187 @@
+"""The two sides of a comparison: one table each, read by workers under one snapshot, both at the same time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from typing import TypeVar
+
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.errors import Cancelled, TerminalError
+from xmin_assets.postgres.catalog import Storage
+from xmin_assets.postgres.connection import Database, cancelled
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.transaction import translated
+from xmin_assets.replication.checksum import hash_of, row_hash, row_text, text_of
+from xmin_assets.replication.crew import HEARTBEAT, Crew
+from xmin_assets.replication.manifest import Column
+
+Result = TypeVar("Result")
+T = TypeVar("T")
+
+_INTEGERS = {"smallint", "integer", "bigint"}
+
+# The planner takes an expression for as many groups as the table has rows, and would sort them.
+_GROUP_BY_HASH = "SET LOCAL enable_sort = off"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How one side's rows are recognised and printed. Columns stand in the same order on both sides."""
+
+    columns: tuple[Column, ...]
+    """What is compared, by the names of this side."""
+    key: tuple[Column, ...]
+    """Empty where rows have no key: then a row's whole text is its key."""
+    rows: sql.Composable | None
+    """The condition on the rows that are compared; None for all."""
+    portable: bool
+    """Whether the databases may have different encodings."""
+
+    def hash(self) -> sql.Composable:
+        """64 bits of a row."""
+        return row_hash(self.columns, portable=self.portable)
+
+    def key_texts(self) -> list[sql.Composable]:
+        """The key's columns as texts, which sort in the order of their bytes."""
+        if not self.key:
+            return [sql.SQL('({} COLLATE pg_catalog."C")').format(row_text(self.columns, portable=self.portable))]
+        return [
+            sql.SQL('({} COLLATE pg_catalog."C")').format(
+                text_of(sql.SQL("{}::text").format(sql.Identifier(column.name)), self.portable)
+            )
+            for column in self.key
+        ]
+
+    def bucket(self, buckets: int) -> sql.Composable:
+        """The number of a row's bucket, from its key: the same on both sides.
+
+        A type's own hash function would not do: that of an enum hashes the oid of the label.
+        """
+        if len(self.key) == 1 and self.key[0].type in _INTEGERS:
+            number: sql.Composable = sql.SQL("{}::int8").format(sql.Identifier(self.key[0].name))
+        else:
+            number = hash_of(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(self.key_texts())))
+        return sql.SQL("(pg_catalog.abs({} % {})::int4)").format(number, sql.Literal(buckets))
+
+
+@dataclass
+class Reader:
+    """One worker's cursor. What it finds is taken over when it is complete, so there is nothing to abandon."""
+
+    cursor: ext.cursor
+
+    def abandon(self) -> None:
+        """Nothing is left behind."""
+
+
+@dataclass
+class Side:
+    """One table under one snapshot."""
+
+    database: Database
+    cursor: ext.cursor
+    """The coordinator's, whose transaction holds snapshot and lock."""
+    table: QualifiedName
+    leaves: tuple[Storage, ...]
+    shape: Shape
+    doing: str
+    workers: int
+    deadline: float
+    """Monotonic time in seconds at which the snapshot has been held for too long."""
+
+    def __post_init__(self) -> None:
+        self._used = time.monotonic()
+
+    def run(self, tasks: Sequence[T], work: Callable[[ext.cursor, T], None], stopped: Event) -> None:
+        """Do the tasks with as many workers as there are, until somebody says to stop.
+
+        Raises:
+            XminAssetsError: see `Crew.run`.
+        """
+
+        def one(reader: Reader, task: T) -> None:
+            self.check(stopped)
+            work(reader.cursor, task)
+
+        hired = self._hire
+        with Crew(self.database, self.cursor, self.table, self.workers, hired, self.deadline, self.doing) as crew:
+            crew.run(tasks, one)
+
+    def check(self, stopped: Event | None = None) -> None:
+        """Raise `Cancelled` or `TerminalError` where going on is of no use."""
+        if cancelled() or (stopped and stopped.is_set()):
+            raise Cancelled(f"{self.doing}: stopped.")
+        if time.monotonic() > self.deadline:
+            raise TerminalError(
+                f"{self.doing}: the snapshot was held for longer than max_snapshot_age. Raise it, or use more workers."
+            )
+
+    def stay(self) -> None:
+        """Give a sign of life where the other side has been busy for a while."""
+        if time.monotonic() - self._used > HEARTBEAT:
+            self.cursor.execute("SELECT 1")
+            self.touch()
+
+    def touch(self) -> None:
+        """Remember that the coordinator's cursor was used just now."""
+        self._used = time.monotonic()
+
+    def _hire(self, cursor: ext.cursor, _: int) -> Reader:
+        cursor.execute(_GROUP_BY_HASH)
+        return Reader(cursor)
+
+
+def on_both(source: Side, target: Side, work: Callable[[Side, Event], Result]) -> tuple[Result, Result]:
+    """Do the work on both sides at the same time, each in a thread; if one fails, the other one stops soon.
+
+    Args:
+        source: the one side.
+        target: the other.
+        work: gets the side, and the event that it must stop at.
+
+    Raises:
+        XminAssetsError: what the work raised.
+    """
+    stopped = Event()
+
+    def run(side: Side) -> Result:
+        try:
+            with translated(side.database, side.doing):
+                return work(side, stopped)
+        except BaseException:
+            stopped.set()
+            raise
+
+    with ThreadPoolExecutor(2, thread_name_prefix="xmin-verify") as pool:
+        futures = {pool.submit(run, side): side for side in (source, target)}
+        with _stopping(stopped):
+            while wait(futures, timeout=HEARTBEAT).not_done:
+                _keep_alive(futures, stopped)
+    errors = [error for future in futures if (error := future.exception())]
+    for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
+        raise error
+    one, other = (future.result() for future in futures)
+    return one, other
+
+
+@contextmanager
+def _stopping(stopped: Event) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        stopped.set()
+        raise
+
+
+def _keep_alive(futures: dict[Future[Result], Side], stopped: Event) -> None:
+    for future, side in futures.items():
+        if future.done() and not stopped.is_set():
+            with translated(side.database, side.doing):
+                side.stay()

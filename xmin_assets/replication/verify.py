@@ -1,0 +1,385 @@
+"""Whether the target's rows are the source's: counted, summed up and, where that differs, compared row by row.
+
+The target's snapshot comes first. It has the rows and the watermark of one and the same merge, whatever merges after
+it; the source's snapshot is later than the one that this merge was read under, so what differs is either a fault or
+newer than the watermark.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import psycopg2.extensions as ext
+import tenacity
+from psycopg2 import sql
+
+from xmin_assets.config import Mode, ReplicationConfig, Settings, TableConfig, load_config
+from xmin_assets.errors import ConfigError, NotComparable, PlanOutdated, XminAssetsError
+from xmin_assets.postgres import catalog, xid
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.server import horizon, observe_server
+from xmin_assets.postgres.transaction import Isolation, transact, transaction
+from xmin_assets.replication.buckets import Buckets, count_both, differing
+from xmin_assets.replication.differences import compare, source_ids, target_ids
+from xmin_assets.replication.history import MergeXids, merge_xids
+from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
+from xmin_assets.replication.manifest import Selection, State
+from xmin_assets.replication.pairing import pair, watermark_lost
+from xmin_assets.replication.pipeline import open_databases, persistent, side_by_side, unexpected, unreachable
+from xmin_assets.replication.plan import SourceFacts, require_caught_up
+from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.scan import fulfils, read_lock
+from xmin_assets.replication.sides import Shape, Side
+from xmin_assets.replication.sizing import workers_for
+from xmin_assets.replication.snapshot import read_source
+from xmin_assets.replication.state import read_state
+
+FEW_ROWS = 10_000
+"""Up to so many rows in the target all are compared one by one: in a part of a small table there would be too few to
+tell by whether its rows are usually written by merges alone."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TableVerification:
+    """How one table's source and target compare: the row that `xmin-assets verify --json` prints for it."""
+
+    table: str
+    status: Literal["match", "mismatch", "failed"]
+    missing: int = 0
+    """Rows that the source has and the target lacks."""
+    extra: int = 0
+    """Rows that the target has and the source never had."""
+    different: int = 0
+    """Rows with other values."""
+    pending: int = 0
+    """Rows that differ because the source changed since the last sync; the next one brings them. No mismatch."""
+    rows_source: int = 0
+    rows_target: int = 0
+    """Rows that were compared on each side."""
+    examples: dict[Kind, list[dict[str, str]]] = field(default_factory=dict)
+    """Keys, up to 5 of each kind, as texts by column."""
+    note: str | None = None
+    """What limits the comparison."""
+    seconds: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How all tables compare."""
+
+    tables: tuple[TableVerification, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True if every table matches."""
+        return all(table.status == "match" for table in self.tables)
+
+
+def verify_tables(
+    config: ReplicationConfig | None = None,
+    *,
+    tables: Sequence[str] = (),
+    sample: float | None = None,
+    report: Report = silent,
+) -> Verification:
+    """Compare target tables with their sources, side by side; one that fails does not stop the others.
+
+    Nothing is written, and both sides may be written to meanwhile.
+
+    Args:
+        config: what is replicated; None loads the file that XMIN_CONFIG names.
+        tables: names of the tables to compare; none means all.
+        sample: share of the rows to compare, above 0 and up to 1, another choice each time; None compares all.
+        report: told of every step forward, from several threads.
+
+    Raises:
+        ConfigError: the configuration is wrong or names no such table, or the sample is no share.
+    """
+    config = config or load_config()
+    chosen = config.select(list(tables))
+    if sample is not None and not 0 < sample <= 1:
+        raise ConfigError(f"A sample is a share of the rows, above 0 and up to 1; {sample} is not.")
+    with open_databases(config) as (source, target):
+        reason = unreachable(source, target)
+
+        def verify(table: TableConfig) -> TableVerification:
+            if reason:
+                return TableVerification(table=table.label, status="failed", error=reason)
+            return _verify_persistently(source, target, table, config.settings, sample, report)
+
+        return Verification(tuple(side_by_side(verify, chosen, workers_for(config.settings))))
+
+
+def verify_table(
+    source: Database,
+    target: Database,
+    table: TableConfig,
+    settings: Settings,
+    *,
+    sample: float | None = None,
+    report: Report = silent,
+) -> TableVerification:
+    """Compare one table.
+
+    Raises:
+        NotComparable: the table was never synced, or its columns are not those that the last sync left.
+        XminAssetsError: a side failed.
+    """
+    began, workers = time.monotonic(), workers_for(settings)
+    deadline = began + settings.max_snapshot_age
+    here, there = f"{table.label}: reading the target", f"{table.label}: reading the source"
+    with (
+        _opened_target(target, table, here) as copy,
+        _opened_source(source, table, copy.state, there) as original,
+    ):
+        selection = copy.state.selection
+        pairing = pair(table.label, copy.state, original.facts, original.attributes, copy.attributes)
+        source_key, target_key = pairing.key(selection.key)
+        portable = {original.encoding, copy.encoding} != {"UTF8"}
+        ours = Shape(pairing.source, source_key, fulfils(selection.where), portable)
+        theirs = Shape(pairing.target, target_key, _is_alive(selection), portable)
+        return _Comparison(
+            table.label,
+            copy.state,
+            original.facts,
+            copy.merges,
+            Side(source, original.cursor, table.source_name, original.leaves, ours, there, workers, deadline),
+            Side(target, copy.cursor, table.target_name, copy.leaves, theirs, here, workers, deadline),
+            watermark_lost(table, original.facts, copy.state),
+            pairing.left_out,
+            table.mode is not Mode.XMIN_INCREMENTAL,
+        ).run(sample, report, began)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Both sides of a table, and what the last sync left."""
+
+    table: str
+    state: State
+    facts: SourceFacts
+    merges: MergeXids
+    source: Side
+    target: Side
+    watermark_lost: str | None
+    left_out: tuple[str, ...]
+    compares_values: bool
+    """Whether the next sync writes whatever row has other values."""
+
+    def run(self, sample: float | None, report: Report, began: float) -> TableVerification:
+        """Both passes, and what comes of them."""
+        telling = _Telling(self.table, 2 * round(self.state.rows * (sample or 1)), report)
+        buckets = Buckets.for_rows(self.state.rows, sample)
+        ours, theirs = count_both(self.source, self.target, buckets, telling.told)
+        judge = Judge(self._rules)
+        if rest := differing(ours, theirs, buckets):
+            if theirs.all_rows <= FEW_ROWS:
+                rest = buckets
+            telling.note(f"comparing the rows of {rest.looked_at} parts row by row")
+            compare(self.source, self.target, rest, judge, ids=self._ids(), told=telling.told)
+        for side in (self.source, self.target):
+            if catalog.renamed(side.cursor, {leaf.oid: leaf.name for leaf in side.leaves}):
+                raise PlanOutdated(f"{side.table} got another name while it was read. Run it again.")
+        verdict = judge.verdict(self.state.rows, theirs.all_rows if buckets.chosen is None else None)
+        telling.end()
+        tallies = verdict.tallies
+        return TableVerification(
+            table=self.table,
+            status=_status(verdict),
+            missing=tallies["missing"].count,
+            extra=tallies["extra"].count,
+            different=tallies["different"].count,
+            pending=tallies["pending"].count,
+            rows_source=ours.all_rows,
+            rows_target=theirs.all_rows,
+            examples=self._examples(verdict),
+            note="; ".join(self._notes(buckets, verdict)) or None,
+            seconds=round(time.monotonic() - began, 4),
+        )
+
+    @property
+    def _fresh(self) -> tuple[int, ...]:
+        """Partitions that the next sync reads whole, because the last one did not know them."""
+        known = {leaf.oid for leaf in self.state.identity.leaves}
+        return tuple(leaf.oid for leaf in self.source.leaves if leaf.oid not in known)
+
+    @property
+    def _rules(self) -> Rules:
+        return Rules(
+            watermark=None if self.watermark_lost else self.state.watermark,
+            next_compares_values=bool(self._fresh) or self.compares_values or self.state.max_xmin >= xid.CYCLE,
+            merges=self.merges,
+            keeps_deleted=self.state.selection.deletes == "ignore",
+        )
+
+    def _ids(self) -> tuple[sql.Composable, sql.Composable]:
+        now = None if self.watermark_lost else xid.present(self.source.cursor, self.facts.horizon)
+        here = xid.present(self.target.cursor, horizon(self.target.cursor))
+        return source_ids(now, self._fresh), target_ids(here, self.state.selection.xmin_column)
+
+    def _notes(self, buckets: Buckets, verdict: Verdict) -> Iterator[str]:
+        if self.watermark_lost:
+            yield f"every difference counts, none as pending: {self.watermark_lost}"
+        if self.left_out:
+            yield f"not compared: {', '.join(self.left_out)}"
+        if buckets.chosen is not None:
+            yield f"a sample: {buckets.looked_at} of {buckets.number} parts of the table"
+        if verdict.is_vague:
+            yield "the number of extra rows is known from the counts, but not which ones they are"
+
+    def _examples(self, verdict: Verdict) -> dict[Kind, list[dict[str, str]]]:
+        def readable(text: str) -> str:
+            return bytes.fromhex(text[2:]).decode() if self.target.shape.portable else text
+
+        names = [column.name for column in self.target.shape.key] or ["row"]
+        return {
+            kind: [dict(zip(names, map(readable, key), strict=True)) for key in tally.keys]
+            for kind, tally in verdict.tallies.items()
+        }
+
+
+class _Telling:
+    """Says how far a comparison is."""
+
+    def __init__(self, table: str, total: int, report: Report) -> None:
+        self._table = table
+        self._total = total
+        self._report = report
+        self._done = 0
+        self._guard = threading.Lock()
+
+    def told(self, rows: int) -> None:
+        """So many rows more were read, on either side."""
+        with self._guard:
+            self._done += rows
+            # As many as there were after the last sync: an estimate, and not the end.
+            self._report(Progress(self._table, "verify", self._done, max(self._total, self._done + 1)))
+
+    def note(self, text: str) -> None:
+        """A line for people."""
+        self._report(Progress(self._table, "verify", self._done, 0, text))
+
+    def end(self) -> None:
+        """All is read."""
+        self._report(Progress(self._table, "verify", self._done, self._done))
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """The target, under its snapshot."""
+
+    cursor: ext.cursor
+    state: State
+    leaves: tuple[catalog.Storage, ...]
+    attributes: tuple[catalog.Attribute, ...]
+    merges: MergeXids
+    encoding: str
+
+
+@dataclass(frozen=True)
+class _Original:
+    """The source, under its snapshot."""
+
+    cursor: ext.cursor
+    facts: SourceFacts
+    leaves: tuple[catalog.Storage, ...]
+    attributes: tuple[catalog.Attribute, ...]
+    encoding: str
+
+
+@contextmanager
+def _opened_target(target: Database, table: TableConfig, doing: str) -> Iterator[_Copy]:
+    with transact(target, Isolation.READ, doing) as cursor:
+        _require_synced(cursor, table)  # there must be a table to lock
+    # A command that empties or rewrites the table, or a merge that changes its columns, is over or waits for us.
+    lock = read_lock(table.target_name, "r")
+    with transact(target, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
+        state, relation = _require_synced(cursor, table)
+        cursor.execute(lock)  # a partition attached between the lock and the snapshot is not locked yet
+        yield _Copy(
+            cursor,
+            state,
+            catalog.storage_of(cursor, relation.oid),
+            catalog.columns_of(cursor, relation.oid),
+            merge_xids(cursor, table.target_name, relation.oid),
+            _encoding(cursor),
+        )
+
+
+@contextmanager
+def _opened_source(source: Database, table: TableConfig, state: State, doing: str) -> Iterator[_Original]:
+    with source.connection() as connection:
+        with transaction(source, connection, Isolation.READ, doing) as cursor:
+            server = observe_server(cursor)
+        lock = read_lock(table.source_name, state.identity.kind)  # before the snapshot, as in `extract`
+        with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
+            facts, leaves = read_source(cursor, server, table)
+            if len(leaves) > 1:
+                cursor.execute(lock)
+                facts, leaves = read_source(cursor, server, table)
+            require_caught_up(table, facts, state)
+            attributes = catalog.columns_of(cursor, facts.identity.relation_oid)
+            yield _Original(cursor, facts, leaves, attributes, _encoding(cursor))
+
+
+def _require_synced(cursor: ext.cursor, table: TableConfig) -> tuple[State, catalog.Relation]:
+    state, relation = read_state(cursor, table.target_name), catalog.find_relation(cursor, table.target_name)
+    if state is None or relation is None:
+        raise NotComparable(f"{table.label} was never synced. Run xmin-assets sync first.")
+    if relation.oid != state.target_oid:
+        raise NotComparable(
+            f"{table.label}: the target {table.target_name} is another table than the one that the last sync left. "
+            "Run xmin-assets sync first."
+        )
+    return state, relation
+
+
+def _encoding(cursor: ext.cursor) -> str:
+    cursor.execute("SHOW server_encoding")
+    (encoding,) = cursor.fetchone() or ("",)
+    return str(encoding)
+
+
+def _is_alive(selection: Selection) -> sql.Composable | None:
+    if selection.deletes != "soft":
+        return None
+    return sql.SQL("{} IS NULL").format(sql.Identifier(selection.deleted_at_column))
+
+
+def _status(verdict: Verdict) -> Literal["match", "mismatch"]:
+    faults: tuple[Kind, ...] = ("missing", "extra", "different")
+    return "mismatch" if any(verdict.tallies[kind].count for kind in faults) else "match"
+
+
+def _verify_persistently(
+    source: Database,
+    target: Database,
+    table: TableConfig,
+    settings: Settings,
+    sample: float | None,
+    report: Report,
+) -> TableVerification:
+    def say_retry(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        report(Progress(table.label, "verify", 0, 0, f"trying again: {error}", is_retry=True))
+
+    def attempt() -> TableVerification:
+        return verify_table(source, target, table, settings, sample=sample, report=report)
+
+    try:
+        return persistent(say_retry)(attempt)
+    except XminAssetsError as error:
+        _log.debug("%s: failed", table.label, exc_info=True)
+        return TableVerification(table=table.label, status="failed", error=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other tables go on
+        _log.debug("%s: failed", table.label, exc_info=True)
+        return TableVerification(table=table.label, status="failed", error=unexpected(table, error))
