@@ -85,7 +85,8 @@ def _rows(side: Side, buckets: Buckets, ids: sql.Composable) -> sql.Composable:
         ids=ids,
         table=side.table.sql,
         rows=all_of(leaves, shape.rows, buckets.narrowed(shape)),
-        order=sql.SQL(", ").join(shape.key_texts()),
+        # Of equal rows without a key the oldest are paired, by their ids: what is left over came last.
+        order=sql.SQL(", ").join(shape.key_texts() if shape.key else [*shape.key_texts(), sql.SQL("3")]),
     )
 
 

@@ -96,8 +96,8 @@ def extract(
                     keys_needed = _keys_needed(passes, crew, target)
                     if keys_needed:
                         passes.copy_keys(crew, passes.filled if snapshot.plan.cursor_from is None else ranges)
-                names = {facts.identity.relation_oid: table, **{leaf.oid: leaf.name for leaf in storage}}
-                if catalog.renamed(cursor, names):
+                leaves = {span.leaf.oid: span.leaf.name for span in ranges if span.leaf}
+                if catalog.renamed(cursor, {facts.identity.relation_oid: table, **leaves}):
                     raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
             with transaction(source, connection, Isolation.READ, doing) as cursor:
                 lsn = settle(cursor, lsn, since)

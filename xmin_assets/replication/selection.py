@@ -65,7 +65,8 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation) -
     own = [a.type_oid for a in chosen if a.type_oid >= FIRST_OWN_OID and a.name not in table.type_overrides]
     return Selection(
         columns=tuple(
-            Column(a.attnum, a.name, a.type, a.virtual, a.collation, _override(cursor, table, a.name)) for a in chosen
+            Column(a.attnum, a.name, a.type, a.virtual, a.collation, override=_override(cursor, table, a.name))
+            for a in chosen
         ),
         key=tuple(key),
         where=table.where,

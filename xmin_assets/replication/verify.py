@@ -186,8 +186,10 @@ class _Comparison:
                 rest = buckets
             telling.note(f"comparing the rows of {rest.looked_at} parts row by row")
             compare(self.source, self.target, rest, judge, ids=self._ids(), told=telling.told)
-        for side in (self.source, self.target):
-            if catalog.renamed(side.cursor, {leaf.oid: leaf.name for leaf in side.leaves}):
+        oids = (self.facts.identity.relation_oid, self.state.target_oid)
+        for side, oid in zip((self.source, self.target), oids, strict=True):
+            leaves = {leaf.oid: leaf.name for leaf in side.leaves if leaf.readable}
+            if catalog.renamed(side.cursor, {oid: side.table, **leaves}):
                 raise PlanOutdated(f"{side.table} got another name while it was read. Run it again.")
         verdict = judge.verdict(self.state.rows, theirs.all_rows if buckets.chosen is None else None)
         telling.end()
