@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xmin_assets.config import Mode, ReplicationConfig, Settings, TableConfig, load_config, parse_config
     from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
-    from xmin_assets.orchestration.assets import build_xmin_assets
+    from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
     from xmin_assets.orchestration.component import XminReplicationComponent
     from xmin_assets.orchestration.deployment import build_definitions, build_resources
     from xmin_assets.orchestration.resources import ReplicationSettings
@@ -42,7 +42,7 @@ _HOMES = {
         "parse_config",
     ),
     "xmin_assets.errors": ("TerminalError", "TransientError", "XminAssetsError"),
-    "xmin_assets.orchestration.assets": ("build_xmin_assets",),
+    "xmin_assets.orchestration.assets": ("build_xmin_assets", "build_xmin_checks"),
     "xmin_assets.orchestration.deployment": ("build_definitions", "build_resources"),
     "xmin_assets.orchestration.component": ("XminReplicationComponent",),
     "xmin_assets.orchestration.resources": ("ReplicationSettings",),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _HEADER = """\
 # The tables to keep copies of; remove those that are not wanted.
-# Per table: target, mode, key, deletes, columns, exclude_columns, where, schema_changes, adopt, max_delete_share.
+# Per table: target, mode, key, cursor, cursor_lookback, deletes, delete_detection, columns, exclude_columns, where,
+# type_overrides, schema_changes, dropped_columns, xmin_column, deleted_at_column, adopt, max_delete_share.
 """
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -59,11 +60,11 @@ def _render(tables: tuple[Discovered, ...]) -> str:
         # JSON's strings are YAML's, and quotes in a name need no thought.
         name = str(table.name)
         said = name if _PLAIN.fullmatch(name) else json.dumps(name)
+        lines.append(f"  - source: {said}\n")
         if table.key is None:
-            lines.append("  # It has no primary key: say what identifies a row with key:, or it cannot be copied.\n")
-            lines.append(f"  # - source: {said}\n")
-        else:
-            lines.append(f"  - source: {said}\n")
+            lines.append(
+                "    mode: full_sync  # it has no key; name columns that identify a row with key: to do better\n"
+            )
     return "".join(lines)
 
 

@@ -141,9 +141,11 @@ def test_init_writes_a_configuration_that_syncs(cli: Cli, orders: Database, targ
     run = cli("init", "--json", "--config", str(file))
 
     assert (run.status, run.json["file"]) == (0, str(file))
-    listed = [table["source"] for table in yaml.safe_load(file.read_text())["tables"]]
-    assert listed == ['"odd.schema"."it\'s ""it"""', "public.orders"]
-    assert "# - source: public.log" in file.read_text()
+    assert yaml.safe_load(file.read_text())["tables"] == [
+        {"source": '"odd.schema"."it\'s ""it"""'},
+        {"source": "public.log", "mode": "full_sync"},
+        {"source": "public.orders"},
+    ]
     target_db.execute('CREATE SCHEMA "odd.schema"')
     assert cli("sync", "--config", str(file)).status == 0
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from xmin_assets.cli.main import COMMANDS
-from xmin_assets.config import Settings, TableConfig, parse_config
+from xmin_assets.config import Checks, Settings, TableConfig, parse_config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -76,3 +76,11 @@ def test_the_readmes_least_configuration_is_one() -> None:
     (text,) = re.findall(r"printf '(tables:.*)' > tables\.yaml", README)
     config = parse_config(yaml.safe_load(text.replace("\\n", "\n")))
     assert [table.label for table in config.tables] == ["public.orders", "public.customers"]
+
+
+def test_the_readmes_checks_are_the_defaults_with_a_schedule() -> None:
+    (text,) = re.findall(r"```yaml\n(checks:.*?)```", README, re.DOTALL)
+    said = Checks.model_validate(yaml.safe_load(text)["checks"])
+    assert said.target_equals_source.schedule
+    without = said.target_equals_source.model_copy(update={"schedule": None})
+    assert said.model_copy(update={"target_equals_source": without}) == Checks()
