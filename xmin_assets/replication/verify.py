@@ -332,7 +332,7 @@ def _opened_source(source: Database, table: TableConfig, state: State, doing: st
 def _require_synced(cursor: ext.cursor, table: TableConfig) -> tuple[State, catalog.Relation]:
     state, relation = read_state(cursor, table.target_name), catalog.find_relation(cursor, table.target_name)
     if state is None or relation is None:
-        raise NotComparable(f"{table.label} was never synced. Run xmin-assets sync first.")
+        raise NotComparable(f"{table.label}: it was never synced. Run xmin-assets sync first.")
     if relation.oid != state.target_oid:
         raise NotComparable(
             f"{table.label}: the target {table.target_name} is another table than the one that the last sync left. "
