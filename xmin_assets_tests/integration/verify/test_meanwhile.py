@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from threading import Lock
+from typing import Any
 
 import pytest
 
 from xmin_assets.postgres.server import Server, observe_server
 from xmin_assets.replication import verify as verify_module
+from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.progress import Progress
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.verify.conftest import ROWS, counts, ids
@@ -81,6 +84,23 @@ def test_a_merge_between_the_two_snapshots_leaves_what_it_brought_pending(
 
     assert counts(wide.verify("public.wide")) == (0, 0, 1, PENDING)
     assert counts(wide.verify("public.wide")) == (0, 0, 1, 0)
+
+
+def test_all_workers_of_a_side_read_the_same_snapshot(wide: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, guard, done = Crew._call_helper, Lock(), []
+
+    def change_first(crew: Crew[Any]) -> None:
+        with guard:
+            if not done:
+                done.append(True)
+                wide.source.execute("UPDATE wide SET filler = 'late' WHERE id > 10000")
+                wide.target.execute("DELETE FROM wide WHERE id <= 10000")
+        call(crew)
+
+    monkeypatch.setattr(Crew, "_call_helper", change_first)
+
+    assert counts(wide.verify("public.wide")) == (0, 0, 1, 0)
+    assert done
 
 
 def test_a_merge_under_way_keeps_nobody_waiting(wide: Replica) -> None:
