@@ -102,5 +102,9 @@ class DataInvalid(TerminalError):
     """Rows break a rule that the copy depends on, such as a unique key."""
 
 
+class KeyInvalid(DataInvalid):
+    """The key is not unique, or NULL somewhere."""
+
+
 class SpoolError(TerminalError):
     """The spool cannot be used, or a file in it is missing or damaged."""

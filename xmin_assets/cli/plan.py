@@ -51,11 +51,8 @@ def _show(snapshot: SourceSnapshot) -> None:
     click.echo(f"  about {snapshot.rows_estimate:,} rows in all, {bytes_text(snapshot.bytes)}{since}")
     if snapshot.held_back.transactions:
         click.echo(f"  watermark {describe(snapshot.held_back)}")
-    if plan.create_target:
-        click.echo("  creates the target table")
     for statement in plan.statements:
-        if statement not in plan.reason:
-            click.echo(f"  {statement}")
+        click.echo(f"  {statement};")
 
 
 def _json(plan: TablePlan, secrets: tuple[str, ...]) -> dict[str, object]:

@@ -46,7 +46,10 @@ def _statuses(invocation: Invocation, config: ReplicationConfig, tables: tuple[s
     else:
         shown = [status for status in statuses if status.error is None]
         if shown:
-            show_table(("table", "last sync", "rows", "watermark", "max xmin"), [_row(status) for status in shown])
+            show_table(
+                ("table", "last sync", "rows", "deletes compared", "watermark", "max xmin"),
+                [_row(status) for status in shown],
+            )
         _show_source(source, config.settings.held_back_warning, secrets)
         show_failures(failures, secrets)
     return 1 if failures else 0
@@ -103,16 +106,16 @@ def _next_full(status: TableStatus) -> str | None:
 def _row(status: TableStatus) -> Row:
     state, note = status.state, _next_full(status) or ""
     if state is None:
-        return Row((status.table, None, None, None, None), note)
-    age = _ago((datetime.now(timezone.utc) - state.merged_at).total_seconds())
-    return Row((status.table, age, state.rows, str(state.watermark), str(state.max_xmin)), note)
+        return Row((status.table, None, None, None, None, None), note)
+    compared = "" if state.selection.deletes == "ignore" else _ago(state.deletes_compared_at or state.merged_at)
+    cells = (status.table, _ago(state.merged_at), state.rows, compared, str(state.watermark), str(state.max_xmin))
+    return Row(cells, note)
 
 
-def _ago(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit} ago"
-    return f"{max(0.0, seconds):.0f} s ago"
+def _ago(moment: datetime) -> str:
+    from xmin_assets.config import duration
+
+    return f"{duration(max(0.0, (datetime.now(timezone.utc) - moment).total_seconds()))} ago"
 
 
 def _show_source(source: SourceStatus, too_long: float, secrets: tuple[str, ...]) -> None:
@@ -141,6 +144,7 @@ def _json(status: TableStatus, source: SourceStatus, secrets: tuple[str, ...]) -
         "table": status.table,
         "target": status.target,
         "last_sync": state.merged_at.isoformat() if state else None,
+        "deletes_compared": (state.deletes_compared_at or state.merged_at).isoformat() if state else None,
         "rows": state.rows if state else None,
         "watermark": state.watermark if state else None,
         "max_xmin": state.max_xmin if state else None,

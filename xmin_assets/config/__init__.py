@@ -1,10 +1,10 @@
 """The configuration: what people may say (`model`), where it is read from (`reading`), what is wrong with it."""
 
+from xmin_assets.config.checks import Checks, Severity
+from xmin_assets.config.durations import duration
 from xmin_assets.config.explaining import nearest
 from xmin_assets.config.model import (
     HISTORY_ROWS,
-    SOURCE_DELETED_AT,
-    SOURCE_XMIN,
     Mode,
     ReplicationConfig,
     Settings,
@@ -17,15 +17,16 @@ from xmin_assets.config.reading import DEFAULT_CONFIG, config_path, load_config,
 __all__ = [
     "DEFAULT_CONFIG",
     "HISTORY_ROWS",
-    "SOURCE_DELETED_AT",
-    "SOURCE_XMIN",
+    "Checks",
     "Mode",
     "ReplicationConfig",
     "Settings",
+    "Severity",
     "TableConfig",
     "TableDefaults",
     "config_path",
     "connection_url",
+    "duration",
     "load_config",
     "nearest",
     "parse_config",

@@ -10,8 +10,6 @@ from enum import Enum
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -19,13 +17,14 @@ from pydantic import (
     model_validator,
 )
 
+from xmin_assets.config.checks import Checks
+from xmin_assets.config.durations import seconds
 from xmin_assets.config.explaining import explain, nearest
+from xmin_assets.config.strict import Strict
 from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
-from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
 
-SOURCE_XMIN = "source_xmin"
-SOURCE_DELETED_AT = "source_deleted_at"
 HISTORY_ROWS = 1000
 
 
@@ -33,28 +32,38 @@ class Mode(str, Enum):
     """How a table is read."""
 
     XMIN_INCREMENTAL = "xmin_incremental"
+    INCREMENTAL_SYNC = "incremental_sync"
     FULL_SYNC = "full_sync"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TableDefaults(_Strict):
+class TableDefaults(Strict):
     """What may be said for one table, and under ``defaults:`` for all."""
 
     mode: Mode = Field(
         default=Mode.XMIN_INCREMENTAL,
-        description="`xmin_incremental` reads the rows changed since the last sync; "
-        "`full_sync` reads everything every time.",
+        description="`xmin_incremental` reads the rows changed since the last sync; `incremental_sync` those whose "
+        "`cursor` column is as high as the highest seen; `full_sync` reads everything every time.",
     )
     key: tuple[str, ...] | None = Field(
         default=None,
         description="Columns that identify a row. Default: the primary key, else a unique NOT NULL constraint.",
     )
+    cursor: str | None = Field(
+        default=None, description="For `incremental_sync`: the column that rises whenever a row changes."
+    )
+    cursor_lookback: str | int | float | None = Field(
+        default=None,
+        description="For `incremental_sync`: how far below the highest cursor seen rows are read again, because they "
+        "may have been committed late: an interval such as `10 minutes` (a number is seconds), or a number for a "
+        "cursor that is one.",
+    )
     deletes: Literal["hard", "soft", "ignore"] = Field(
         default="hard",
         description="What becomes of rows deleted at the source: deleted, marked in `source_deleted_at`, left alone.",
+    )
+    delete_detection: Literal["every_sync"] | float = Field(
+        default="every_sync",
+        description="How often deleted rows are looked for: by every sync, or at most once in a time such as `1 hour`.",
     )
     columns: tuple[str, ...] | None = Field(default=None, description="Copy only these columns.")
     exclude_columns: tuple[str, ...] = Field(default=(), description="Copy all columns but these.")
@@ -63,8 +72,24 @@ class TableDefaults(_Strict):
         description="A boolean SQL expression over the source row. "
         "A row that stops fulfilling it is deleted from the target.",
     )
+    type_overrides: dict[str, str] = Field(
+        default={},
+        description="Other types for columns in the target, such as `text`; their input must accept what the "
+        "source's type prints.",
+    )
     schema_changes: Literal["apply", "fail"] = Field(
-        default="apply", description="Whether changes of the source's columns are carried over or refused."
+        default="apply", description="Whether changes of the source's columns and types are carried over or refused."
+    )
+    dropped_columns: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="What becomes of a target column that is no longer copied: kept, its values as they are and new "
+        "ones NULL, or dropped.",
+    )
+    xmin_column: str = Field(
+        default="source_xmin", description="The target column for the 64-bit id of the source row's transaction."
+    )
+    deleted_at_column: str = Field(
+        default="source_deleted_at", description="The target column that marks soft deletes."
     )
     adopt: bool = Field(
         default=False, description="Take over a target table that has rows and was not made by this project."
@@ -82,6 +107,11 @@ class TableDefaults(_Strict):
     def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
 
+    @field_validator("delete_detection", mode="before")
+    @classmethod
+    def _interval(cls, value: object) -> object:
+        return seconds(value) if isinstance(value, (str, int, float)) and value != "every_sync" else value
+
     @field_validator("key", "columns")
     @classmethod
     def _not_empty(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -89,6 +119,13 @@ class TableDefaults(_Strict):
             raise ValueError("names no column")
         if value is not None and len(set(value)) != len(value):
             raise ValueError("names a column twice")
+        return value
+
+    @field_validator("xmin_column", "deleted_at_column")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if not value or "\0" in value or len(value.encode()) >= NAMEDATALEN:
+            raise ValueError(f"must be a column name of 1 to {NAMEDATALEN - 1} bytes")
         return value
 
     @field_validator("where")
@@ -120,7 +157,15 @@ class TableConfig(TableDefaults):
             raise ValueError(str(error)) from None
         if self.columns is not None and self.exclude_columns:
             raise ValueError("columns and exclude_columns exclude each other; keep one")
+        if self.mode is Mode.INCREMENTAL_SYNC and self.cursor is None:
+            raise ValueError("mode incremental_sync needs cursor: the column that rises whenever a row changes")
+        if self.xmin_column == self.deleted_at_column:
+            raise ValueError("xmin_column and deleted_at_column must differ")
         return self
+
+    # A table is known by its names; a mapping among its fields has no hash.
+    def __hash__(self) -> int:
+        return hash((self.source, self.target))
 
     @property
     def source_name(self) -> QualifiedName:
@@ -138,7 +183,7 @@ class TableConfig(TableDefaults):
         return str(self.source_name)
 
 
-class Settings(_Strict):
+class Settings(Strict):
     """How the work is done; the same for all tables."""
 
     workers: int | None = Field(
@@ -189,7 +234,7 @@ class Settings(_Strict):
         return self
 
 
-class ReplicationConfig(_Strict):
+class ReplicationConfig(Strict):
     """Everything that one deployment replicates."""
 
     source: SecretStr | None = Field(
@@ -202,6 +247,7 @@ class ReplicationConfig(_Strict):
     defaults: TableDefaults = Field(
         default=TableDefaults(), description="What holds for every table that says nothing else."
     )
+    checks: Checks = Field(default=Checks(), description="Dagster's asset checks: what they look at, and how often.")
     tables: tuple[TableConfig, ...] = Field(min_length=1, description="The tables to keep copies of.")
 
     @model_validator(mode="before")

@@ -5,11 +5,14 @@ source_snapshot  ->  csv_extract  ->  staged_table  ->  merged_target
 
 # No `from __future__ import annotations` here: Dagster reads the annotations of the functions below as they are.
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from dagster import (
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSpec,
     AssetExecutionContext,
     AssetIn,
     AssetKey,
@@ -22,8 +25,8 @@ from dagster import (
 from pydantic import Field
 
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig
-from xmin_assets.errors import PlanOutdated
-from xmin_assets.orchestration import metadata
+from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated
+from xmin_assets.orchestration import checks, metadata
 from xmin_assets.orchestration.failures import DEFAULT_RETRY_POLICY, station_errors
 from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY
 from xmin_assets.orchestration.names import STATIONS, StationName, asset_key, key_prefixes
@@ -73,6 +76,19 @@ def build_xmin_assets(
     ]
 
 
+def build_xmin_checks(config: ReplicationConfig) -> list[AssetChecksDefinition]:
+    """For each configured table the check that its target equals its source; none where the configuration says so.
+
+    The other checks are part of the assets.
+    """
+    if not config.checks.target_equals_source.enabled:
+        return []
+    return [
+        checks.equality_check(config, table, asset_key(prefix, "merged_target"))
+        for table, prefix in key_prefixes(config.tables).items()
+    ]
+
+
 class _TableAssets:
     def __init__(
         self, config: ReplicationConfig, table: TableConfig, prefix: tuple[str, str], retry_policy: RetryPolicy
@@ -86,7 +102,9 @@ class _TableAssets:
         return [self.source_snapshot(), self.csv_extract(), self.staged_table(), self.merged_target()]
 
     def source_snapshot(self) -> AssetsDefinition:
-        @self.asset("source_snapshot", pool=SOURCE_POOL)
+        key = self.keys["source_snapshot"]
+
+        @self.asset("source_snapshot", pool=SOURCE_POOL, checks=checks.snapshot_specs(self.config, key))
         def source_snapshot(
             context: AssetExecutionContext, replication_settings: ReplicationSettings
         ) -> MaterializeResult[SourceSnapshot]:
@@ -95,7 +113,8 @@ class _TableAssets:
                 made = terminable(lambda: snapshot(source, target, self.table, report=report))
             if told := held_back.warning(made.held_back, settings.held_back_warning):
                 context.log.warning(f"{self.table.label}: {told}")
-            return MaterializeResult(value=made, metadata=metadata.of_source_snapshot(made))
+            found = checks.snapshot_results(self.config, key, made)
+            return MaterializeResult(value=made, metadata=metadata.of_source_snapshot(made), check_results=found)
 
         return source_snapshot
 
@@ -117,17 +136,22 @@ class _TableAssets:
         return csv_extract
 
     def staged_table(self) -> AssetsDefinition:
-        upstream = self.keys["csv_extract"]
+        upstream, key = self.keys["csv_extract"], self.keys["staged_table"]
 
-        @self.asset("staged_table", ins={"csv_extract": AssetIn(upstream)})
+        @self.asset("staged_table", ins={"csv_extract": AssetIn(upstream)}, checks=checks.staged_specs(key))
         def staged_table(
             context: AssetExecutionContext, replication_settings: ReplicationSettings, csv_extract: CsvExtract
-        ) -> MaterializeResult[StagedTable]:
+        ) -> Iterator[AssetCheckResult | MaterializeResult[StagedTable]]:
             with self.station(context, replication_settings, csv_extract.snapshot) as (settings, _, target):
                 spool = Spool.open(settings)
                 report = progress_lines(context.log.info)
-                made = terminable(lambda: stage(target, csv_extract, spool, settings, report=report))
-            return MaterializeResult(value=made, metadata=metadata.of_staged_table(made, upstream))
+                try:
+                    made = terminable(lambda: stage(target, csv_extract, spool, settings, report=report))
+                except DataInvalid as error:
+                    yield checks.staged_failure(key, str(error), key=isinstance(error, KeyInvalid))
+                    raise
+            found = checks.staged_results(key, made)
+            yield MaterializeResult(value=made, metadata=metadata.of_staged_table(made, upstream), check_results=found)
 
         return staged_table
 
@@ -153,11 +177,16 @@ class _TableAssets:
         return merged_target
 
     def asset(
-        self, station: StationName, *, ins: Mapping[str, AssetIn] | None = None, pool: str | None = None
+        self,
+        station: StationName,
+        *,
+        ins: Mapping[str, AssetIn] | None = None,
+        pool: str | None = None,
+        checks: Sequence[AssetCheckSpec] = (),
     ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
         """Dagster's decorator, with what the four assets have in common."""
         spec = asset_spec(self.table, station, self.keys[station])
-        return asset(
+        made = asset(
             key=spec.key,
             description=spec.description,
             group_name=spec.group_name,
@@ -165,11 +194,20 @@ class _TableAssets:
             tags=spec.tags,
             ins=ins,
             pool=pool,
+            check_specs=checks,
             io_manager_key=IO_MANAGER_KEY,
             # A process that runs many tables finishes one before it begins the next: the plans stay fresh and
             # the spool small.
             op_tags={"dagster/priority": str(STATIONS.index(station))},
         )
+
+        def decorate(station: Callable[..., Any]) -> AssetsDefinition:
+            # Of a function with several outputs, checks being such, Dagster does not understand the annotation.
+            if checks:
+                station.__annotations__.pop("return")
+            return made(station)
+
+        return decorate
 
     @contextmanager
     def station(

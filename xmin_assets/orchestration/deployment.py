@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
+from dagster import AssetSelection, Definitions, ScheduleDefinition, define_asset_job, in_process_executor
 
 from xmin_assets.config import ReplicationConfig, Settings
-from xmin_assets.orchestration.assets import build_xmin_assets
+from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
 from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY, manifest_io_manager
 from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
 
 SYNC_ALL_TABLES = "sync_all_tables"
+VERIFY_ALL_TABLES = "verify_all_tables"
 
 
 def build_resources(settings: Settings | None = None) -> dict[str, Any]:
@@ -23,17 +24,32 @@ def build_resources(settings: Settings | None = None) -> dict[str, Any]:
 
 
 def build_definitions(config: ReplicationConfig) -> Definitions:
-    """The assets of all tables, a job that syncs them, and their resources."""
-    assets = build_xmin_assets(config)
+    """The assets of all tables, their checks, jobs that sync and verify them, and their resources."""
+    assets, checks = build_xmin_assets(config), build_xmin_checks(config)
+    verified = AssetSelection.checks(*checks)
+    jobs = [
+        define_asset_job(
+            SYNC_ALL_TABLES,
+            AssetSelection.assets(*assets) - verified,
+            description="Sync every table: plan, extract, stage and merge.",
+        )
+    ]
+    schedules = []
+    if checks:
+        jobs.append(
+            define_asset_job(
+                VERIFY_ALL_TABLES,
+                verified,
+                description="Compare every target table with its source; nothing is written.",
+            )
+        )
+    if checks and (cron := config.checks.target_equals_source.schedule):
+        schedules.append(ScheduleDefinition(job_name=VERIFY_ALL_TABLES, cron_schedule=cron))
     return Definitions(
         assets=assets,
-        jobs=[
-            define_asset_job(
-                SYNC_ALL_TABLES,
-                AssetSelection.assets(*assets),
-                description="Sync every table: plan, extract, stage and merge.",
-            )
-        ],
+        asset_checks=checks,
+        jobs=jobs,
+        schedules=schedules,
         resources=build_resources(config.settings),
         # A process for each step would cost some two seconds of starting up, many times the work of an idle
         # sync. Within a step the workers are parallel in any case.

@@ -62,7 +62,7 @@ def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
         "xmin_assets/watermark": made.horizon,
         "xmin_assets/max_xmin": max(made.max_xmin, _max_xmin_before(snapshot)),
         "xmin_assets/rows_extracted": made.rows,
-        "xmin_assets/rows_at_source": made.source_rows,
+        "xmin_assets/rows_at_source": _rows_at_source(made),
         "xmin_assets/bytes": made.bytes,
         "xmin_assets/key_bytes": made.key_bytes,
         "xmin_assets/parts": len(made.parts),
@@ -114,6 +114,13 @@ def of_merged_target(made: MergedTarget, selection: Selection, upstream: AssetKe
     }
 
 
+def _rows_at_source(made: CsvExtract) -> int:
+    """As counted, else as many as the last sync knew of: a plot has no gap."""
+    if made.source_rows is not None:
+        return made.source_rows
+    return made.snapshot.state.rows if made.snapshot.state else made.rows
+
+
 def _decision(mode: str, reason: str) -> Metadata:
     return {"xmin_assets/mode": mode, "xmin_assets/reason": reason}
 
@@ -126,7 +133,8 @@ def _max_xmin_before(snapshot: SourceSnapshot) -> int:
 def _statements(plan: Plan) -> Metadata:
     if not plan.statements:
         return {}
-    return {"xmin_assets/column_changes": MetadataValue.md("\n".join(f"- {text}" for text in plan.statements))}
+    script = "\n".join(f"{statement};" for statement in plan.statements)
+    return {"xmin_assets/statements": MetadataValue.md(f"```sql\n{script}\n```")}
 
 
 def _schema(selection: Selection, *, own: bool = False) -> Metadata:

@@ -6,14 +6,18 @@ pg_relation_filenode() answer as of now, which `Storage.rewritten` uses to notic
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import psycopg2
 import psycopg2.extensions as ext
 
 from xmin_assets.postgres.identifiers import QualifiedName
 
 _FIND = """
-SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text
+SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+       CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) END
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind NOT IN ('i', 'I', 't', 'c')
@@ -30,7 +34,8 @@ SELECT c.oid::int8, c.relfilenode::int8, n.nspname::text, c.relname::text, c.rel
        coalesce(pg_catalog.pg_relation_size(c.oid), 0),
        coalesce(pg_catalog.pg_table_size(c.oid), 0),
        greatest(c.reltuples, 0)::int8,
-       c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)
+       c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid),
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
   FROM tree t
   JOIN pg_catalog.pg_class c ON c.oid = t.oid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -40,8 +45,13 @@ SELECT c.oid::int8, c.relfilenode::int8, n.nspname::text, c.relname::text, c.rel
 
 _COLUMNS = """
 SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       CASE WHEN a.attgenerated = 'v' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
+       CASE WHEN a.attgenerated = 'v' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
+       (SELECT pg_catalog.format('%%I.%%I', n.nspname, o.collname)
+          FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace
+         WHERE o.oid = a.attcollation AND o.oid <> t.typcollation),
+       t.oid::int8, t.typcategory::text
   FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum
@@ -71,6 +81,9 @@ SELECT n.nspname::text || '.' || c.relname::text
  LIMIT 5000
 """
 
+_TYPE_NAME = re.compile(r"""[\w\s".,()\[\]]+""")
+"""What a type's name can be made of; not the dashes and slashes of a comment."""
+
 
 @dataclass(frozen=True)
 class Relation:
@@ -82,6 +95,8 @@ class Relation:
     """pg_class.relkind: r, p, v, m, f, S."""
     persistence: str
     """pg_class.relpersistence: p, u, t."""
+    definition: str | None = None
+    """The query of a view or materialized view."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,11 @@ class Attribute:
     not_null: bool
     virtual: str | None = None
     """The expression of a virtual generated column: it may change without a new xmin in any row."""
+    collation: str | None = None
+    """Quoted and qualified, if it is not the type's own."""
+    type_oid: int = 0
+    category: str = ""
+    """pg_type.typcategory: N is a number, D a date or time."""
 
 
 @dataclass(frozen=True)
@@ -111,25 +131,24 @@ class Storage:
     rows_estimate: int
     rewritten: bool
     """Whether the relation got other storage (TRUNCATE, a rewriting ALTER TABLE) after the snapshot was taken."""
+    readable: bool = True
+    """Whether the role may read it under its own name; SELECT on a parent is no right to its children."""
 
 
 def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
     """The relation of this name, or None."""
     cursor.execute(_FIND, {"schema": name.schema, "name": name.name})
     row = cursor.fetchone()
-    return Relation(row[0], QualifiedName(row[1], row[2]), row[3], row[4]) if row else None
+    return Relation(row[0], QualifiedName(row[1], row[2]), row[3], row[4], row[5]) if row else None
 
 
 def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:
     """The relations that hold the rows of a relation: itself, its leaf partitions, the tables that inherit from it."""
     cursor.execute(_STORAGE, {"oid": oid})
-    return tuple(
-        Storage(row[0], row[1], QualifiedName(row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
-        for row in cursor.fetchall()
-    )
+    return tuple(Storage(row[0], row[1], QualifiedName(row[2], row[3]), *row[4:]) for row in cursor.fetchall())
 
 
-def renamed(cursor: ext.cursor, storage: tuple[Storage, ...]) -> bool:
+def renamed(cursor: ext.cursor, relations: Mapping[int, QualifiedName]) -> bool:
     """Whether a name leads to another relation now, or to none, whatever the cursor's snapshot shows.
 
     ALTER SCHEMA ... RENAME takes no lock on the tables in it, and every statement looks names up as of now.
@@ -138,9 +157,9 @@ def renamed(cursor: ext.cursor, storage: tuple[Storage, ...]) -> bool:
         "SELECT bool_or(to_regclass(format('%%I.%%I', schema, name))::oid IS DISTINCT FROM oid)"
         " FROM unnest(%s::oid[], %s::text[], %s::text[]) AS t (oid, schema, name)",
         (
-            [leaf.oid for leaf in storage],
-            [leaf.name.schema for leaf in storage],
-            [leaf.name.name for leaf in storage],
+            [*relations],
+            [name.schema for name in relations.values()],
+            [name.name for name in relations.values()],
         ),
     )
     return cursor.fetchone() == (True,)
@@ -156,6 +175,21 @@ def keys_of(cursor: ext.cursor, oid: int) -> tuple[tuple[str, ...], ...]:
     """The column lists that identify a row: the primary key first, then unique indexes over NOT NULL columns."""
     cursor.execute(_KEYS, {"oid": oid})
     return tuple(tuple(columns) for _, columns in cursor.fetchall())
+
+
+def type_text(cursor: ext.cursor, name: str) -> str | None:
+    """A type's name as format_type() prints it; None if there is no such type, or the text is not a type's name.
+
+    Where the name has a modifier, as in ``varchar(20)``, it is kept as it is written.
+    """
+    if not _TYPE_NAME.fullmatch(name):
+        return None
+    try:
+        cursor.execute("SELECT pg_catalog.format_type(pg_catalog.to_regtype(%s)::oid, NULL)", (name,))
+    except psycopg2.errors.SyntaxError:
+        return None
+    (text,) = cursor.fetchone() or (None,)
+    return name.strip() if text and "(" in name else text
 
 
 def relation_names(cursor: ext.cursor) -> list[str]:

@@ -75,3 +75,16 @@ def _display(part: str) -> str:
     if '"' in part or "." in part or part != part.strip():
         return '"' + part.replace('"', '""') + '"'
     return part
+
+
+def as_text(statement: sql.Composable) -> str:
+    """A composed statement as people read it: it is never sent, and needs no connection to be written."""
+    if isinstance(statement, sql.Composed):
+        return "".join(map(as_text, statement.seq))
+    if isinstance(statement, sql.Identifier):
+        # Always quoted: whether a word needs it is for the server's list of keywords to say.
+        return ".".join('"' + name.replace('"', '""') + '"' for name in statement.strings)
+    if isinstance(statement, sql.Literal):
+        return "'" + str(statement.wrapped).replace("'", "''") + "'"
+    assert isinstance(statement, sql.SQL)
+    return statement.string

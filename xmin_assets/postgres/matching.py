@@ -24,22 +24,39 @@ SELECT a.attname::text, n.nspname::text, o.oprname::text
 """
 
 
-def same_key(cursor: ext.cursor, oid: int, key: tuple[str, ...]) -> sql.Composable:
-    """The condition that rows ``t`` and ``s`` have the same key. Keys are never NULL.
+# A side's own collation would not do: where the two differ, PostgreSQL does not choose between them.
+_COLLATIONS = """
+SELECT a.attname::text, n.nspname::text, c.collname::text
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
+ WHERE a.attrelid = %s AND a.attnum > 0
+"""
+
+
+def same_key(cursor: ext.cursor, indexed: int, key: tuple[str, ...], target: int) -> sql.Composable:
+    """The condition that a row ``t`` of the target and a row ``s`` have the same key. Keys are never NULL.
 
     Args:
         cursor: in a transaction.
-        oid: of a table with a unique index over the key, whose operators are used.
+        indexed: oid of a table with a unique index over the key, whose operators are used.
         key: the columns that identify a row.
+        target: oid of the target, by whose collations keys are compared.
     """
-    cursor.execute(_OPERATORS, (oid,))
+    cursor.execute(_OPERATORS, (indexed,))
     operators = {column: (schema, operator) for column, schema, operator in cursor.fetchall()}
+    cursor.execute(_COLLATIONS, (target,))
+    collations = {column: sql.Identifier(schema, name) for column, schema, name in cursor.fetchall()}
     conditions = []
     for name in key:
         schema, operator = operators.get(name, ("pg_catalog", "="))
+        collate = sql.SQL(" COLLATE {}").format(collations[name]) if name in collations else sql.SQL("")
         conditions.append(
-            sql.SQL("t.{column} OPERATOR({schema}.{operator}) s.{column}").format(
-                column=sql.Identifier(name), schema=sql.Identifier(schema), operator=sql.SQL(operator)
+            sql.SQL("t.{column} OPERATOR({schema}.{operator}) s.{column}{collate}").format(
+                column=sql.Identifier(name),
+                schema=sql.Identifier(schema),
+                operator=sql.SQL(operator),
+                collate=collate,
             )
         )
     return sql.SQL(" AND ").join(conditions)

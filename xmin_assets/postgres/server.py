@@ -26,7 +26,9 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
                           (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))
             ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
        END,
-       pg_catalog.pg_postmaster_start_time()
+       pg_catalog.pg_postmaster_start_time(),
+       pg_catalog.pg_encoding_to_char(d.encoding)::text,
+       (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o)
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) r,
        pg_catalog.pg_control_checkpoint() c,
        pg_catalog.pg_database d
@@ -66,6 +68,10 @@ class Server:
     """As `wal_position` gives it."""
     started: datetime
     """When the server was started. A server that recovers from a crash of one of its processes goes on counting."""
+    encoding: str = "UTF8"
+    """Of the database."""
+    oldest_age: int = 0
+    """Age in transactions of the oldest one that may still be unfrozen, in any database."""
 
 
 def observe_server(cursor: ext.cursor) -> Server:
@@ -76,8 +82,8 @@ def observe_server(cursor: ext.cursor) -> Server:
     """
     lsn = wal_position(cursor)
     cursor.execute(_FACTS)
-    version, system, database_oid, database, in_recovery, timeline, started = cursor.fetchone() or ()
-    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started)
+    version, system, database_oid, database, in_recovery, timeline, started, encoding, oldest = cursor.fetchone() or ()
+    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started, encoding, oldest)
 
 
 def wal_position(cursor: ext.cursor) -> int:
@@ -108,7 +114,7 @@ def settle(cursor: ext.cursor, position: int, since: float) -> int:
     (https://www.postgresql.org/docs/current/wal-async-commit.html). A standby replays only what it has on disk.
 
     Args:
-        cursor: in autocommit mode.
+        cursor: in a READ COMMITTED transaction, or in none.
         position: `wal_position`, read after the snapshot was taken.
         since: monotonic time in seconds of that reading.
     """

@@ -32,6 +32,8 @@ PINNED = {
     "lc_numeric": "C",
     "array_nulls": "on",
     "transform_null_equals": "off",
+    # format_type() and format() quote names only where they must be.
+    "quote_all_identifiers": "off",
     "standard_conforming_strings": "on",
     # An error beats a copy that lacks the rows which a policy hides.
     "row_security": "off",
@@ -85,7 +87,7 @@ def transaction(
             *first,
         ]
     )
-    with statement(database, connection, doing) as cursor:
+    with _statement(database, connection, doing) as cursor:
         try:
             cursor.execute(begin)
             yield cursor
@@ -103,8 +105,7 @@ def transact(database: Database, isolation: Isolation, doing: str, *first: sql.C
 
 
 @contextmanager
-def statement(database: Database, connection: ext.connection, doing: str) -> Iterator[ext.cursor]:
-    """A cursor for single statements that depend on no setting; errors are translated as in `transaction`."""
+def _statement(database: Database, connection: ext.connection, doing: str) -> Iterator[ext.cursor]:
     with translated(database, doing), connection.cursor() as cursor:
         yield cursor
 

@@ -15,7 +15,7 @@ from threading import Event
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.replication.scan import Range, all_of, spans, within
+from xmin_assets.replication.scan import Range, all_of, read_from, spans, within
 from xmin_assets.replication.sides import Shape, Side, on_both
 
 ROWS_PER_BUCKET = 1000
@@ -91,7 +91,7 @@ def count_both(source: Side, target: Side, buckets: Buckets, told: Callable[[int
         totals = Totals(buckets.number)
 
         def count_one(cursor: ext.cursor, span: Range) -> None:
-            cursor.execute(_count(side.shape, span, buckets))
+            cursor.execute(_count(side, span, buckets))
             told(totals.add(cursor.fetchall()))
 
         side.run(spans(side.leaves, side.workers), count_one, stopped)
@@ -110,10 +110,11 @@ def differing(source: Totals, target: Totals, buckets: Buckets) -> Buckets | Non
     return Buckets(buckets.number, found) if found else None
 
 
-def _count(shape: Shape, span: Range, buckets: Buckets) -> sql.Composable:
-    return sql.SQL("SELECT {bucket}, count(*), sum({hash}) FROM ONLY {leaf} WHERE {rows} GROUP BY 1").format(
+def _count(side: Side, span: Range, buckets: Buckets) -> sql.Composable:
+    shape = side.shape
+    return sql.SQL("SELECT {bucket}, count(*), sum({hash}) FROM {relation} WHERE {rows} GROUP BY 1").format(
         bucket=shape.bucket(buckets.number),
         hash=shape.hash(),
-        leaf=span.leaf.name.sql,
+        relation=read_from(span, side.table),
         rows=all_of(within(span), shape.rows, buckets.narrowed(shape)),
     )

@@ -17,13 +17,18 @@ def row_hash(columns: Iterable[Column], alias: str = "", *, portable: bool = Fal
     versions.
 
     Args:
-        columns: what belongs to the row, in order.
+        columns: what belongs to the row, in order. One whose type is overridden in the target has the text that the
+            target's type gives it.
         alias: of the table in the query.
         portable: whether the servers may have other encodings than one another.
     """
-    names = [sql.Identifier(alias, column.name) if alias else sql.Identifier(column.name) for column in columns]
-    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names)
-    return hash_of(text_of(sql.SQL("ROW({})::text").format(texts), portable))
+    return hash_of(row_text(columns, alias, portable=portable))
+
+
+def row_text(columns: Iterable[Column], alias: str = "", *, portable: bool = False) -> sql.Composable:
+    """A row's text; see `row_hash`."""
+    texts = sql.SQL(", ").join(_text(column, alias) for column in columns)
+    return text_of(sql.SQL("ROW({})::text").format(texts), portable)
 
 
 def text_of(text: sql.Composable, portable: bool) -> sql.Composable:
@@ -34,3 +39,10 @@ def text_of(text: sql.Composable, portable: bool) -> sql.Composable:
 def hash_of(text: sql.Composable) -> sql.Composable:
     """64 bits of a text."""
     return sql.SQL('pg_catalog.hashtextextended({} COLLATE pg_catalog."C", 0)').format(text)
+
+
+def _text(column: Column, alias: str) -> sql.Composable:
+    name = sql.Identifier(alias, column.name) if alias else sql.Identifier(column.name)
+    text = sql.SQL("{}::text").format(name)
+    # An overridden type may print another text than the source's does.
+    return sql.SQL("{}::{}::text").format(text, sql.SQL(column.override)) if column.override else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import SOURCE_DELETED_AT, SOURCE_XMIN, TableConfig
+from xmin_assets.config import TableConfig
 from xmin_assets.errors import MassDelete
 from xmin_assets.replication.manifest import Selection
 from xmin_assets.replication.state import SCHEMA
@@ -36,7 +36,7 @@ def delete_missing(
         MassDelete: more than the allowed share of the target's rows would go.
     """
     target = table.target_name.sql
-    marked = sql.Identifier(SOURCE_DELETED_AT)
+    marked = sql.Identifier(selection.deleted_at_column)
     missing = sql.SQL("NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(sql.Identifier(SCHEMA, keys), same)
     if selection.deletes == "soft":
         alive: sql.Composable = sql.SQL(" WHERE {} IS NULL").format(marked)
@@ -51,14 +51,27 @@ def delete_missing(
     if deleted and not allow_mass_delete:
         cursor.execute(sql.SQL("SELECT count(*) FROM {}{}").format(target, alive))
         (left,) = cursor.fetchone() or (0,)
-        before = left + deleted
-        if before >= BREAKER_FROM and deleted > table.max_delete_share * before:
-            raise MassDelete(
-                f"{table.label}: the sync would delete {deleted} of the target's {before} rows, more than the allowed "
-                f"share of {table.max_delete_share:g}. Nothing was changed. If the source is right, run "
-                "xmin-assets sync --allow-mass-delete, or set allow_mass_delete in the run's config."
-            )
+        require_few(table, deleted, left + deleted)
     return deleted
+
+
+def require_few(table: TableConfig, deleted: int, before: int) -> None:
+    """The breaker.
+
+    Args:
+        table: the table's configuration.
+        deleted: rows that would go.
+        before: rows that the target has.
+
+    Raises:
+        MassDelete: more than the allowed share would go.
+    """
+    if before >= BREAKER_FROM and deleted > table.max_delete_share * before:
+        raise MassDelete(
+            f"{table.label}: the sync would delete {deleted} of the target's {before} rows, more than the allowed "
+            f"share of {table.max_delete_share:g}. Nothing was changed. If the source is right, run "
+            "xmin-assets sync --allow-mass-delete, or set allow_mass_delete in the run's config."
+        )
 
 
 def disown_missing(cursor: ext.cursor, table: TableConfig, keys: str, same: sql.Composable) -> None:
@@ -80,6 +93,6 @@ def disown_missing(cursor: ext.cursor, table: TableConfig, keys: str, same: sql.
             table.target_name.sql,
             sql.Identifier(SCHEMA, keys),
             same,
-            own=sql.Identifier(SOURCE_XMIN),
+            own=sql.Identifier(table.xmin_column),
         )
     )

@@ -11,7 +11,6 @@ from typing import Any
 
 from psycopg2 import sql
 
-from xmin_assets.config import SOURCE_XMIN
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.transaction import translated
 from xmin_assets.replication.buckets import Buckets
@@ -70,22 +69,24 @@ def source_ids(now: int | None, fresh: tuple[int, ...]) -> sql.Composable:
     return sql.SQL("{}, tableoid = ANY ({}::oid[])").format(xid.row_xid64(now), sql.Literal(list(fresh)))
 
 
-def target_ids(now: int) -> sql.Composable:
+def target_ids(now: int, xmin_column: str) -> sql.Composable:
     """The source_xmin of a target row, and the xid64 of the transaction that wrote it there."""
-    return sql.SQL("{}, {}").format(sql.Identifier(SOURCE_XMIN), xid.row_xid64(now))
+    return sql.SQL("{}, {}").format(sql.Identifier(xmin_column), xid.row_xid64(now))
 
 
 def _rows(side: Side, buckets: Buckets, ids: sql.Composable) -> sql.Composable:
     shape = side.shape
     # Not every relation below the table: one that was attached after the snapshot would be read, too.
-    leaves = sql.SQL("tableoid = ANY ({}::oid[])").format(sql.Literal([leaf.oid for leaf in side.leaves]))
+    oids = [leaf.oid for leaf in side.leaves]
+    leaves = sql.SQL("tableoid = ANY ({}::oid[])").format(sql.Literal(oids)) if oids else None
     return sql.SQL("SELECT ARRAY[{key}], {hash}, {ids} FROM {table} WHERE {rows} ORDER BY {order}").format(
         key=sql.SQL(", ").join(shape.key_texts()),
         hash=shape.hash(),
         ids=ids,
         table=side.table.sql,
         rows=all_of(leaves, shape.rows, buckets.narrowed(shape)),
-        order=sql.SQL(", ").join(shape.key_texts()),
+        # Of equal rows without a key the oldest are paired, by their ids: what is left over came last.
+        order=sql.SQL(", ").join(shape.key_texts() if shape.key else [*shape.key_texts(), sql.SQL("3")]),
     )
 
 

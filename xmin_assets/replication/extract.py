@@ -10,24 +10,25 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from psycopg2 import sql
-
 from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import observe_server, settle, wal_position
-from xmin_assets.postgres.transaction import Isolation, statement, transaction
+from xmin_assets.postgres.transaction import Isolation, transaction
+from xmin_assets.replication import cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import CsvExtract, SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys
 from xmin_assets.replication.plan import SourceFacts, went_back
 from xmin_assets.replication.progress import Report, silent
 from xmin_assets.replication.reading import Passes, Reader
-from xmin_assets.replication.scan import spans
+from xmin_assets.replication.scan import read_lock, spans
+from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import read_source
 from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.unencodable import Unencodable, explained
 
 PROBE_SHARE = 0.25
 """Changed rows, as a share of all, up to which asking the target which are new is cheaper than copying all keys."""
@@ -65,12 +66,12 @@ def extract(
     spool.make_folder(spool.sync_folder(snapshot.sync_id))
     try:
         with source.connection() as connection, ExitStack() as files:
-            with statement(source, connection, doing) as cursor:
+            with transaction(source, connection, Isolation.READ, doing) as cursor:
                 server = observe_server(cursor)
             # TRUNCATE and rewriting ALTER TABLE are not MVCC-safe: under a snapshot older than they are, the table is
             # empty. The lock comes before the snapshot, so either they are over or they wait for us
             # (https://www.postgresql.org/docs/current/mvcc-caveats.html).
-            lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table.sql)
+            lock = read_lock(table, snapshot.identity.kind)
             with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
                 facts, storage = read_source(cursor, server, snapshot.config)
                 if len(storage) > 1:
@@ -81,18 +82,29 @@ def extract(
                 _require_as_planned(snapshot, facts)
                 passes = Passes(snapshot, facts, spool, files, settings.batch_size, report)
                 deadline = began + settings.max_snapshot_age
+                ranges = spans(storage, workers)
+                seen: tuple[str | None, int] = (None, 0)
                 with Crew(source, cursor, table, workers, passes.hire, deadline, doing) as crew:
-                    passes.count(crew, spans(storage, workers))
-                    passes.copy_rows(crew)
+                    if facts.selection.cursor:
+                        rows = passes.readers[0].query.condition()
+                        seen = cursor_column.observe(cursor, table, facts.selection, rows)
+                    if facts.identity.kind in VIEWS or snapshot.plan.cursor_from is not None:
+                        passes.copy_uncounted(crew)
+                    else:
+                        passes.count(crew, ranges)
+                        passes.copy_rows(crew)
                     keys_needed = _keys_needed(passes, crew, target)
                     if keys_needed:
-                        passes.copy_keys(crew)
-                if catalog.renamed(cursor, storage):
+                        passes.copy_keys(crew, passes.filled if snapshot.plan.cursor_from is None else ranges)
+                leaves = {span.leaf.oid: span.leaf.name for span in ranges if span.leaf}
+                if catalog.renamed(cursor, {facts.identity.relation_oid: table, **leaves}):
                     raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
-            with statement(source, connection, doing) as cursor:
+            with transaction(source, connection, Isolation.READ, doing) as cursor:
                 lsn = settle(cursor, lsn, since)
-    except BaseException:
+    except BaseException as error:
         spool.remove(snapshot.sync_id)
+        if isinstance(error, Unencodable):
+            raise explained(source, snapshot, error) from None
         raise
     parts, key_parts = passes.parts("rows"), passes.parts("keys")
     return CsvExtract(
@@ -102,12 +114,14 @@ def extract(
         rows=sum(part.rows for part in parts),
         bytes=sum(part.bytes for part in parts),
         key_bytes=sum(part.bytes for part in key_parts),
-        source_rows=passes.source_rows,
+        source_rows=_source_rows(passes, keys_needed),
         max_xmin=passes.max_xmin,
         horizon=facts.horizon,
         source_lsn=lsn,
         source_started=server.started,
         checksum=passes.checksum if snapshot.plan.checksum else None,
+        cursor=seen[0] if seen[0] is not None else snapshot.plan.cursor_from,
+        null_cursors=seen[1],
         workers=len(passes.readers),
         seconds=time.monotonic() - began,
     )
@@ -138,6 +152,10 @@ def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) ->
     snapshot, state = passes.snapshot, passes.snapshot.state
     if snapshot.plan.mode is Mode.FULL_SYNC or snapshot.selection.deletes == "ignore" or state is None:
         return False  # a full extract brings all keys with its rows
+    if not snapshot.plan.find_deletes:
+        return False
+    if snapshot.plan.mode is Mode.INCREMENTAL_SYNC:
+        return True  # an unchanged cursor proves nothing, so nothing can be reckoned
     changed, present = passes.changed_rows, passes.source_rows
     if not changed:
         return deleted_rows(state.rows, present, 0) != 0
@@ -147,8 +165,14 @@ def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) ->
     return deleted_rows(state.rows, present, new) != 0
 
 
+def _source_rows(passes: Passes, keys_copied: bool) -> int | None:
+    if passes.snapshot.plan.cursor_from is None:
+        return passes.source_rows
+    return passes.keys_copied if keys_copied else None
+
+
 def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
-    if facts.identity != snapshot.identity or facts.selection != snapshot.selection:
+    if facts.identity != snapshot.identity or facts.selection != snapshot.read:
         raise PlanOutdated(
             f"{snapshot.table} changed after the sync was planned (another relation, columns or storage). "
             "Plan it again: run the sync, or materialize source_snapshot, once more."

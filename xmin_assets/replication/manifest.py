@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from xmin_assets.config import Mode, TableConfig
 from xmin_assets.errors import SpoolError
+from xmin_assets.postgres.types import UserType
 
 Manifest = TypeVar("Manifest")
 
@@ -30,6 +31,12 @@ class Column:
     """As format_type() prints it, schema-qualified where it is not of pg_catalog."""
     virtual: str | None = None
     """The expression of a virtual generated column."""
+    collation: str | None = None
+    """Quoted and qualified, if it is not the type's own."""
+    origin: str | None = None
+    """The type at the source, where the target's is another one."""
+    override: str | None = None
+    """The type that the configuration asks for in the target, where it is not the source's."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,11 @@ class Identity:
     database_oid: int
     relation_oid: int
     leaves: tuple[Leaf, ...]
+    """None for a view: it stores no rows that have an xmin."""
+    kind: str = "r"
+    """pg_class.relkind."""
+    definition: str = ""
+    """A digest of a view's query."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,26 @@ class Selection:
 
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    """Empty where rows have no key, and only the contents as a whole can be compared."""
     where: str | None
     deletes: str
+    cursor: str | None = None
+    """The column by which changed rows are found, where it is not done by xmin."""
+    types: tuple[UserType, ...] = ()
+    """What the columns' types are made of, as far as it is not PostgreSQL's own; in order of creation."""
+    xmin_column: str = "source_xmin"
+    deleted_at_column: str = "source_deleted_at"
+
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        """The key's columns, in the order of the key."""
+        by_name = {column.name: column for column in self.columns}
+        return tuple(by_name[name] for name in self.key)
+
+    @property
+    def staged_columns(self) -> list[str]:
+        """What a row of the extract's files has, in order: the columns and the row's xid64."""
+        return [*(column.name for column in self.columns), self.xmin_column]
 
 
 @dataclass(frozen=True)
@@ -112,6 +142,10 @@ class State:
     merged_at: datetime
     source_started: datetime | None = None
     """When the source server had been started."""
+    cursor: str | None = None
+    """The highest value of the cursor column that was seen, as text."""
+    deletes_compared_at: datetime | None = None
+    """When it was last made sure that rows deleted at the source are gone from the target; None: by every sync."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +155,9 @@ class Plan:
     mode: Mode
     reason: str
     watermark: int | None = None
-    """Rows with an xid64 at or above it are read; None: all rows."""
+    """Rows with an xid64 at or above it are read; None: not by xmin."""
+    cursor_from: str | None = None
+    """Rows whose cursor is at or above it, less the lookback, are read; None: not by a cursor."""
     full_leaves: tuple[int, ...] = ()
     """Leaf oids that an incremental sync reads in full."""
     compare_values: bool = False
@@ -130,8 +166,10 @@ class Plan:
     """Whether the merge proves that source and target are equal as wholes."""
     create_target: bool = False
     """Whether the staged table becomes the target."""
+    find_deletes: bool = True
+    """Whether deleted rows are looked for, or it was done lately enough."""
     statements: tuple[str, ...] = ()
-    """What the merge will change of the target's columns, in words."""
+    """What will be created and altered in the target before rows are merged, in SQL."""
 
 
 @dataclass(frozen=True)
@@ -142,16 +180,23 @@ class SourceSnapshot:
     table: str
     config: TableConfig
     identity: Identity
+    read: Selection
+    """As the source has it."""
     selection: Selection
+    """As it lands in the target: with the types and collations that the columns get there."""
     horizon: int
     """Every transaction below it was finished when the sync was planned."""
     rows_estimate: int
     bytes: int
+    portable: bool
+    """Whether the two databases have different encodings."""
     target: tuple[str, int]
     """System identifier and database oid of the target that was looked at: only there may the sync be merged."""
     target_oid: int | None
     """The target table that was looked at; None if there was none."""
     held_back: HeldBack
+    oldest_age: int
+    """Age in transactions of the source's oldest one that may still be unfrozen."""
     state: State | None
     plan: Plan
     seconds: float
@@ -181,8 +226,8 @@ class CsvExtract:
     """All keys visible in the snapshot; None where they need not be compared."""
     rows: int
     bytes: int
-    source_rows: int
-    """Rows visible in the snapshot, changed or not (after the where clause)."""
+    source_rows: int | None
+    """Rows visible in the snapshot, changed or not (after the where clause); None where they were not counted."""
     max_xmin: int
     """Highest xid64 among the rows read; 0 for none."""
     horizon: int
@@ -196,6 +241,10 @@ class CsvExtract:
     """When the source server was started."""
     checksum: int | None = None
     """Of all rows visible in the snapshot, where the plan asks for it (see `checksum.row_hash`)."""
+    cursor: str | None = None
+    """The highest value of the cursor column, now or before, as text."""
+    null_cursors: int = 0
+    """Rows read whose cursor is NULL: they are read by every sync."""
 
 
 @dataclass(frozen=True)

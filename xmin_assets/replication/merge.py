@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import HISTORY_ROWS, SOURCE_DELETED_AT, Mode
+from xmin_assets.config import HISTORY_ROWS, Mode
 from xmin_assets.errors import PlanOutdated, StaleExtract, TargetDrifted
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
@@ -21,7 +21,9 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import history, upsert
+from xmin_assets.replication.alteration import alter
 from xmin_assets.replication.checksum import row_hash
+from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import delete_missing, disown_missing
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
 from xmin_assets.replication.plan import same_relation
@@ -159,19 +161,27 @@ class _Merge:
         # Readers go on reading; other writers would make the counts untrue.
         cursor.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(self._name.sql))
         known = state if state and state.target_oid == relation.oid else None
-        for change in target_changes(
+        changes = target_changes(
             self._table.label,
             known.selection if known else None,
             selection,
             bool(known and same_relation(known.identity, self._snapshot.identity)),
             catalog.columns_of(cursor, relation.oid),
             self._table.schema_changes == "apply",
-        ):
-            cursor.execute(change.statement(self._name))
+            self._table.dropped_columns == "drop",
+        )
+        alter(cursor, self._table, changes)
         if known:
             drop_old_key(cursor, self._table, relation.oid, selection.key)
         counts = _Counts()
-        same = self._same_key()
+        if self._by_contents(known):
+            assert self._staged.name
+            counts.inserted, counts.deleted = replace_contents(
+                cursor, self._table, self._staged.name, selection, self._allow_mass_delete
+            )
+            ensure_key(cursor, self._table, relation.oid, selection.key)
+            return counts
+        same = self._same_key(relation.oid)
         keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
         if keys and selection.deletes != "ignore":
             counts.deleted = delete_missing(cursor, self._table, selection, keys, same, self._allow_mass_delete)
@@ -184,9 +194,17 @@ class _Merge:
         ensure_key(cursor, self._table, relation.oid, selection.key)
         return counts
 
-    def _same_key(self) -> sql.Composable:
+    def _by_contents(self, known: State | None) -> bool:
+        """Whether rows cannot be matched by a key: there is none, or the rows that the target has had another one."""
+        key = self._snapshot.selection.key
+        another = known is not None and known.selection.key != key and self._snapshot.selection.deletes == "hard"
+        return not key or (another and self._plan.mode is Mode.FULL_SYNC)
+
+    def _same_key(self, target_oid: int) -> sql.Composable:
         staged = catalog.find_relation(self._cursor, QualifiedName(SCHEMA, self._staged.name or ""))
-        return same_key(self._cursor, staged.oid, self._snapshot.selection.key) if staged else sql.SQL("false")
+        if staged is None:
+            return sql.SQL("false")
+        return same_key(self._cursor, staged.oid, self._snapshot.selection.key, target_oid)
 
     def _tally(self, state: State | None, counts: _Counts) -> int:
         """Rows that the target now shares with the source.
@@ -206,7 +224,10 @@ class _Merge:
             self._cursor.execute(sql.SQL("SELECT count(*) FROM {}{}").format(self._name.sql, self._alive()))
             (rows,) = self._cursor.fetchone() or (0,)
         expected = self._extract.source_rows
-        if rows != expected and selection.deletes != "ignore":
+        if expected is None or selection.deletes == "ignore":
+            return int(rows)
+        # Until deletes are looked for again, the target keeps rows that the source has lost.
+        if rows != expected and (self._plan.find_deletes or rows < expected):
             raise TargetDrifted(self._table.label, found=f"the target had {rows} rows where the source had {expected}")
         return int(rows)
 
@@ -221,7 +242,7 @@ class _Merge:
         selection = self._snapshot.selection
         self._cursor.execute(
             sql.SQL("SELECT coalesce(sum({}), 0) FROM {} AS t{}").format(
-                row_hash(selection.columns, "t"), self._name.sql, self._alive()
+                row_hash(selection.columns, "t", portable=self._snapshot.portable), self._name.sql, self._alive()
             )
         )
         (found,) = self._cursor.fetchone() or (0,)
@@ -234,7 +255,7 @@ class _Merge:
     def _alive(self) -> sql.Composable:
         if self._snapshot.selection.deletes != "soft":
             return sql.SQL("")
-        return sql.SQL(" WHERE {} IS NULL").format(sql.Identifier(SOURCE_DELETED_AT))
+        return sql.SQL(" WHERE {} IS NULL").format(sql.Identifier(self._snapshot.selection.deleted_at_column))
 
     def _result(self, counts: _Counts, rows: int, seconds: float) -> MergedTarget:
         extract, state = self._extract, self._snapshot.state
@@ -246,7 +267,7 @@ class _Merge:
             table=self._table.label,
             target=str(self._name),
             mode=self._plan.mode,
-            reason=self._plan.reason,
+            reason=self._reason(),
             inserted=counts.inserted,
             updated=counts.updated,
             deleted=counts.deleted,
@@ -261,6 +282,16 @@ class _Merge:
             key=self._snapshot.selection.key,
             seconds=seconds,
         )
+
+    def _reason(self) -> str:
+        nulls, cursor = self._extract.null_cursors, self._snapshot.selection.cursor
+        if not nulls:
+            return self._plan.reason
+        return f"{self._plan.reason}; {nulls} rows have no {cursor} and are read by every sync"
+
+    def _deletes_compared_at(self) -> datetime | None:
+        state = self._snapshot.state
+        return datetime.now(timezone.utc) if self._plan.find_deletes or state is None else state.deletes_compared_at
 
     def _state(self, result: MergedTarget, target_oid: int) -> State:
         return State(
@@ -277,4 +308,6 @@ class _Merge:
             selection=self._snapshot.selection,
             merged_at=datetime.now(timezone.utc),
             source_started=self._extract.source_started,
+            cursor=self._extract.cursor,
+            deletes_compared_at=self._deletes_compared_at(),
         )

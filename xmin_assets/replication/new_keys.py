@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from psycopg2 import sql
 
-from xmin_assets.config import SOURCE_DELETED_AT
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.landing import ensure_types
 from xmin_assets.replication.manifest import Part, SourceSnapshot
 from xmin_assets.replication.schema_changes import column_definitions
 from xmin_assets.replication.spool import Spool
@@ -22,13 +22,13 @@ def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[P
     Raises:
         XminAssetsError: the target or the spool failed.
     """
+    ensure_types(target, snapshot)
     selection = snapshot.selection
-    columns = tuple(column for column in selection.columns if column.name in selection.key)
     keys = sql.Identifier("pg_temp", "xmin_assets_changed_keys")
     with transact(target, Isolation.WRITE, f"{snapshot.table}: looking for new keys") as cursor:
         cursor.execute(
             sql.SQL("CREATE TEMPORARY TABLE xmin_assets_changed_keys ({}) ON COMMIT DROP").format(
-                sql.SQL(", ").join(column_definitions(columns))
+                sql.SQL(", ").join(column_definitions(selection.key_columns))
             )
         )
         for part in parts:
@@ -36,10 +36,10 @@ def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[P
                 copy_in(cursor, keys, selection.key, file)
         cursor.execute(sql.SQL("ANALYZE {}").format(keys))
         assert snapshot.target_oid is not None  # an incremental sync has a target
-        same = same_key(cursor, snapshot.target_oid, selection.key)
+        same = same_key(cursor, snapshot.target_oid, selection.key, snapshot.target_oid)
         alive: sql.Composable = sql.SQL("")
         if selection.deletes == "soft":
-            alive = sql.SQL(" AND t.{} IS NULL").format(sql.Identifier(SOURCE_DELETED_AT))
+            alive = sql.SQL(" AND t.{} IS NULL").format(sql.Identifier(selection.deleted_at_column))
         cursor.execute(
             sql.SQL("SELECT count(*) FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {}{})").format(
                 keys, snapshot.config.target_name.sql, same, alive

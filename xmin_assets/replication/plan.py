@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from xmin_assets.config import Mode, TableConfig
+from xmin_assets.config import Mode, TableConfig, duration
 from xmin_assets.errors import ForeignTarget, SourceBehind
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Attribute
+from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server
 from xmin_assets.replication.manifest import Identity, Plan, Selection, State
-from xmin_assets.replication.schema_changes import Change, describe, needs_all_rows, target_changes
+from xmin_assets.replication.schema_changes import (
+    Change,
+    create_statement,
+    describe,
+    needs_all_rows,
+    target_changes,
+)
+from xmin_assets.replication.selection import VIEWS
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,7 @@ class SourceFacts:
     """Read before the snapshot was taken."""
     identity: Identity
     selection: Selection
+    """As the source has it; for `decide`, as it lands in the target."""
     horizon: int
 
 
@@ -31,6 +41,8 @@ class TargetFacts:
     oid: int | None
     columns: tuple[Attribute, ...] = ()
     has_rows: bool = False
+    now: datetime | None = None
+    """When it was looked at."""
 
 
 def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> Plan:
@@ -48,7 +60,7 @@ def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: 
             "it is left as it is. Name another target, or set adopt: true to take it over."
         )
     require_caught_up(table, source, known)
-    changes = _changes(table, source, target, known)
+    changes = column_changes(table, source, target, known)
     reason = _reason_for_everything(table, source, target, state, known, changes)
     if reason or known is None:
         return Plan(
@@ -56,12 +68,47 @@ def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: 
             reason=reason or "first sync",
             compare_values=target.oid is not None,
             create_target=target.oid is None,
-            statements=_texts(changes),
+            statements=(
+                (as_text(create_statement(table.target_name, source.selection)),)
+                if target.oid is None
+                else _texts(table, changes)
+            ),
         )
-    return _incremental(source, known, changes)
+    if source.selection.cursor:
+        made = _by_cursor(table, source.selection.cursor, known, changes)
+    else:
+        made = _incremental(table, source, known, changes)
+    # The checksum is of both sides as wholes, deleted rows included.
+    return made if made.checksum or table.deletes == "ignore" else _without_deletes(made, table, target, known)
 
 
-def _incremental(source: SourceFacts, state: State, changes: tuple[Change, ...]) -> Plan:
+def _without_deletes(plan: Plan, table: TableConfig, target: TargetFacts, state: State) -> Plan:
+    """The plan, without looking for deleted rows if that was done lately enough."""
+    if isinstance(table.delete_detection, str) or target.now is None or state.deletes_compared_at is None:
+        return plan
+    age = (target.now - state.deletes_compared_at).total_seconds()
+    if not 0 <= age < table.delete_detection:
+        return plan
+    again = duration(table.delete_detection - age)
+    reason = f"{plan.reason}; deleted rows were looked for {duration(age)} ago, and are again in {again}"
+    return replace(plan, find_deletes=False, reason=reason)
+
+
+def _by_cursor(table: TableConfig, cursor: str, state: State, changes: tuple[Change, ...]) -> Plan:
+    less = "" if table.cursor_lookback is None else f" less {table.cursor_lookback}"
+    reason = [f"rows whose {cursor} is at least {state.cursor}{less}, or NULL"]
+    if changes:
+        reason.append(describe(changes))
+    return Plan(
+        mode=Mode.INCREMENTAL_SYNC,
+        reason="; ".join(reason),
+        cursor_from=state.cursor,
+        compare_values=True,
+        statements=_texts(table, changes),
+    )
+
+
+def _incremental(table: TableConfig, source: SourceFacts, state: State, changes: tuple[Change, ...]) -> Plan:
     known_leaves = {leaf.oid: leaf for leaf in state.identity.leaves}
     new_leaves = tuple(leaf.oid for leaf in source.identity.leaves if leaf.oid not in known_leaves)
     rewritten = any(
@@ -88,7 +135,7 @@ def _incremental(source: SourceFacts, state: State, changes: tuple[Change, ...])
         # first epoch a row of 2^32 transactions ago bears the xid64 of one that may be changing it right now.
         compare_values=bool(new_leaves) or state.max_xmin >= xid.CYCLE,
         checksum=started_anew,
-        statements=_texts(changes),
+        statements=_texts(table, changes),
     )
 
 
@@ -113,7 +160,9 @@ def _reason_for_everything(
     ):
         if reason:
             return reason
-    if xid.wrapped(known.watermark, source.horizon):
+    if source.selection.cursor and known.cursor is None:
+        return f"no {source.selection.cursor} has been seen yet"
+    if not source.selection.cursor and xid.wrapped(known.watermark, source.horizon):
         return (
             f"the watermark {known.watermark} is {source.horizon - known.watermark} transactions old, and row ages "
             f"tell only the last {xid.CYCLE} apart"
@@ -143,6 +192,8 @@ def another_source(table: TableConfig, source: SourceFacts, state: State) -> str
         return f"another database of the cluster: its oid is {now.database_oid}, not {before.database_oid}"
     if now.relation_oid != before.relation_oid:
         return f"another table: {table.label} was dropped and made anew, or another one got its name"
+    if (now.kind in VIEWS, now.definition) != (before.kind in VIEWS, before.definition):
+        return "the view's query was changed"
     return None
 
 
@@ -164,10 +215,12 @@ def _started_anew(source: SourceFacts, state: State) -> bool:
 
 
 def _another_selection(now: Selection, before: Selection) -> str | None:
+    if now.cursor != before.cursor:
+        return f"changes are now found by {now.cursor or 'xmin'}, not by {before.cursor or 'xmin'}"
     if now.where != before.where:
         return "the where clause was changed"
     if now.key != before.key:
-        return f"the key is now {', '.join(now.key)}"
+        return f"the key is now {', '.join(now.key)}" if now.key else "there is no key any more"
     if now.deletes != before.deletes:
         return f"deletes is now {now.deletes}"
     expressions = {column.attnum: column.virtual for column in before.columns}
@@ -196,7 +249,17 @@ def require_caught_up(table: TableConfig, source: SourceFacts, state: State | No
         )
 
 
-def _changes(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> tuple[Change, ...]:
+def column_changes(
+    table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None
+) -> tuple[Change, ...]:
+    """What must be done to the target's columns, as `target_changes` says.
+
+    Args:
+        table: the table's configuration.
+        source: with its columns as they land in the target.
+        target: the target table.
+        state: of this target table; None if it was not made by this project.
+    """
     if target.oid is None:
         return ()
     same = state is not None and same_relation(state.identity, source.identity)
@@ -207,6 +270,7 @@ def _changes(table: TableConfig, source: SourceFacts, target: TargetFacts, state
         same,
         target.columns,
         table.schema_changes == "apply",
+        table.dropped_columns == "drop",
     )
 
 
@@ -219,5 +283,5 @@ def same_relation(before: Identity, now: Identity) -> bool:
     )
 
 
-def _texts(changes: tuple[Change, ...]) -> tuple[str, ...]:
-    return tuple(describe((change,)) for change in changes)
+def _texts(table: TableConfig, changes: tuple[Change, ...]) -> tuple[str, ...]:
+    return tuple(as_text(change.statement(table.target_name)) for change in changes)

@@ -29,12 +29,12 @@ def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
     key_name = _key_name(target)
     if catalog.find_relation(cursor, QualifiedName(target.schema, key_name)) is None:
         cursor.execute(_PRIMARY_KEY, (relation.oid,))
-        (constraint,) = cursor.fetchone() or ("",)
-        cursor.execute(
-            sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
-                target.sql, sql.Identifier(constraint), sql.Identifier(key_name)
+        for (constraint,) in cursor.fetchall():  # none, if the rows have no key
+            cursor.execute(
+                sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
+                    target.sql, sql.Identifier(constraint), sql.Identifier(key_name)
+                )
             )
-        )
 
 
 def _ensure_target_schema(cursor: ext.cursor, schema: str) -> None:
@@ -71,7 +71,7 @@ def ensure_key(cursor: ext.cursor, table: TableConfig, oid: int, key: tuple[str,
         oid: of the target table.
         key: the columns that identify a row.
     """
-    if key in catalog.keys_of(cursor, oid):
+    if not key or key in catalog.keys_of(cursor, oid):
         return
     cursor.execute(_PRIMARY_KEY, (oid,))
     kind = sql.SQL("UNIQUE" if cursor.fetchone() else "PRIMARY KEY")

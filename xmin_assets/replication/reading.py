@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import IO
 
+import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.errors import SpoolError
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.copy import copy_out
+from xmin_assets.postgres.failure import one_line
+from xmin_assets.replication import cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import Part, SourceSnapshot
 from xmin_assets.replication.plan import SourceFacts
 from xmin_assets.replication.progress import Progress, Report
-from xmin_assets.replication.scan import Count, Query, Range, batches
+from xmin_assets.replication.scan import WHOLE, Count, Query, Range, batches
+from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.spool import Spool, rewind
+from xmin_assets.replication.unencodable import CODES, Unencodable
 
 
 class Writer:
@@ -97,7 +103,12 @@ class Passes:
 
     def hire(self, cursor: ext.cursor, number: int) -> Reader:
         """A worker for the crew."""
-        query = Query(self.snapshot.plan, self.facts.selection, xid.present(cursor, self.facts.horizon))
+        plan, read = self.snapshot.plan, self.facts.selection
+        has_xmin = self.facts.identity.kind not in VIEWS
+        now = xid.present(cursor, self.facts.horizon) if has_xmin else None
+        since = cursor_column.condition(cursor, self.snapshot.config, plan, read)
+        table = self.snapshot.config.source_name
+        query = Query(table, plan, read, now, since, portable=self.snapshot.portable)
         writers = (
             Writer(self.spool, self.snapshot.sync_id, f"{kind}-{number}.csv", self.files)
             for kind in ("rows", "changed-keys", "keys")
@@ -143,32 +154,54 @@ class Passes:
         """Copy the changed rows, batch by batch."""
 
         def copy_one(reader: Reader, batch: Range) -> None:
-            rows = reader.rows.append(reader.cursor, reader.query.rows(batch))
+            rows = _sendable(batch, lambda: reader.rows.append(reader.cursor, reader.query.rows(batch)))
             with self._guard:
                 self._done += rows
                 self._say(self.changed_rows)
 
         crew.run([batch for count in self._counts for batch in batches(count, self.batch_size)], copy_one)
 
+    def copy_uncounted(self, crew: Crew[Reader]) -> None:
+        """Copy the changed rows by one statement, of a table that is not cut into ranges."""
+
+        def copy_all(reader: Reader, span: Range) -> None:
+            rows = _sendable(span, lambda: reader.rows.append(reader.cursor, reader.query.rows(span)))
+            self._counts.append(Count(span, rows, rows, 0))
+            self._done += rows
+            self._say(rows)
+
+        self._say(0, "reading rows")
+        crew.run([WHOLE], copy_all)
+
     def copy_changed_keys(self, crew: Crew[Reader]) -> tuple[Part, ...]:
         """Copy the keys of the changed rows; the files are complete while the snapshot is still held."""
 
         def copy_one(reader: Reader, span: Range) -> None:
-            reader.changed_keys.append(reader.cursor, reader.query.changed_keys(span))
+            _sendable(span, lambda: reader.changed_keys.append(reader.cursor, reader.query.changed_keys(span)))
 
         crew.run([count.span for count in self._counts if count.changed], copy_one)
         for reader in self.readers:
             reader.changed_keys.flush()
         return self.parts("changed_keys")
 
-    def copy_keys(self, crew: Crew[Reader]) -> None:
-        """Copy the keys of all rows."""
+    def copy_keys(self, crew: Crew[Reader], ranges: list[Range]) -> None:
+        """Copy the keys of all rows in these ranges."""
 
         def copy_one(reader: Reader, span: Range) -> None:
-            reader.keys.append(reader.cursor, reader.query.keys(span))
+            _sendable(span, lambda: reader.keys.append(reader.cursor, reader.query.keys(span)))
 
         self._say(self.changed_rows, "reading keys, to find deleted rows")
-        crew.run([count.span for count in self._counts if count.rows], copy_one)
+        crew.run(ranges, copy_one)
+
+    @property
+    def filled(self) -> list[Range]:
+        """The ranges that have rows."""
+        return [count.span for count in self._counts if count.rows]
+
+    @property
+    def keys_copied(self) -> int:
+        """How many keys were copied."""
+        return sum(reader.keys.rows for reader in self.readers)
 
     def parts(self, kind: str) -> tuple[Part, ...]:
         """The files of one kind that have rows."""
@@ -177,3 +210,12 @@ class Passes:
 
     def _say(self, total: int, note: str = "") -> None:
         self.report(Progress(self.snapshot.table, "extract", self._done, total, note))
+
+
+def _sendable(span: Range, copy: Callable[[], int]) -> int:
+    try:
+        return copy()
+    except psycopg2.DataError as error:
+        if error.pgcode not in CODES:
+            raise
+        raise Unencodable(one_line(error), span) from None

@@ -14,6 +14,7 @@ from psycopg2 import sql
 
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Storage
+from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.checksum import row_hash
 from xmin_assets.replication.manifest import Plan, Selection
 
@@ -24,14 +25,15 @@ MIN_BYTES = 1 << 20
 """A COPY's fixed cost is about that of reading 1 MiB: smaller batches are joined."""
 
 SPAN_BYTES = 64 << 20
-"""The most that is counted by one statement."""
+"""The most that is counted, or copied, by one statement."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Blocks `start` to `end` (not included; None is no end) of one leaf relation."""
+    """Blocks `start` to `end` (not included; None is no end) of one leaf relation, or all rows of the table."""
 
-    leaf: Storage
+    leaf: Storage | None
+    """None: the table is read under its own name, as a whole."""
     start: int
     end: int | None
     blocks: int
@@ -49,8 +51,18 @@ class Count:
     checksum: int = 0
 
 
+WHOLE = Range(None, 0, None, 1)
+"""A table that is read in one piece."""
+
+
 def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
-    """Cut a table into ranges to be counted: large ones, but enough of them to keep the workers busy."""
+    """Cut a table into ranges to be counted: large ones, but enough of them to keep the workers busy.
+
+    A view has nothing to be cut, and a role that may read a table, but not its partitions under their own names, reads
+    it as a whole.
+    """
+    if not storage or not all(leaf.readable for leaf in storage):
+        return [WHOLE]
     ranges: list[Range] = []
     for leaf in storage:
         blocks = leaf.main_bytes // BLOCK_SIZE
@@ -66,9 +78,14 @@ def batches(count: Count, batch_size: int) -> list[Range]:
     if not count.changed:
         return []
     whole = count.span
+    if whole.leaf is None:
+        return [whole]
+    # All bytes and not only the heap's: a few blocks may point to gigabytes of TOAST.
     bytes_per_block = max(BLOCK_SIZE, whole.leaf.all_bytes // max(1, whole.leaf.main_bytes // BLOCK_SIZE))
-    most = max(1, whole.blocks * bytes_per_block // MIN_BYTES)
-    return _cut(whole.leaf, whole.start, whole.end, whole.blocks, min(math.ceil(count.changed / batch_size), most))
+    size = whole.blocks * bytes_per_block
+    changed_size = size * count.changed // max(1, count.rows)
+    pieces = min(math.ceil(count.changed / batch_size), max(1, size // MIN_BYTES))
+    return _cut(whole.leaf, whole.start, whole.end, whole.blocks, max(pieces, changed_size // SPAN_BYTES))
 
 
 def _cut(leaf: Storage, start: int, end: int | None, blocks: int, pieces: int) -> list[Range]:
@@ -80,34 +97,59 @@ def _cut(leaf: Storage, start: int, end: int | None, blocks: int, pieces: int) -
 
 
 class Query:
-    """The statements that read a range, in a transaction whose ages count from `now`."""
+    """The statements that read a range.
 
-    def __init__(self, plan: Plan, selection: Selection, now: int) -> None:
+    Args:
+        table: the source table.
+        plan: what is to be read.
+        selection: as the source has it.
+        now: the xid64 from which ages count in the transaction; None where rows have no xmin.
+        since: the condition that a row may have changed, where that is not told by xmin.
+        portable: see `checksum.row_hash`.
+    """
+
+    def __init__(
+        self,
+        table: QualifiedName,
+        plan: Plan,
+        selection: Selection,
+        now: int | None,
+        since: sql.Composable | None = None,
+        *,
+        portable: bool = False,
+    ) -> None:
+        self._table = table
         self._plan = plan
         self._selection = selection
         self._now = now
+        self._since = since
+        self._portable = portable
 
     def count(self, span: Range) -> sql.Composable:
         """Rows, rows to be copied, the highest xid64 of these, and the checksum of all rows if the plan asks for it."""
         changed = self._changed(span) or sql.SQL("true")
         return sql.SQL(
             "SELECT count(*), count(*) FILTER (WHERE {changed}), coalesce(max({xid64}) FILTER (WHERE {changed}), 0),"
-            " {checksum} FROM ONLY {leaf} WHERE {rows}"
+            " {checksum} FROM {relation} WHERE {rows}"
         ).format(
             checksum=self._checksum(),
             changed=changed,
-            xid64=xid.row_xid64(self._now),
-            leaf=span.leaf.name.sql,
+            xid64=self._xid64(),
+            relation=read_from(span, self._table),
             rows=all_of(within(span), self._where()),
         )
+
+    def condition(self) -> sql.Composable:
+        """The condition on the rows to be copied, of the table as a whole."""
+        return all_of(self._changed(WHOLE), self._where())
 
     def rows(self, span: Range) -> sql.Composable:
         """The rows to be copied, with their xid64 last."""
         columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in self._selection.columns)
-        return sql.SQL("SELECT {columns}, {xid64} FROM ONLY {leaf} WHERE {rows}").format(
+        return sql.SQL("SELECT {columns}, {xid64} FROM {relation} WHERE {rows}").format(
             columns=columns,
-            xid64=xid.row_xid64(self._now),
-            leaf=span.leaf.name.sql,
+            xid64=self._xid64(),
+            relation=read_from(span, self._table),
             rows=all_of(within(span), self._changed(span), self._where()),
         )
 
@@ -120,28 +162,61 @@ class Query:
         return self._keys(span, None)
 
     def _keys(self, span: Range, condition: sql.Composable | None) -> sql.Composable:
-        return sql.SQL("SELECT {key} FROM ONLY {leaf} WHERE {rows}").format(
+        return sql.SQL("SELECT {key} FROM {relation} WHERE {rows}").format(
             key=sql.SQL(", ").join(map(sql.Identifier, self._selection.key)),
-            leaf=span.leaf.name.sql,
+            relation=read_from(span, self._table),
             rows=all_of(within(span), condition, self._where()),
         )
 
     def _checksum(self) -> sql.Composable:
         if not self._plan.checksum:
             return sql.SQL("0")
-        return sql.SQL("coalesce(sum({}), 0)").format(row_hash(self._selection.columns))
+        hashed = row_hash(self._selection.columns, portable=self._portable)
+        return sql.SQL("coalesce(sum({}), 0)").format(hashed)
+
+    def _xid64(self) -> sql.Composable:
+        return sql.SQL("NULL::int8") if self._now is None else xid.row_xid64(self._now)
 
     def _changed(self, span: Range) -> sql.Composable | None:
-        if self._plan.watermark is None or span.leaf.oid in self._plan.full_leaves:
+        if self._since is not None:
+            return self._since
+        if self._plan.watermark is None or self._now is None:
             return None
-        return xid.at_or_above(self._plan.watermark, self._now)
+        changed = xid.at_or_above(self._plan.watermark, self._now)
+        if not self._plan.full_leaves:
+            return changed
+        if span.leaf is not None:
+            return None if span.leaf.oid in self._plan.full_leaves else changed
+        leaves = sql.Literal([*self._plan.full_leaves])
+        return sql.SQL("({} OR tableoid = ANY({}::oid[]))").format(changed, leaves)
 
     def _where(self) -> sql.Composable | None:
         return fulfils(self._selection.where)
 
 
-def within(span: Range) -> sql.Composable:
-    """The condition that a row is in the range."""
+def read_lock(table: QualifiedName, kind: str) -> sql.Composed:
+    """The statement that keeps a table from being emptied or rewritten while it is read.
+
+    Args:
+        table: a table or view.
+        kind: its pg_class.relkind.
+    """
+    if kind == "m":
+        # LOCK TABLE takes no materialized view; reading nothing of it holds the same lock until the transaction ends.
+        # REFRESH writes frozen rows, which every snapshot sees (refresh_matview_datafill() in matview.c).
+        return sql.SQL("SELECT FROM {} LIMIT 0").format(table.sql)
+    return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table.sql)
+
+
+def read_from(span: Range, table: QualifiedName) -> sql.Composable:
+    """What a range is read from: its leaf alone, or the table under its own name."""
+    return table.sql if span.leaf is None else sql.SQL("ONLY {}").format(span.leaf.name.sql)
+
+
+def within(span: Range) -> sql.Composable | None:
+    """The condition that a row is in the range; None if all are."""
+    if span.leaf is None:
+        return None
     low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({span.start},0)"))
     if span.end is None:
         return low
@@ -155,5 +230,6 @@ def fulfils(where: str | None) -> sql.Composable | None:
 
 
 def all_of(*conditions: sql.Composable | None) -> sql.Composable:
-    """The conditions joined by AND, those that are None left out."""
-    return sql.SQL(" AND ").join(condition for condition in conditions if condition is not None)
+    """The conditions joined by AND, those that are None left out; true if all are."""
+    present = [condition for condition in conditions if condition is not None]
+    return sql.SQL(" AND ").join(present) if present else sql.SQL("true")

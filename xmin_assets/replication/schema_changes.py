@@ -12,7 +12,6 @@ from itertools import count
 
 from psycopg2 import sql
 
-from xmin_assets.config import SOURCE_DELETED_AT, SOURCE_XMIN
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
@@ -26,11 +25,12 @@ class Add:
     name: str
     type: str
     ours: bool = False
+    collation: str | None = None
 
     def statement(self, target: QualifiedName) -> sql.Composed:
         """ALTER TABLE ... ADD COLUMN."""
-        return sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
-            target.sql, sql.Identifier(self.name), sql.SQL(self.type)
+        return sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(
+            target.sql, _definition(self.name, self.type, self.collation)
         )
 
 
@@ -54,11 +54,13 @@ class Retype:
 
     name: str
     type: str
+    was: str
+    collation: str | None = None
 
     def statement(self, target: QualifiedName) -> sql.Composed:
         """ALTER TABLE ... ALTER COLUMN ... TYPE."""
-        return sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(
-            target.sql, sql.Identifier(self.name), sql.SQL(self.type)
+        return sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}{}").format(
+            target.sql, sql.Identifier(self.name), sql.SQL(self.type), _collate(self.collation)
         )
 
 
@@ -74,6 +76,17 @@ class Relax:
 
 
 @dataclass(frozen=True)
+class Drop:
+    """A column that is no longer copied and is not to be kept."""
+
+    name: str
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """ALTER TABLE ... DROP COLUMN."""
+        return sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(target.sql, sql.Identifier(self.name))
+
+
+@dataclass(frozen=True)
 class Refill:
     """A column that the target has from a time when the source's column of this name was another one."""
 
@@ -84,7 +97,7 @@ class Refill:
         return sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(target.sql, sql.Identifier(self.name))
 
 
-Change = Add | Rename | Retype | Refill | Relax
+Change = Add | Rename | Retype | Refill | Relax | Drop
 
 
 def target_changes(
@@ -94,6 +107,7 @@ def target_changes(
     same_relation: bool,
     target: tuple[Attribute, ...],
     allowed: bool,
+    drop: bool = False,
 ) -> tuple[Change, ...]:
     """What must be done to a target table that exists, in the order in which it must be done.
 
@@ -104,6 +118,7 @@ def target_changes(
         same_relation: whether `before` is of the same source relation, so that attnums mean the same columns.
         target: the target's columns.
         allowed: whether changes of the source's columns are applied (``schema_changes: apply``).
+        drop: whether columns that are no longer copied are dropped (``dropped_columns: drop``).
 
     Raises:
         SchemaChangeRefused: a change is not allowed, or a column of a table that was not made by this project has
@@ -118,49 +133,59 @@ def target_changes(
         if (known := old.get(_identity(column, same_relation))) and known.name in here
     }
     renames = [Rename(name, column.name) for name, column in holds.items() if name != column.name]
+    copied_before = before.columns if before else ()
+    gone = [column.name for column in copied_before if column.name in here and column.name not in holds]
+    drops = [Drop(name) for name in gone if drop]
     rest: list[Change] = []
     for column in now.columns:
         known = old.get(_identity(column, same_relation))
         stale = here.get(column.name) if column.name not in holds else None
         if known and known.name in holds:
-            if stale:
+            if stale and Drop(column.name) not in drops:
                 renames.append(Rename(column.name, _put_by(column.name, here)))
             if known.type != column.type and here[known.name].type != column.type:
-                rest.append(Retype(column.name, column.type))
-        elif stale is None:
-            rest.append(Add(column.name, column.type))
+                rest.append(Retype(column.name, column.type, here[known.name].type, column.collation))
+        elif stale is None or Drop(column.name) in drops:
+            rest.append(Add(column.name, column.type, collation=column.collation))
         elif stale.type == column.type:
             if before:
                 rest.append(Refill(column.name))
         elif before:
             renames.append(Rename(column.name, _put_by(column.name, here)))
-            rest.append(Add(column.name, column.type))
+            rest.append(Add(column.name, column.type, collation=column.collation))
         else:
             raise SchemaChangeRefused(
                 f"{table}: column {column.name} is {column.type} at the source and {stale.type} in the target "
                 "table, which was not made from it. Alter, rename or drop that column of the target, or leave it out "
                 "with exclude_columns."
             )
-    renamed = {rename.name: rename.to for rename in renames}
-    have = {renamed.get(name, name): attribute for name, attribute in here.items()}
+    own_renames = _own_renames(before, now, here) if before else []
+    renamed = {rename.name: rename.to for rename in (*renames, *own_renames)}
+    dropped = {change.name for change in drops}
+    have = {renamed.get(name, name): attribute for name, attribute in here.items() if name not in dropped}
     copied = {column.name for column in now.columns}
     rest += [Relax(name) for name, attribute in have.items() if attribute.not_null and name not in copied]
-    changes = (*_in_order(renames), *rest)
+    changes = (*drops, *_in_order(renames), *rest)
     if before and changes and not allowed:
         raise SchemaChangeRefused(
             f"{table}: the source's columns changed ({describe(changes)}) and schema_changes is 'fail'. "
             "Set schema_changes: apply, or leave the columns out with exclude_columns."
         )
     own = [Add(name, kind, ours=True) for name, kind in own_columns(now) if name not in have]
-    return (*changes, *own)
+    return (*drops, *_in_order([*renames, *own_renames]), *rest, *own)
 
 
 def own_columns(selection: Selection) -> list[tuple[str, str]]:
     """The columns that this project adds to a target table, with their types."""
-    columns = [(SOURCE_XMIN, "bigint")]
+    columns = [(selection.xmin_column, "bigint")]
     if selection.deletes == "soft":
-        columns.append((SOURCE_DELETED_AT, "timestamp with time zone"))
+        columns.append((selection.deleted_at_column, "timestamp with time zone"))
     return columns
+
+
+def _own_renames(before: Selection, now: Selection, here: Mapping[str, Attribute]) -> list[Rename]:
+    pairs = ((before.xmin_column, now.xmin_column), (before.deleted_at_column, now.deleted_at_column))
+    return [Rename(name, to) for name, to in pairs if name != to and name in here and to not in here]
 
 
 def needs_all_rows(changes: tuple[Change, ...]) -> bool:
@@ -182,6 +207,8 @@ def describe(changes: tuple[Change, ...]) -> str:
             words.append(f"column {change.name} is now {change.type}")
         elif isinstance(change, Refill):
             words.append(f"column {change.name} is another one now")
+        elif isinstance(change, Drop):
+            words.append(f"column {change.name} dropped")
         else:
             words.append(f"column {change.name} no longer copied")
     return ", ".join(words)
@@ -189,8 +216,26 @@ def describe(changes: tuple[Change, ...]) -> str:
 
 def column_definitions(columns: tuple[Column, ...]) -> list[sql.Composable]:
     """Column definitions for CREATE TABLE: names and types, nothing else of the source."""
+    return [_definition(column.name, column.type, column.collation) for column in columns]
+
+
+def create_statement(target: QualifiedName, selection: Selection) -> sql.Composed:
+    """CREATE TABLE of a target, as people are shown it: the staged table is made so and renamed."""
+    own = [Column(0, name, kind) for name, kind in own_columns(selection)]
+    definitions: list[sql.Composable] = [*column_definitions((*selection.columns, *own))]
+    if selection.key:
+        key = sql.SQL(", ").join(map(sql.Identifier, selection.key))
+        definitions.append(sql.SQL("PRIMARY KEY ({})").format(key))
+    return sql.SQL("CREATE TABLE {} ({})").format(target.sql, sql.SQL(", ").join(definitions))
+
+
+def _definition(name: str, type_: str, collation: str | None) -> sql.Composed:
     # format_type() prints a type as SQL, quoted where that is needed.
-    return [sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.type)) for column in columns]
+    return sql.SQL("{} {}{}").format(sql.Identifier(name), sql.SQL(type_), _collate(collation))
+
+
+def _collate(collation: str | None) -> sql.Composable:
+    return sql.SQL(" COLLATE {}").format(sql.SQL(collation)) if collation else sql.SQL("")
 
 
 def _identity(column: Column, same_relation: bool) -> int | str:

@@ -18,7 +18,7 @@ from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database, cancelled
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.transaction import translated
-from xmin_assets.replication.checksum import hash_of, row_hash, text_of
+from xmin_assets.replication.checksum import hash_of, row_hash, row_text, text_of
 from xmin_assets.replication.crew import HEARTBEAT, Crew
 from xmin_assets.replication.manifest import Column
 
@@ -38,6 +38,7 @@ class Shape:
     columns: tuple[Column, ...]
     """What is compared, by the names of this side."""
     key: tuple[Column, ...]
+    """Empty where rows have no key: then a row's whole text is its key."""
     rows: sql.Composable | None
     """The condition on the rows that are compared; None for all."""
     portable: bool
@@ -49,6 +50,8 @@ class Shape:
 
     def key_texts(self) -> list[sql.Composable]:
         """The key's columns as texts, which sort in the order of their bytes."""
+        if not self.key:
+            return [sql.SQL('({} COLLATE pg_catalog."C")').format(row_text(self.columns, portable=self.portable))]
         return [
             sql.SQL('({} COLLATE pg_catalog."C")').format(
                 text_of(sql.SQL("{}::text").format(sql.Identifier(column.name)), self.portable)

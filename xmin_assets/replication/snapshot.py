@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from dataclasses import replace
+from datetime import datetime, timezone
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import SOURCE_DELETED_AT, SOURCE_XMIN, TableConfig, nearest
+from xmin_assets.config import TableConfig, nearest
 from xmin_assets.errors import ConfigError, PlanOutdated, TableNotFound, UnsupportedTable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server, horizon, observe_server, require_version
-from xmin_assets.postgres.transaction import Isolation, statement, transact, transaction
+from xmin_assets.postgres.transaction import Isolation, transact, transaction
+from xmin_assets.replication.alteration import require_alterable
 from xmin_assets.replication.held_back import observe_held_back
-from xmin_assets.replication.manifest import Column, Identity, Leaf, Selection, SourceSnapshot, State, new_sync_id
+from xmin_assets.replication.landing import Ground, known_types, land, needs_ground, observe, type_changes
+from xmin_assets.replication.manifest import Identity, Leaf, SourceSnapshot, State, new_sync_id
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide
 from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.selection import KINDS, VIEWS, select
 from xmin_assets.replication.state import read_state
 
 MIN_SOURCE, MIN_TARGET = 14, 15
-
-_KINDS = {
-    "v": "a view",
-    "m": "a materialized view",
-    "f": "a foreign table",
-    "S": "a sequence",
-}
 
 
 def snapshot(source: Database, target: Database, table: TableConfig, *, report: Report = silent) -> SourceSnapshot:
@@ -42,7 +42,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     with transact(target, Isolation.READ, f"{table.label}: looking at the target") as cursor:
         here, target_facts, state = _read_target(cursor, table, target)
     with source.connection() as connection:
-        with statement(source, connection, doing) as cursor:
+        with transaction(source, connection, Isolation.READ, doing) as cursor:
             server = observe_server(cursor)
         require_version(server, str(source), MIN_SOURCE)
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
@@ -54,21 +54,32 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         facts.identity.relation_oid,
     ):
         raise ConfigError(f"{table.label}: source and target are the same table. Name another target.")
-    plan = decide(table, facts, target_facts, state)
+    ground = Ground()
+    if needs_ground(facts.selection):
+        with transact(target, Isolation.READ, f"{table.label}: looking at the target's types") as cursor:
+            ground = observe(cursor, facts.selection)
+    apply = table.schema_changes == "apply"
+    types = type_changes(table.label, facts.selection, ground, known_types(state, facts.identity), apply)
+    landed = replace(facts, selection=land(facts.selection, ground))
+    plan = decide(table, landed, target_facts, state)
+    require_alterable(target, table, landed, target_facts, state)
     result = SourceSnapshot(
         sync_id=new_sync_id(),
         table=table.label,
         config=table,
         identity=facts.identity,
-        selection=facts.selection,
+        read=facts.selection,
+        selection=landed.selection,
         horizon=facts.horizon,
         rows_estimate=sum(leaf.rows_estimate for leaf in storage),
         bytes=sum(leaf.all_bytes for leaf in storage),
+        portable=server.encoding != here.encoding,
         target=(here.system_identifier, here.database_oid),
         target_oid=target_facts.oid,
         held_back=held_back,
+        oldest_age=server.oldest_age,
         state=state,
-        plan=plan,
+        plan=replace(plan, statements=(*map(as_text, types), *plan.statements)),
         seconds=time.monotonic() - began,
     )
     report(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
@@ -97,9 +108,11 @@ def read_source(
             f"{table.label}: there is no such table in the database {server.database}, or the role has no USAGE on its "
             f"schema.{nearest(table.label, catalog.relation_names(cursor))}"
         )
-    if relation.kind not in ("r", "p"):
-        raise UnsupportedTable(f"{table.label} is {_KINDS.get(relation.kind, 'no table')}; only tables are replicated.")
-    storage = catalog.storage_of(cursor, relation.oid)
+    if relation.kind not in ("r", "p", *VIEWS):
+        raise UnsupportedTable(
+            f"{table.label} is {KINDS.get(relation.kind, 'no table')}; only tables and views are replicated."
+        )
+    storage = () if relation.kind in VIEWS else catalog.storage_of(cursor, relation.oid)
     for leaf in storage:
         if leaf.kind != "r":
             raise UnsupportedTable(f"{table.label}: its partition {leaf.name} is a foreign table, which has no xmin.")
@@ -111,41 +124,10 @@ def read_source(
         database_oid=server.database_oid,
         relation_oid=relation.oid,
         leaves=tuple(Leaf(leaf.oid, leaf.relfilenode, leaf.name.schema, leaf.name.name) for leaf in storage),
+        kind=relation.kind,
+        definition=hashlib.sha256(relation.definition.encode()).hexdigest()[:16] if relation.definition else "",
     )
-    attributes = catalog.columns_of(cursor, relation.oid)
-    selection = _select(table, attributes, catalog.keys_of(cursor, relation.oid))
-    return SourceFacts(server, identity, selection, horizon(cursor)), storage
-
-
-def _select(
-    table: TableConfig, attributes: tuple[catalog.Attribute, ...], keys: tuple[tuple[str, ...], ...]
-) -> Selection:
-    names = [attribute.name for attribute in attributes]
-    for wanted in (*(table.columns or ()), *table.exclude_columns, *(table.key or ())):
-        if wanted not in names:
-            raise ConfigError(f"{table.label} has no column {wanted}.{nearest(wanted, names)}")
-    key = table.key or next(iter(keys), None)
-    if key is None:
-        raise UnsupportedTable(
-            f"{table.label} has no primary key and no unique index over NOT NULL columns. Name columns that identify "
-            "a row: key: [a, b]."
-        )
-    chosen = [a for a in attributes if a.name in (table.columns or names) and a.name not in table.exclude_columns]
-    missing = [name for name in key if name not in {a.name for a in chosen}]
-    if missing:
-        raise ConfigError(f"{table.label}: the key column {missing[0]} must be among the columns that are copied.")
-    for own in (SOURCE_XMIN, SOURCE_DELETED_AT):
-        if own in {a.name for a in chosen}:
-            raise UnsupportedTable(
-                f"{table.label} has a column {own} of its own, a name that the target needs. Leave it out with "
-                f"exclude_columns: [{own}]."
-            )
-    return Selection(
-        columns=tuple(Column(a.attnum, a.name, a.type, a.virtual) for a in chosen),
-        key=tuple(key),
-        where=table.where,
-        deletes=table.deletes,
-    )
+    return SourceFacts(server, identity, select(cursor, table, relation), horizon(cursor)), storage
 
 
 def _read_target(
@@ -170,7 +152,7 @@ def read_target(cursor: ext.cursor, table: TableConfig) -> TargetFacts:
         return TargetFacts(None)
     if relation.kind not in ("r", "p"):
         raise UnsupportedTable(
-            f"{table.label}: the target {table.target_name} is {_KINDS.get(relation.kind, 'no table')}. "
+            f"{table.label}: the target {table.target_name} is {KINDS.get(relation.kind, 'no table')}. "
             "Name another one."
         )
     if relation.persistence == "u":
@@ -180,4 +162,5 @@ def read_target(cursor: ext.cursor, table: TableConfig) -> TargetFacts:
         )
     cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(relation.name.sql))
     (has_rows,) = cursor.fetchone() or (False,)
-    return TargetFacts(relation.oid, catalog.columns_of(cursor, relation.oid), has_rows)
+    columns = catalog.columns_of(cursor, relation.oid)
+    return TargetFacts(relation.oid, columns, has_rows, datetime.now(timezone.utc))

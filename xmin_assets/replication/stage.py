@@ -6,6 +6,7 @@ one; its comment carries the sync_id, so that a merge never takes another sync's
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -14,18 +15,29 @@ import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import errorcodes, sql
 
-from xmin_assets.config import SOURCE_XMIN, Mode, Settings
-from xmin_assets.errors import DataInvalid, PlanOutdated, StaleExtract
+from xmin_assets.config import Mode, Settings
+from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated, StaleExtract
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.landing import ensure_types
 from xmin_assets.replication.manifest import Column, CsvExtract, Part, SourceSnapshot, StagedTable
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.schema_changes import column_definitions, own_columns
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state
+from xmin_assets.replication.unencodable import row_at, row_with, said
+
+_PLACE = re.compile(r"^COPY .*, line (?P<line>\d+)(?:, column (?P<column>.+?)(?:: |$))?", re.MULTILINE)
+_CHARACTER = re.compile(r"byte sequence ((?:0x[0-9a-f]{2} ?)+)")
+_ABOUT_VALUES = (
+    errorcodes.CLASS_DATA_EXCEPTION,
+    errorcodes.CLASS_INTEGRITY_CONSTRAINT_VIOLATION,
+    errorcodes.CLASS_FEATURE_NOT_SUPPORTED,
+    errorcodes.CLASS_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,  # a regclass names a table that is not there
+)
 
 COMMENT_PREFIX = "xmin_assets staged, sync "
 
@@ -58,6 +70,8 @@ def stage(
     began = time.monotonic()
     snapshot = extract.snapshot
     whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
+    if whole or extract.rows or snapshot.plan.statements:
+        ensure_types(target, snapshot)
     if not whole and not extract.rows and extract.key_parts is None:
         return StagedTable(extract, None, None, 0, 0, time.monotonic() - began)
     loading = _Loading(target, extract, spool, report)
@@ -133,13 +147,12 @@ class _Loading:
         self._loaded = 0
         self.name = staged_name(self._snapshot.config.target_name.digest)
         self.keys_name = self.name + "_keys"
-        self.columns = [column.name for column in self._snapshot.selection.columns] + [SOURCE_XMIN]
+        self.columns = self._snapshot.selection.staged_columns
 
     def create(self) -> None:
         """Replace whatever an earlier sync has left by empty tables."""
         selection = self._snapshot.selection
         own = [Column(0, name, kind) for name, kind in own_columns(selection)]
-        key_columns = tuple(column for column in selection.columns if column.name in selection.key)
         # A staged table that is to become the target must survive a crash of the server; others need not.
         persistence = sql.SQL("" if self._snapshot.plan.create_target else "UNLOGGED")
         with transact(self._target, Isolation.WRITE, self._doing) as cursor:
@@ -150,7 +163,7 @@ class _Loading:
                 cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
             self._create(cursor, self.name, persistence, (*selection.columns, *own))
             if self._extract.key_parts is not None:
-                self._create(cursor, self.keys_name, sql.SQL("UNLOGGED"), key_columns)
+                self._create(cursor, self.keys_name, sql.SQL("UNLOGGED"), selection.key_columns)
 
     def _create(self, cursor: ext.cursor, name: str, persistence: sql.Composable, columns: tuple[Column, ...]) -> None:
         table = sql.Identifier(SCHEMA, name)
@@ -176,7 +189,10 @@ class _Loading:
         table = sql.Identifier(SCHEMA, name)
         with self._spool.read(part.uri) as file, transact(self._target, Isolation.WRITE, self._doing) as cursor:
             lock_own(cursor, name, self._snapshot, "ROW EXCLUSIVE")
-            rows = copy_in(cursor, table, columns, file)
+            try:
+                rows = copy_in(cursor, table, columns, file)
+            except psycopg2.Error as error:
+                raise self._refused(error, columns, part) or error from None
             if rows != part.rows:
                 raise DataInvalid(
                     f"{self._snapshot.table}: {part.uri} has {rows} rows, {part.rows} were extracted. "
@@ -186,6 +202,28 @@ class _Loading:
             self._loaded += rows
             self._report(Progress(self._snapshot.table, "stage", self._loaded, self._extract.rows))
         return rows
+
+    def _refused(self, error: psycopg2.Error, columns: Sequence[str], part: Part) -> DataInvalid | None:
+        """What to say of a value that the target refuses; None if it is not about a value."""
+        # COPY says: COPY staged_1f2e, line 3, column mood: "sad"
+        place = _PLACE.search(error.diag.context or "")
+        if place is None or (error.pgcode or "")[:2] not in _ABOUT_VALUES:
+            return None
+        column = place["column"]
+        with self._spool.read(part.uri) as file:
+            # A character is refused when a block of the file is converted, lines ahead or behind.
+            character = _CHARACTER.search(error.diag.message_primary or "")
+            fields = row_with(file, bytes.fromhex(character[1].replace("0x", ""))) if character else []
+            fields = fields or row_at(file, int(place["line"]))
+        key, row = self._snapshot.selection.key_columns, dict(zip(columns, fields, strict=False))
+        values = [row[column.name] for column in key if column.name in row]
+        which = f" It is in the row with {said(key, values)}." if values else ""
+        ways = f"type_overrides: {{{column}: text}}" if column else "type_overrides"
+        return DataInvalid(
+            f"{self._snapshot.table}: the target refuses a value{f' of column {column}' if column else ''}: "
+            f"{one_line(error)}{which} Create there what it needs, store the column as text with {ways}, or leave it "
+            "out with exclude_columns."
+        )
 
     def _require_count(self, cursor: ext.cursor, name: str, rows: int) -> None:
         # A crash of the server empties UNLOGGED tables, even between two parts of one load.
@@ -201,7 +239,7 @@ class _Loading:
         """Build the key, which proves that it is unique and not NULL, and gather statistics for the merge.
 
         Raises:
-            DataInvalid: the key repeats or is NULL.
+            KeyInvalid: the key repeats or is NULL.
         """
         table = sql.Identifier(SCHEMA, self.name)
         key = self._snapshot.selection.key
@@ -212,19 +250,38 @@ class _Loading:
             if self._extract.key_parts is not None:
                 lock_own(cursor, self.keys_name, self._snapshot, "SHARE UPDATE EXCLUSIVE")
                 self._require_count(cursor, self.keys_name, sum(part.rows for part in self._extract.key_parts))
-            try:
-                cursor.execute(
-                    sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(
-                        table, sql.SQL(", ").join(map(sql.Identifier, key))
-                    )
-                )
-            except psycopg2.Error as error:
-                if error.pgcode not in (errorcodes.UNIQUE_VIOLATION, errorcodes.NOT_NULL_VIOLATION):
-                    raise
-                raise DataInvalid(
-                    f"{self._snapshot.table}: the key ({', '.join(key)}) does not identify its rows. "
-                    f"{one_line(error)} Name another key, or mend the rows at the source."
-                ) from None
+            if key:
+                self._add_key(cursor, table, key)
             cursor.execute(sql.SQL("ANALYZE {}").format(table))
             if self._extract.key_parts is not None:
                 cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(SCHEMA, self.keys_name)))
+
+    def _add_key(self, cursor: ext.cursor, table: sql.Composable, key: tuple[str, ...]) -> None:
+        columns = sql.SQL(", ").join(map(sql.Identifier, key))
+        cursor.execute("SAVEPOINT key")
+        try:
+            cursor.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, columns))
+        except (psycopg2.errors.UniqueViolation, psycopg2.errors.NotNullViolation) as error:
+            example = one_line(error)
+            if isinstance(error, psycopg2.errors.NotNullViolation):
+                cursor.execute("ROLLBACK TO SAVEPOINT key")
+                example = self._null_key(cursor, table)
+            raise KeyInvalid(
+                f"{self._snapshot.table}: the key ({', '.join(key)}) does not identify its rows. {example} Name "
+                "another key, or mend the rows at the source."
+            ) from None
+
+    def _null_key(self, cursor: ext.cursor, table: sql.Composable) -> str:
+        """A row with a NULL in its key, known by what else it has."""
+        selection = self._snapshot.selection
+        others = [column for column in selection.columns if column.name not in selection.key]
+        shown = (*selection.key_columns, *others[:3])
+        cursor.execute(
+            sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 1").format(
+                sql.SQL(", ").join(sql.SQL("left({}::text, 60)").format(sql.Identifier(c.name)) for c in shown),
+                table,
+                sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(name)) for name in selection.key),
+            )
+        )
+        values = ["NULL" if value is None else str(value) for value in cursor.fetchone() or ()]
+        return f"It is NULL in the row with {said(shown, values)}."

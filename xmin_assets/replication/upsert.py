@@ -5,7 +5,6 @@ from __future__ import annotations
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import SOURCE_DELETED_AT, SOURCE_XMIN
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.manifest import Selection
 from xmin_assets.replication.state import SCHEMA
@@ -55,13 +54,14 @@ def run(
 def _merge(
     target: QualifiedName, staged: str, selection: Selection, same: sql.Composable, compare_values: bool
 ) -> sql.Composed:
-    names = [column.name for column in selection.columns] + [SOURCE_XMIN]
+    own, marked = sql.Identifier(selection.xmin_column), sql.Identifier(selection.deleted_at_column)
+    names = selection.staged_columns
     # The key is set, too: a key may be equal and written otherwise, as 1.0 and 1.00 are.
     sets = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in names]
-    differs: list[sql.Composable] = [sql.SQL("t.{0} IS DISTINCT FROM s.{0}").format(sql.Identifier(SOURCE_XMIN))]
+    differs: list[sql.Composable] = [sql.SQL("t.{0} IS DISTINCT FROM s.{0}").format(own)]
     if selection.deletes == "soft":
-        sets.append(sql.SQL("{} = NULL").format(sql.Identifier(SOURCE_DELETED_AT)))
-        differs.append(sql.SQL("t.{} IS NOT NULL").format(sql.Identifier(SOURCE_DELETED_AT)))
+        sets.append(sql.SQL("{} = NULL").format(marked))
+        differs.append(sql.SQL("t.{} IS NOT NULL").format(marked))
     if compare_values:
         differs.append(_image_differs([column.name for column in selection.columns]))
     return sql.SQL(

@@ -19,23 +19,22 @@ import psycopg2.extensions as ext
 import tenacity
 from psycopg2 import sql
 
-from xmin_assets.config import SOURCE_DELETED_AT, ReplicationConfig, Settings, TableConfig, load_config
+from xmin_assets.config import Mode, ReplicationConfig, Settings, TableConfig, load_config
 from xmin_assets.errors import ConfigError, NotComparable, PlanOutdated, XminAssetsError
 from xmin_assets.postgres import catalog, xid
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import horizon, observe_server
-from xmin_assets.postgres.transaction import Isolation, statement, transact, transaction
+from xmin_assets.postgres.transaction import Isolation, transact, transaction
 from xmin_assets.replication.buckets import Buckets, count_both, differing
 from xmin_assets.replication.differences import compare, source_ids, target_ids
 from xmin_assets.replication.history import MergeXids, merge_xids
 from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
-from xmin_assets.replication.manifest import State
+from xmin_assets.replication.manifest import Selection, State
 from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistent, side_by_side, unexpected, unreachable
 from xmin_assets.replication.plan import SourceFacts, require_caught_up
 from xmin_assets.replication.progress import Progress, Report, silent
-from xmin_assets.replication.scan import fulfils
+from xmin_assets.replication.scan import fulfils, read_lock
 from xmin_assets.replication.sides import Shape, Side
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import read_source
@@ -147,7 +146,7 @@ def verify_table(
         source_key, target_key = pairing.key(selection.key)
         portable = {original.encoding, copy.encoding} != {"UTF8"}
         ours = Shape(pairing.source, source_key, fulfils(selection.where), portable)
-        theirs = Shape(pairing.target, target_key, _is_alive(selection.deletes), portable)
+        theirs = Shape(pairing.target, target_key, _is_alive(selection), portable)
         return _Comparison(
             table.label,
             copy.state,
@@ -157,6 +156,7 @@ def verify_table(
             Side(target, copy.cursor, table.target_name, copy.leaves, theirs, here, workers, deadline),
             watermark_lost(table, original.facts, copy.state),
             pairing.left_out,
+            table.mode is not Mode.XMIN_INCREMENTAL,
         ).run(sample, report, began)
 
 
@@ -172,6 +172,8 @@ class _Comparison:
     target: Side
     watermark_lost: str | None
     left_out: tuple[str, ...]
+    compares_values: bool
+    """Whether the next sync writes whatever row has other values."""
 
     def run(self, sample: float | None, report: Report, began: float) -> TableVerification:
         """Both passes, and what comes of them."""
@@ -184,8 +186,10 @@ class _Comparison:
                 rest = buckets
             telling.note(f"comparing the rows of {rest.looked_at} parts row by row")
             compare(self.source, self.target, rest, judge, ids=self._ids(), told=telling.told)
-        for side in (self.source, self.target):
-            if catalog.renamed(side.cursor, side.leaves):
+        oids = (self.facts.identity.relation_oid, self.state.target_oid)
+        for side, oid in zip((self.source, self.target), oids, strict=True):
+            leaves = {leaf.oid: leaf.name for leaf in side.leaves if leaf.readable}
+            if catalog.renamed(side.cursor, {oid: side.table, **leaves}):
                 raise PlanOutdated(f"{side.table} got another name while it was read. Run it again.")
         verdict = judge.verdict(self.state.rows, theirs.all_rows if buckets.chosen is None else None)
         telling.end()
@@ -214,7 +218,7 @@ class _Comparison:
     def _rules(self) -> Rules:
         return Rules(
             watermark=None if self.watermark_lost else self.state.watermark,
-            next_compares_values=bool(self._fresh) or self.state.max_xmin >= xid.CYCLE,
+            next_compares_values=bool(self._fresh) or self.compares_values or self.state.max_xmin >= xid.CYCLE,
             merges=self.merges,
             keeps_deleted=self.state.selection.deletes == "ignore",
         )
@@ -222,7 +226,7 @@ class _Comparison:
     def _ids(self) -> tuple[sql.Composable, sql.Composable]:
         now = None if self.watermark_lost else xid.present(self.source.cursor, self.facts.horizon)
         here = xid.present(self.target.cursor, horizon(self.target.cursor))
-        return source_ids(now, self._fresh), target_ids(here)
+        return source_ids(now, self._fresh), target_ids(here, self.state.selection.xmin_column)
 
     def _notes(self, buckets: Buckets, verdict: Verdict) -> Iterator[str]:
         if self.watermark_lost:
@@ -238,7 +242,7 @@ class _Comparison:
         def readable(text: str) -> str:
             return bytes.fromhex(text[2:]).decode() if self.target.shape.portable else text
 
-        names = [column.name for column in self.target.shape.key]
+        names = [column.name for column in self.target.shape.key] or ["row"]
         return {
             kind: [dict(zip(names, map(readable, key), strict=True)) for key in tally.keys]
             for kind, tally in verdict.tallies.items()
@@ -299,7 +303,7 @@ def _opened_target(target: Database, table: TableConfig, doing: str) -> Iterator
     with transact(target, Isolation.READ, doing) as cursor:
         _require_synced(cursor, table)  # there must be a table to lock
     # A command that empties or rewrites the table, or a merge that changes its columns, is over or waits for us.
-    lock = _lock(table.target_name)
+    lock = read_lock(table.target_name, "r")
     with transact(target, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
         state, relation = _require_synced(cursor, table)
         cursor.execute(lock)  # a partition attached between the lock and the snapshot is not locked yet
@@ -316,9 +320,9 @@ def _opened_target(target: Database, table: TableConfig, doing: str) -> Iterator
 @contextmanager
 def _opened_source(source: Database, table: TableConfig, state: State, doing: str) -> Iterator[_Original]:
     with source.connection() as connection:
-        with statement(source, connection, doing) as cursor:
+        with transaction(source, connection, Isolation.READ, doing) as cursor:
             server = observe_server(cursor)
-        lock = _lock(table.source_name)  # before the snapshot, as in `extract`
+        lock = read_lock(table.source_name, state.identity.kind)  # before the snapshot, as in `extract`
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
             facts, leaves = read_source(cursor, server, table)
             if len(leaves) > 1:
@@ -341,20 +345,16 @@ def _require_synced(cursor: ext.cursor, table: TableConfig) -> tuple[State, cata
     return state, relation
 
 
-def _lock(name: QualifiedName) -> sql.Composable:
-    return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(name.sql)
-
-
 def _encoding(cursor: ext.cursor) -> str:
     cursor.execute("SHOW server_encoding")
     (encoding,) = cursor.fetchone() or ("",)
     return str(encoding)
 
 
-def _is_alive(deletes: str) -> sql.Composable | None:
-    if deletes != "soft":
+def _is_alive(selection: Selection) -> sql.Composable | None:
+    if selection.deletes != "soft":
         return None
-    return sql.SQL("{} IS NULL").format(sql.Identifier(SOURCE_DELETED_AT))
+    return sql.SQL("{} IS NULL").format(sql.Identifier(selection.deleted_at_column))
 
 
 def _status(verdict: Verdict) -> Literal["match", "mismatch"]:

@@ -51,8 +51,8 @@ def test_plan_lists_the_changes_that_change_the_target(cli: Cli, orders: Databas
 
     run = cli("plan")
 
-    assert "column paid added" in run.stdout
-    assert "column paid added" in cli("plan", "--json").table["statements"][0]
+    assert 'ADD COLUMN "paid"' in run.stdout
+    assert 'ADD COLUMN "paid"' in cli("plan", "--json").table["statements"][0]
 
 
 def test_status_tells_never_synced_from_synced(cli: Cli, orders: Database) -> None:

@@ -79,7 +79,10 @@ def test_a_section_without_a_line_in_it_is_as_if_absent() -> None:
         ({"tables": [["a"]]}, "tables.yaml: table ['a']: should be a mapping of keys to values."),
         (
             {"tables": [{"source": "a", "mode": "fast"}]},
-            "tables.yaml: table a: mode is 'fast', which is not one of 'xmin_incremental' or 'full_sync'.",
+            (
+                "tables.yaml: table a: mode is 'fast', which is not one of 'xmin_incremental', 'incremental_sync' or "
+                "'full_sync'."
+            ),
         ),
         (
             {"tables": ["a", "b"], "defaults": {"max_delete_share": 50}},

@@ -80,7 +80,8 @@ def test_rows_since_the_watermark_are_read_where_nothing_else_changed() -> None:
 
 
 def test_first_sync_makes_the_target() -> None:
-    assert plan(target=GONE, state=None) == Plan(Mode.FULL_SYNC, "first sync", create_target=True)
+    create = 'CREATE TABLE "public"."orders" ("id" integer, "item" text, "source_xmin" bigint, PRIMARY KEY ("id"))'
+    assert plan(target=GONE, state=None) == Plan(Mode.FULL_SYNC, "first sync", create_target=True, statements=(create,))
 
 
 @pytest.mark.parametrize(
@@ -222,14 +223,14 @@ def test_added_column_is_filled_for_all_rows() -> None:
     assert made.mode is Mode.FULL_SYNC
     assert made.compare_values
     assert "column price added" in made.reason
-    assert made.statements == ("column price added",)
+    assert made.statements == ('ALTER TABLE "public"."orders" ADD COLUMN "price" numeric',)
 
 
 def test_renamed_column_copies_nothing() -> None:
     made = plan(selecting(columns=(SELECTION.columns[0], Column(2, "article", "text"))))
 
     assert made.mode is Mode.XMIN_INCREMENTAL
-    assert made.statements == ("column item renamed to article",)
+    assert made.statements == ('ALTER TABLE "public"."orders" RENAME COLUMN "item" TO "article"',)
 
 
 def test_other_expression_of_a_virtual_column_reads_everything() -> None:

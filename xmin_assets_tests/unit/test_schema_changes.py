@@ -90,7 +90,7 @@ def test_other_type_of_a_known_column_is_a_new_type() -> None:
     now = selection(Column(2, "a", "bigint"))
 
     assert changes(selection(Column(2, "a", "integer")), now, attributes(Column(2, "a", "integer"))) == (
-        Retype("a", "bigint"),
+        Retype("a", "bigint", "integer"),
     )
 
 
@@ -148,7 +148,7 @@ def test_forbidden_changes_are_refused_and_own_columns_are_not() -> None:
     ("change", "needed", "words"),
     [
         (Add("a", "text"), True, "column a added"),
-        (Retype("a", "bigint"), True, "column a is now bigint"),
+        (Retype("a", "bigint", "integer"), True, "column a is now bigint"),
         (Refill("a"), True, "column a is another one now"),
         (Rename("a", "b"), False, "column a renamed to b"),
         (Relax("a"), False, "column a no longer copied"),

@@ -40,7 +40,7 @@ def test_a_key_that_repeats_is_named_with_an_example(items: Replica) -> None:
 def test_a_key_that_is_null_is_refused(items: Replica) -> None:
     with (
         items.stations({"source": "public.items", "key": "note"}) as stations,
-        pytest.raises(DataInvalid, match=r"the key \(note\).*null"),
+        pytest.raises(DataInvalid, match=r"the key \(note\).*NULL"),
     ):
         stations.up_to_stage()
 

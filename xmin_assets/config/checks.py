@@ -1,0 +1,71 @@
+"""What Dagster's asset checks look at, how often, and how serious a failure is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from xmin_assets.config.durations import seconds
+from xmin_assets.config.strict import Strict
+
+Severity = Literal["ERROR", "WARN"]
+
+
+class EqualityCheck(Strict):
+    """Whether the target equals the source: `xmin-assets verify` as a check of merged_target."""
+
+    enabled: bool = Field(default=True, description="Whether there is such a check.")
+    severity: Severity = Field(default="ERROR", description="`ERROR`, or `WARN` to go on all the same.")
+    schedule: str | None = Field(
+        default=None, description="When all tables are verified, in cron's form: `0 3 * * *` is at three every night."
+    )
+    every: float = Field(
+        default=86400,
+        description="How long a result that was good stands, such as `1 day`: a table is not compared again before.",
+    )
+    sample: float | None = Field(default=None, gt=0, le=1, description="The share of the rows that is compared.")
+
+    @field_validator("every", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        return seconds(value) if isinstance(value, (str, int, float)) else value
+
+    @field_validator("schedule")
+    @classmethod
+    def _five_fields(cls, value: str | None) -> str | None:
+        if value is not None and len(value.split()) != 5 and not value.startswith("@"):
+            raise ValueError("is no schedule; write five fields as cron does, such as 0 3 * * *")
+        return value
+
+
+class WraparoundCheck(Strict):
+    """How far the source's oldest unfrozen transaction is from where PostgreSQL stops to give out ids."""
+
+    enabled: bool = Field(default=True, description="Whether there is such a check.")
+    severity: Severity = Field(default="WARN", description="`WARN`, or `ERROR`.")
+    transactions: int = Field(
+        default=1_000_000_000, ge=1, lt=2**31, description="Age in transactions from which the check fails."
+    )
+
+
+class SourceCheck(Strict):
+    """Something about the source that is looked at by every plan."""
+
+    enabled: bool = Field(default=True, description="Whether there is such a check.")
+    severity: Severity = Field(default="WARN", description="`WARN`, or `ERROR`.")
+
+
+class Checks(Strict):
+    """The asset checks that can be set; what guards the merge itself cannot be turned off."""
+
+    target_equals_source: EqualityCheck = Field(default=EqualityCheck(), description="Verifies the target.")
+    wraparound: WraparoundCheck = Field(
+        default=WraparoundCheck(), description="Age of the source's oldest transaction."
+    )
+    held_back: SourceCheck = Field(
+        default=SourceCheck(), description="A transaction left open at the source, from settings.held_back_warning on."
+    )
+    schema_drift: SourceCheck = Field(
+        default=SourceCheck(), description="Columns or types of the source that differ from the target's."
+    )

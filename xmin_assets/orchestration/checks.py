@@ -1,0 +1,237 @@
+"""Asset checks: what is known of a table's health, with what to do about it.
+
+Those of source_snapshot and staged_table come with the asset's own run. That of merged_target compares the target
+with the source, which reads both; it has a job and a schedule of its own.
+"""
+
+# No `from __future__ import annotations` here: Dagster reads the annotations of the functions below as they are.
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckKey,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetKey,
+    DagsterEventType,
+    MetadataValue,
+    asset_check,
+)
+
+from xmin_assets.config import ReplicationConfig, Severity, TableConfig, duration
+from xmin_assets.orchestration.failures import spool_errors
+from xmin_assets.orchestration.metadata import Metadata
+from xmin_assets.orchestration.resources import ReplicationSettings
+from xmin_assets.orchestration.run_log import progress_lines
+from xmin_assets.orchestration.termination import terminable
+from xmin_assets.replication import held_back
+from xmin_assets.replication.manifest import SourceSnapshot, StagedTable
+from xmin_assets.replication.pipeline import open_databases
+from xmin_assets.replication.verify import TableVerification, verify_table
+
+ROWS = "rows_are_complete"
+KEY = "key_identifies_rows"
+WRAPAROUND = "far_from_wraparound"
+HELD_BACK = "watermark_is_not_held_back"
+SCHEMA = "columns_are_the_targets"
+EQUAL = "target_equals_source"
+
+_VERIFIED_AT = "xmin_assets/verified_at"
+
+
+def snapshot_specs(config: ReplicationConfig, asset: AssetKey) -> list[AssetCheckSpec]:
+    """The checks that a plan answers."""
+    checks = config.checks
+    described = {
+        WRAPAROUND: (
+            checks.wraparound.enabled,
+            (
+                f"The source's oldest transaction is under {checks.wraparound.transactions:,} transactions old. If it "
+                "fails: look for what keeps VACUUM from freezing at the source (old transactions, replication slots, "
+                "prepared transactions), and vacuum there. Replication itself does not stop at the wraparound."
+            ),
+        ),
+        HELD_BACK: (
+            checks.held_back.enabled,
+            (
+                f"No transaction has been open at the source for {duration(config.settings.held_back_warning)}. If it "
+                "fails: commit, roll back or end the transactions that are named. Nothing is lost meanwhile, but every "
+                "sync reads again what was changed since they began."
+            ),
+        ),
+        SCHEMA: (
+            checks.schema_drift.enabled,
+            (
+                "The target's columns and types are the source's. If it fails: the statements are what this sync does "
+                "about it, unless schema_changes is fail."
+            ),
+        ),
+    }
+    return [AssetCheckSpec(name, asset=asset, description=text) for name, (on, text) in described.items() if on]
+
+
+def snapshot_results(config: ReplicationConfig, asset: AssetKey, made: SourceSnapshot) -> list[AssetCheckResult]:
+    """What a plan says about the source."""
+    checks, results = config.checks, []
+    if checks.wraparound.enabled:
+        passed = made.oldest_age < checks.wraparound.transactions
+        results.append(_result(asset, WRAPAROUND, passed, checks.wraparound.severity, {"age": made.oldest_age}))
+    if checks.held_back.enabled:
+        told = held_back.warning(made.held_back, config.settings.held_back_warning)
+        facts = {"transactions": made.held_back.transactions, "by": told or held_back.describe(made.held_back)}
+        results.append(_result(asset, HELD_BACK, told is None, checks.held_back.severity, facts))
+    if checks.schema_drift.enabled:
+        drifted = made.target_oid is not None and bool(made.plan.statements)
+        script = "\n".join(f"{statement};" for statement in made.plan.statements if drifted)
+        facts = {"statements": MetadataValue.md(f"```sql\n{script}\n```")} if drifted else {}
+        results.append(_result(asset, SCHEMA, not drifted, checks.schema_drift.severity, facts))
+    return results
+
+
+def staged_specs(asset: AssetKey) -> list[AssetCheckSpec]:
+    """The checks that stand between a staged table and its merge."""
+    return [
+        AssetCheckSpec(
+            ROWS,
+            asset=asset,
+            blocking=True,
+            description="As many rows were loaded as were extracted. If it fails: a file of the spool was changed or "
+            "cut, or the target server was restarted; materialize the table from source_snapshot again.",
+        ),
+        AssetCheckSpec(
+            KEY,
+            asset=asset,
+            blocking=True,
+            description="The key is unique and nowhere NULL. If it fails: name columns that identify a row with key:, "
+            "or mend the rows at the source.",
+        ),
+    ]
+
+
+def staged_results(asset: AssetKey, made: StagedTable) -> list[AssetCheckResult]:
+    """What was found of a staged table that may be merged."""
+    extract = made.extract
+    keys = sum(part.rows for part in extract.key_parts or ())
+    facts = {"rows_loaded": made.rows, "rows_extracted": extract.rows, "keys_loaded": made.keys, "keys_extracted": keys}
+    key = ", ".join(extract.snapshot.selection.key) or "none: the contents are replaced as a whole"
+    return [
+        _result(asset, ROWS, (made.rows, made.keys) == (extract.rows, keys), "ERROR", facts),
+        _result(asset, KEY, True, "ERROR", {"key": key, "rows": made.rows}),
+    ]
+
+
+def staged_failure(asset: AssetKey, reason: str, *, key: bool) -> AssetCheckResult:
+    """What was found of a staged table that may not be merged.
+
+    Args:
+        asset: the staged table.
+        reason: the engine's error.
+        key: whether it is about the key, or about the number of rows.
+    """
+    return _result(asset, KEY if key else ROWS, False, "ERROR", {"reason": reason}, reason)
+
+
+def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKey) -> AssetChecksDefinition:
+    """The check of a merged target that it equals the source.
+
+    Args:
+        config: has the check's settings.
+        table: the table.
+        asset: its merged_target.
+    """
+    said = config.checks.target_equals_source
+    sample = "" if said.sample is None else f" A sample of {said.sample:.0%} of the rows is compared."
+
+    @asset_check(
+        asset=asset,
+        name=EQUAL,
+        description=f"The target's rows are the source's, except for what the source changed since the last sync."
+        f"{sample} If it fails: run `xmin-assets resync {table.label}` and materialize the table; the next sync then "
+        "compares every row and writes only those that differ. A good result stands for "
+        f"{duration(said.every)}.",
+    )
+    def check(context: AssetCheckExecutionContext, replication_settings: ReplicationSettings) -> AssetCheckResult:
+        if stands := _standing(context, AssetCheckKey(asset, EQUAL), said.every):
+            return stands
+        with spool_errors():
+            settings = replication_settings.to_settings()
+            report = progress_lines(context.log.info)
+            with open_databases(config, settings) as (source, target):
+                found = terminable(
+                    lambda: verify_table(source, target, table, settings, sample=said.sample, report=report)
+                )
+        return _verified(asset, found, said.severity)
+
+    return check
+
+
+def _standing(context: AssetCheckExecutionContext, key: AssetCheckKey, every: float) -> AssetCheckResult | None:
+    """The last result, if it was good and is young enough to stand."""
+    records = context.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    for record in records:
+        event = record.event and record.event.dagster_event
+        if event is None or event.event_type is not DagsterEventType.ASSET_CHECK_EVALUATION:
+            continue
+        evaluation = event.asset_check_evaluation_data
+        metadata = evaluation.metadata
+        if _VERIFIED_AT not in metadata:
+            continue
+        verified_at = float(metadata[_VERIFIED_AT].value)
+        age = datetime.now(timezone.utc).timestamp() - verified_at
+        if not evaluation.passed or age >= every:
+            return None
+        context.log.info(f"verified {duration(age)} ago; a good result stands for {duration(every)}")
+        return AssetCheckResult(
+            passed=True,
+            asset_key=key.asset_key,
+            check_name=key.name,
+            metadata=metadata,
+            description=f"Verified {duration(age)} ago.",
+        )
+    return None
+
+
+def _verified(asset: AssetKey, found: TableVerification, severity: Severity) -> AssetCheckResult:
+    facts: Metadata = {
+        _VERIFIED_AT: MetadataValue.timestamp(datetime.now(timezone.utc)),
+        "missing": found.missing,
+        "extra": found.extra,
+        "different": found.different,
+        "pending": found.pending,
+        "rows_at_source": found.rows_source,
+        "rows_in_target": found.rows_target,
+        "seconds": found.seconds,
+    }
+    examples = "\n".join(_examples(found))
+    if examples:
+        facts["examples"] = MetadataValue.md(examples)
+    if found.note:
+        facts["note"] = found.note
+    passed = found.status == "match"
+    counts = (
+        f"{found.missing:,} missing, {found.extra:,} extra, {found.different:,} different, {found.pending:,} pending"
+    )
+    return _result(asset, EQUAL, passed, severity, facts, f"{found.rows_target:,} rows compared: {counts}.")
+
+
+def _examples(found: TableVerification) -> Iterator[str]:
+    for kind, keys in found.examples.items():
+        for key in keys:
+            yield f"- {kind}: " + ", ".join(f"`{name}` = `{value}`" for name, value in key.items())
+
+
+def _result(
+    asset: AssetKey, name: str, passed: bool, severity: Severity, facts: Metadata, description: str | None = None
+) -> AssetCheckResult:
+    return AssetCheckResult(
+        passed=passed,
+        asset_key=asset,
+        check_name=name,
+        severity=AssetCheckSeverity(severity),
+        metadata=facts,
+        description=description,
+    )

@@ -1,0 +1,85 @@
+"""Finding changed rows by a column that rises whenever a row changes, where xmin is not wanted.
+
+What such a column cannot tell is documented in docs/correctness.md: an update that keeps it, and one that is committed
+later than the lookback allows for.
+"""
+
+from __future__ import annotations
+
+import math
+
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.config import TableConfig
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.replication.manifest import Column, Plan, Selection
+
+_INTEGERS = ("smallint", "integer", "bigint")
+
+
+def condition(cursor: ext.cursor, table: TableConfig, plan: Plan, selection: Selection) -> sql.Composable | None:
+    """The condition that a row may have changed since the last sync; None if all rows are read.
+
+    A row without a cursor may always have. The bound itself is included: several rows may have it, and some of them
+    may have been committed after the last sync.
+
+    Args:
+        cursor: in a transaction at the source.
+        table: the table's configuration, for its lookback.
+        plan: has the highest cursor seen.
+        selection: as the source has it.
+    """
+    if plan.cursor_from is None:
+        return None
+    column = _column(selection)
+    return sql.SQL("({name} >= {bound} OR {name} IS NULL)").format(
+        name=sql.Identifier(column.name), bound=_bound(cursor, column, plan.cursor_from, table.cursor_lookback)
+    )
+
+
+def observe(
+    cursor: ext.cursor, table: QualifiedName, selection: Selection, rows: sql.Composable | None
+) -> tuple[str | None, int]:
+    """The highest cursor among the rows to be read, as text, and how many of them have none.
+
+    Args:
+        cursor: in the transaction that reads them.
+        table: the source table.
+        selection: as the source has it.
+        rows: the condition on the rows to be read; None for all.
+    """
+    column = _column(selection)
+    # A time in the infinite future would hide every change to come.
+    finite = sql.SQL(" AND pg_catalog.isfinite({})").format(sql.Identifier(column.name))
+    cursor.execute(
+        sql.SQL(
+            "SELECT (SELECT {name}::text FROM {table} WHERE {name} IS NOT NULL{finite} AND {rows}"
+            " ORDER BY {name} DESC LIMIT 1), (SELECT count(*) FROM {table} WHERE {name} IS NULL AND {rows})"
+        ).format(
+            name=sql.Identifier(column.name),
+            table=table.sql,
+            finite=finite if column.type.startswith(("timestamp", "date")) else sql.SQL(""),
+            rows=rows or sql.SQL("true"),
+        )
+    )
+    highest, nulls = cursor.fetchone() or (None, 0)
+    return highest, int(nulls)
+
+
+def _column(selection: Selection) -> Column:
+    return next(column for column in selection.columns if column.name == selection.cursor)
+
+
+def _bound(cursor: ext.cursor, column: Column, highest: str, lookback: str | int | float | None) -> sql.Composable:
+    kind = sql.SQL(column.type)
+    if lookback is None:
+        return sql.SQL("{}::{}").format(sql.Literal(highest), kind)
+    if column.type in _INTEGERS:
+        # Kept to integers, so that an index over the column can be used.
+        return sql.SQL("{}::int8 - {}::int8").format(sql.Literal(highest), sql.Literal(math.ceil(float(lookback))))
+    cursor.execute("SELECT typcategory::text FROM pg_catalog.pg_type WHERE oid = %s::regtype", (column.type,))
+    if cursor.fetchone() == ("N",):
+        return sql.SQL("{}::numeric - {}::numeric").format(sql.Literal(highest), sql.Literal(str(lookback)))
+    interval = lookback if isinstance(lookback, str) else f"{lookback} seconds"
+    return sql.SQL("{}::{} - {}::interval").format(sql.Literal(highest), kind, sql.Literal(interval))

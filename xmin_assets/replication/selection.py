@@ -1,0 +1,134 @@
+"""What of a table is copied and how its rows are recognised: from the catalog and the configuration, with reasons."""
+
+from __future__ import annotations
+
+import psycopg2
+import psycopg2.extensions as ext
+
+from xmin_assets.config import Mode, TableConfig, nearest
+from xmin_assets.errors import ConfigError, UnsupportedTable
+from xmin_assets.postgres import catalog
+from xmin_assets.postgres.types import FIRST_OWN_OID, types_of
+from xmin_assets.replication.manifest import Column, Selection
+
+KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+}
+"""What a relation that is no table is called, by pg_class.relkind."""
+
+VIEWS = ("v", "m")
+"""Kinds that are read by their query's result: their rows have no xmin that tells of changes."""
+
+
+def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation) -> Selection:
+    """The columns and the key, as the source has them.
+
+    Args:
+        cursor: in a transaction at the source, with an empty search_path.
+        table: the table's configuration.
+        relation: the source table.
+
+    Raises:
+        ConfigError: the configuration names what the table does not have.
+        UnsupportedTable: it lacks a key, cannot be read in this mode, or has a column of a name that the target needs.
+    """
+    if relation.kind in VIEWS and table.mode is Mode.XMIN_INCREMENTAL:
+        raise UnsupportedTable(
+            f"{table.label} is {KINDS[relation.kind]}, whose rows have no xmin to go by. Set mode: full_sync, or mode: "
+            "incremental_sync with cursor: and key:."
+        )
+    attributes = catalog.columns_of(cursor, relation.oid)
+    names = [attribute.name for attribute in attributes]
+    cursor_column = table.cursor if table.mode is Mode.INCREMENTAL_SYNC else None
+    for wanted in (
+        *(table.columns or ()),
+        *table.exclude_columns,
+        *(table.key or ()),
+        *table.type_overrides,
+        *([cursor_column] if cursor_column else []),
+    ):
+        if wanted not in names:
+            raise ConfigError(f"{table.label} has no column {wanted}.{nearest(wanted, names)}")
+    chosen = [a for a in attributes if a.name in (table.columns or names) and a.name not in table.exclude_columns]
+    if not chosen:
+        raise ConfigError(f"{table.label}: no column is left to be copied.")
+    key = table.key or next(iter(catalog.keys_of(cursor, relation.oid)), None) or _no_key(table)
+    for column, what in [*((name, "key") for name in key), *([(cursor_column, "cursor")] if cursor_column else [])]:
+        if column not in {a.name for a in chosen}:
+            raise ConfigError(f"{table.label}: the {what} column {column} must be among the columns that are copied.")
+    _require_free_names(table, {a.name for a in chosen})
+    if cursor_column:
+        _require_cursor(cursor, table, next(a for a in chosen if a.name == cursor_column))
+    own = [a.type_oid for a in chosen if a.type_oid >= FIRST_OWN_OID and a.name not in table.type_overrides]
+    return Selection(
+        columns=tuple(
+            Column(a.attnum, a.name, a.type, a.virtual, a.collation, override=_override(cursor, table, a.name))
+            for a in chosen
+        ),
+        key=tuple(key),
+        where=table.where,
+        deletes=table.deletes,
+        cursor=cursor_column,
+        types=types_of(cursor, own) if own else (),
+        xmin_column=table.xmin_column,
+        deleted_at_column=table.deleted_at_column,
+    )
+
+
+def _no_key(table: TableConfig) -> tuple[str, ...]:
+    if table.mode is not Mode.FULL_SYNC:
+        raise UnsupportedTable(
+            f"{table.label} has no primary key and no unique index over NOT NULL columns. Name columns that identify a "
+            "row with key: [a, b], or set mode: full_sync, which replaces the contents as a whole."
+        )
+    if table.deletes != "hard":
+        raise UnsupportedTable(
+            f"{table.label} has no key, so a row that is gone cannot be told from one that changed. Set deletes: hard, "
+            "or name columns that identify a row with key: [a, b]."
+        )
+    return ()
+
+
+def _require_free_names(table: TableConfig, names: set[str]) -> None:
+    for setting, own in (("xmin_column", table.xmin_column), ("deleted_at_column", table.deleted_at_column)):
+        if own in names and (setting == "xmin_column" or table.deletes == "soft"):
+            raise UnsupportedTable(
+                f"{table.label} has a column {own} of its own, a name that the target needs. Give ours another with "
+                f"{setting}: xmin_assets_{own}, or leave the source's out with exclude_columns: [{own}]."
+            )
+
+
+def _require_cursor(cursor: ext.cursor, table: TableConfig, column: catalog.Attribute) -> None:
+    lookback = table.cursor_lookback
+    if lookback is None:
+        return
+    if column.category not in ("D", "N"):
+        raise ConfigError(
+            f"{table.label}: cursor_lookback needs a cursor that is a time or a number; {column.name} is {column.type}."
+        )
+    if column.category == "N" and isinstance(lookback, str):
+        raise ConfigError(f"{table.label}: cursor_lookback must be a number, as {column.name} is {column.type}.")
+    if isinstance(lookback, str):
+        try:
+            cursor.execute("SELECT %s::interval >= '0'::interval", (lookback,))
+        except psycopg2.DataError:
+            raise ConfigError(
+                f"{table.label}: cursor_lookback {lookback!r} is no interval. Write one such as 10 minutes."
+            ) from None
+        if cursor.fetchone() != (True,):
+            raise ConfigError(f"{table.label}: cursor_lookback {lookback!r} must not be negative.")
+
+
+def _override(cursor: ext.cursor, table: TableConfig, column: str) -> str | None:
+    if (wanted := table.type_overrides.get(column)) is None:
+        return None
+    text = catalog.type_text(cursor, wanted)
+    if text is None:
+        raise ConfigError(
+            f"{table.label}: type_overrides: {wanted!r} for the column {column} is no type. Write it as PostgreSQL "
+            "does, with its schema if it is not PostgreSQL's own."
+        )
+    return text

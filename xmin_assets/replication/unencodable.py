@@ -1,0 +1,159 @@
+"""Rows whose text cannot be sent or stored in the encoding that it must have: found, so that somebody can mend them.
+
+A server sends text as UTF-8 whatever its database's encoding is. One in SQL_ASCII holds any bytes; those that are no
+UTF-8 it refuses to send (https://www.postgresql.org/docs/current/multibyte.html).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable
+from typing import IO
+
+import psycopg2
+import psycopg2.extensions as ext
+from psycopg2 import errorcodes, sql
+
+from xmin_assets.errors import DataInvalid, XminAssetsError
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.copy import copy_out
+from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.manifest import Column, SourceSnapshot
+from xmin_assets.replication.scan import Range
+
+CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARACTER)
+
+
+class Unencodable(DataInvalid):
+    """A row of a range cannot be sent."""
+
+    def __init__(self, said: str, span: Range) -> None:
+        self.said = said
+        self.span = span
+        super().__init__(said)
+
+
+def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) -> DataInvalid:
+    """The error with the key of the row and the column that it is about, as far as they can be found.
+
+    They are looked for in a transaction of their own: the one that met them is over.
+    """
+    doing = f"{snapshot.table}: looking for the row that cannot be sent"
+    where = ""
+    try:
+        with transact(source, Isolation.READ_SNAPSHOT, doing) as cursor:
+            where = _Search(cursor, snapshot, error.span).run()
+    except XminAssetsError:
+        pass  # the row may be gone by now; what is wrong is known all the same
+    return DataInvalid(
+        f"{snapshot.table}: {error.said}{where} Mend the value at the source, or leave it out with exclude_columns or "
+        "where."
+    )
+
+
+def row_at(file: IO[bytes], line: int) -> list[str]:
+    """The fields of the CSV record that ends in this line of the file, counted from 1; none if there is no such."""
+    return _record(file, lambda _, ends: ends >= line)
+
+
+def row_with(file: IO[bytes], character: bytes) -> list[str]:
+    """The fields of the first CSV record that has this character; none if there is no such."""
+    text = character.decode(errors="replace")
+    return _record(file, lambda fields, _: any(text in field for field in fields))
+
+
+def _record(file: IO[bytes], wanted: Callable[[list[str], int], bool]) -> list[str]:
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        reader = csv.reader(raw.decode(errors="replace") for raw in file)
+        return next((fields for fields in reader if wanted(fields, reader.line_num)), [])
+    finally:
+        csv.field_size_limit(limit)
+
+
+class _Search:
+    """Looks for a row that cannot be sent, by halves."""
+
+    def __init__(self, cursor: ext.cursor, snapshot: SourceSnapshot, span: Range) -> None:
+        self._cursor = cursor
+        self._snapshot = snapshot
+        self._span = span
+
+    def run(self) -> str:
+        """Which row and column it is, as the end of a sentence."""
+        leaf, start = self._span.leaf, self._span.start
+        if leaf is None:
+            return ""
+        end = self._span.end or self._blocks()
+        while end - start > 1:
+            middle = (start + end) // 2
+            if self._fails(self._columns(), self._between(start, middle)):
+                end = middle
+            else:
+                start = middle
+        self._cursor.execute(
+            sql.SQL("SELECT ctid::text FROM ONLY {} WHERE {}").format(leaf.name.sql, self._between(start, end))
+        )
+        for (place,) in self._cursor.fetchall():
+            here = sql.SQL("ctid = {}::tid").format(sql.Literal(place))
+            if self._fails(self._columns(), here):
+                return f" It is in {self._column(here)}, {self._key(here, place)}."
+        return ""
+
+    def _blocks(self) -> int:
+        assert self._span.leaf is not None
+        self._cursor.execute(
+            "SELECT pg_catalog.pg_relation_size(%s) / pg_catalog.current_setting('block_size')::int8",
+            (self._span.leaf.oid,),
+        )
+        (blocks,) = self._cursor.fetchone() or (0,)
+        return int(blocks)
+
+    def _columns(self) -> tuple[Column, ...]:
+        return self._snapshot.read.columns
+
+    @staticmethod
+    def _between(start: int, end: int) -> sql.Composed:
+        return sql.SQL("ctid >= {}::tid AND ctid < {}::tid").format(
+            sql.Literal(f"({start},0)"), sql.Literal(f"({end},0)")
+        )
+
+    def _fails(self, columns: tuple[Column, ...], rows: sql.Composable) -> bool:
+        assert self._span.leaf is not None
+        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+        query = sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(names, self._span.leaf.name.sql, rows)
+        self._cursor.execute("SAVEPOINT search")
+        try:
+            copy_out(self._cursor, query, _Nowhere())
+        except psycopg2.DataError as error:
+            if error.pgcode not in CODES:
+                raise
+            self._cursor.execute("ROLLBACK TO SAVEPOINT search")
+            return True
+        self._cursor.execute("RELEASE SAVEPOINT search")
+        return False
+
+    def _column(self, here: sql.Composable) -> str:
+        name = next((column.name for column in self._columns() if self._fails((column,), here)), "the row")
+        return f"column {name}"
+
+    def _key(self, here: sql.Composable, place: str) -> str:
+        key = self._snapshot.read.key_columns
+        if not key or self._fails(key, here):
+            return f"in the row at ctid {place}"
+        assert self._span.leaf is not None
+        row = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column.name)) for column in key)
+        self._cursor.execute(sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(row, self._span.leaf.name.sql, here))
+        return "in the row with " + said(key, self._cursor.fetchone() or ())
+
+
+def said(key: tuple[Column, ...], values: tuple[object, ...] | list[str]) -> str:
+    """Some of a row's values for people."""
+    return f"({', '.join(column.name for column in key)})=({', '.join(map(str, values))})"
+
+
+class _Nowhere(io.BytesIO):
+    def write(self, data: object) -> int:
+        return len(data)  # type: ignore[arg-type]

@@ -1,0 +1,178 @@
+"""The asset checks: what they say of a healthy table, of a sick one, and what they stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetSelection, DagsterInstance, materialize
+
+from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
+from xmin_assets.orchestration.deployment import VERIFY_ALL_TABLES, build_definitions, build_resources
+from xmin_assets_tests.clusters import Database
+from xmin_assets_tests.orchestration.conftest import Deployment, failure
+
+
+def evaluations(result: Any) -> dict[str, AssetCheckEvaluation]:
+    return {found.check_name: found for found in result.get_asset_check_evaluations()}
+
+
+def verify(deployment: Deployment) -> AssetCheckEvaluation:
+    """The check of the merged target alone."""
+    config = deployment.config
+    checks = build_xmin_checks(config)
+    result = materialize(
+        [*build_xmin_assets(config), *checks],
+        selection=AssetSelection.checks(*checks),
+        instance=deployment.instance,
+        resources=build_resources(config.settings),
+        raise_on_error=False,
+    )
+    return evaluations(result)["target_equals_source"]
+
+
+def test_a_healthy_table_passes_all_checks_of_its_run(deployment: Deployment) -> None:
+    found = evaluations(deployment.run())
+
+    assert set(found) == {
+        "far_from_wraparound",
+        "watermark_is_not_held_back",
+        "columns_are_the_targets",
+        "rows_are_complete",
+        "key_identifies_rows",
+    }
+    assert all(evaluation.passed for evaluation in found.values())
+    assert found["rows_are_complete"].metadata["rows_loaded"].value == 50
+
+
+def test_a_key_that_repeats_fails_its_check_and_stops_the_merge(
+    deployment: Deployment, source_db: Database, target_db: Database
+) -> None:
+    source_db.execute("ALTER TABLE orders DROP CONSTRAINT orders_pkey; INSERT INTO orders SELECT * FROM orders LIMIT 1")
+    deployment.tables = [{"source": "public.orders", "key": "id"}]
+
+    result = deployment.run(raise_on_error=False)
+
+    assert not evaluations(result)["key_identifies_rows"].passed
+    assert "is duplicated" in str(evaluations(result)["key_identifies_rows"].description)
+    assert "does not identify its rows" in failure(result, "staged_table")
+    assert target_db.fetch("SELECT to_regclass('orders')") == [(None,)]
+
+
+def test_a_file_that_was_cut_fails_the_check_of_the_rows(deployment: Deployment) -> None:
+    deployment.run("source_snapshot", "csv_extract")
+    (part,) = deployment.spool.rglob("rows-*.csv")
+    part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:-1]))
+
+    result = deployment.run("staged_table", raise_on_error=False)
+
+    assert not evaluations(result)["rows_are_complete"].passed
+
+
+def test_columns_that_differ_are_warned_of_with_the_statements(deployment: Deployment, source_db: Database) -> None:
+    deployment.run()
+    source_db.execute("ALTER TABLE orders ADD COLUMN note text")
+
+    found = evaluations(deployment.run())["columns_are_the_targets"]
+
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
+    assert 'ADD COLUMN "note" text' in str(found.metadata["statements"].value)
+    assert evaluations(deployment.run())["columns_are_the_targets"].passed
+
+
+def test_an_open_transaction_is_warned_of(deployment: Deployment, source_db: Database) -> None:
+    deployment.settings = {"held_back_warning": 0}
+    with source_db.connect().cursor() as cursor:
+        cursor.execute("BEGIN; CREATE TABLE other ()")
+        found = evaluations(deployment.run())["watermark_is_not_held_back"]
+        cursor.execute("ROLLBACK")
+
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
+    assert "pid" in str(found.metadata["by"].value)
+
+
+def test_the_distance_to_wraparound_can_be_an_error(deployment: Deployment) -> None:
+    deployment.checks = {"wraparound": {"transactions": 1, "severity": "ERROR"}}
+
+    found = evaluations(deployment.run(raise_on_error=False))["far_from_wraparound"]
+
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
+    assert found.metadata["age"].value >= 1
+
+
+def test_a_target_that_equals_its_source_passes_with_the_counts(deployment: Deployment) -> None:
+    deployment.run()
+
+    found = verify(deployment)
+
+    assert found.passed
+    assert found.description == "50 rows compared: 0 missing, 0 extra, 0 different, 0 pending."
+    assert found.metadata["rows_in_target"].value == 50
+
+
+def test_a_target_that_does_not_equal_its_source_fails_with_examples(
+    deployment: Deployment, source_db: Database, target_db: Database
+) -> None:
+    deployment.run()
+    target_db.execute("DELETE FROM orders WHERE id = 7; UPDATE orders SET item = 'x' WHERE id = 9")
+    source_db.execute("INSERT INTO orders VALUES (51, 'new', 1)")
+
+    found = verify(deployment)
+
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
+    counts = [found.metadata[name].value for name in ("missing", "extra", "different", "pending")]
+    assert counts == [1, 0, 1, 1]
+    assert "missing: `id` = `7`" in str(found.metadata["examples"].value)
+
+
+def test_a_good_result_stands_for_its_time_and_a_bad_one_does_not(deployment: Deployment, target_db: Database) -> None:
+    deployment.run()
+    verify(deployment)
+    target_db.execute("DELETE FROM orders WHERE id = 7")
+
+    again = verify(deployment)
+    assert again.passed
+    assert "ago" in str(again.description)
+    deployment.checks = {"target_equals_source": {"every": 0, "severity": "WARN"}}
+    now = verify(deployment)
+    assert (now.passed, now.severity) == (False, AssetCheckSeverity.WARN)
+    deployment.checks = {}
+    assert not verify(deployment).passed
+
+
+def test_checks_can_be_left_out_and_verify_has_a_schedule(deployment: Deployment) -> None:
+    deployment.checks = {
+        "schema_drift": {"enabled": False},
+        "target_equals_source": {"schedule": "0 3 * * *"},
+    }
+    assert "columns_are_the_targets" not in evaluations(deployment.run())
+
+    definitions = build_definitions(deployment.config)
+    (schedule,) = definitions.schedules or ()
+    assert (schedule.job_name, schedule.cron_schedule) == (VERIFY_ALL_TABLES, "0 3 * * *")
+    deployment.checks = {"target_equals_source": {"enabled": False}}
+    assert not build_definitions(deployment.config).schedules
+    assert not build_xmin_checks(deployment.config)
+
+
+def test_a_sync_of_all_tables_does_not_verify_and_the_job_that_verifies_does_nothing_else(
+    deployment: Deployment, instance: DagsterInstance
+) -> None:
+    definitions = build_definitions(deployment.config)
+
+    synced = definitions.resolve_job_def("sync_all_tables").execute_in_process(instance=instance)
+    verified = definitions.resolve_job_def(VERIFY_ALL_TABLES).execute_in_process(instance=instance)
+
+    assert "target_equals_source" not in evaluations(synced)
+    assert set(evaluations(verified)) == {"target_equals_source"}
+    assert not verified.get_asset_materialization_events()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"target_equals_source": {"schedule": "often"}}, {"wraparound": {"severity": "BAD"}}, {"no_such": {}}],
+)
+def test_a_check_that_is_set_wrong_is_said(deployment: Deployment, wrong: dict[str, object]) -> None:
+    deployment.checks = wrong
+    with pytest.raises(Exception, match="checks"):
+        _ = deployment.config
