@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -78,7 +79,8 @@ def _show_mismatch(table: TableVerification) -> None:
     for kind, keys in table.examples.items():
         if kind in _FAULTS and keys:
             click.echo(f"  {kind}: {', '.join(map(_key, keys))}")
-    click.echo(f"  To mend it: xmin-assets resync {table.table} && xmin-assets sync {table.table}")
+    name = shlex.quote(table.table)
+    click.echo(f"  To mend it: xmin-assets resync {name} && xmin-assets sync {name}")
 
 
 def _key(columns: dict[str, str]) -> str:

@@ -11,34 +11,30 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-import psycopg2.extensions as ext
 import tenacity
 from psycopg2 import sql
 
 from xmin_assets.config import Mode, ReplicationConfig, Settings, TableConfig, load_config
-from xmin_assets.errors import ConfigError, NotComparable, PlanOutdated, XminAssetsError
+from xmin_assets.errors import ConfigError, PlanOutdated, XminAssetsError
 from xmin_assets.postgres import catalog, xid
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import horizon, observe_server
-from xmin_assets.postgres.transaction import Isolation, transact, transaction
+from xmin_assets.postgres.server import horizon
 from xmin_assets.replication.buckets import Buckets, count_both, differing
 from xmin_assets.replication.differences import compare, source_ids, target_ids
-from xmin_assets.replication.history import MergeXids, merge_xids
+from xmin_assets.replication.history import MergeXids
 from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
 from xmin_assets.replication.manifest import Selection, State
+from xmin_assets.replication.opening import opened_source, opened_target
 from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistent, side_by_side, unexpected, unreachable
-from xmin_assets.replication.plan import SourceFacts, require_caught_up
+from xmin_assets.replication.plan import SourceFacts
 from xmin_assets.replication.progress import Progress, Report, silent
-from xmin_assets.replication.scan import fulfils, read_lock
+from xmin_assets.replication.scan import fulfils
 from xmin_assets.replication.sides import Shape, Side
 from xmin_assets.replication.sizing import workers_for
-from xmin_assets.replication.snapshot import read_source
-from xmin_assets.replication.state import read_state
 
 FEW_ROWS = 10_000
 """Up to so many rows in the target all are compared one by one: in a part of a small table there would be too few to
@@ -138,8 +134,8 @@ def verify_table(
     deadline = began + settings.max_snapshot_age
     here, there = f"{table.label}: reading the target", f"{table.label}: reading the source"
     with (
-        _opened_target(target, table, here) as copy,
-        _opened_source(source, table, copy.state, there) as original,
+        opened_target(target, table, here) as copy,
+        opened_source(source, table, copy.state, there) as original,
     ):
         selection = copy.state.selection
         pairing = pair(table.label, copy.state, original.facts, original.attributes, copy.attributes)
@@ -273,82 +269,6 @@ class _Telling:
     def end(self) -> None:
         """All is read."""
         self._report(Progress(self._table, "verify", self._done, self._done))
-
-
-@dataclass(frozen=True)
-class _Copy:
-    """The target, under its snapshot."""
-
-    cursor: ext.cursor
-    state: State
-    leaves: tuple[catalog.Storage, ...]
-    attributes: tuple[catalog.Attribute, ...]
-    merges: MergeXids
-    encoding: str
-
-
-@dataclass(frozen=True)
-class _Original:
-    """The source, under its snapshot."""
-
-    cursor: ext.cursor
-    facts: SourceFacts
-    leaves: tuple[catalog.Storage, ...]
-    attributes: tuple[catalog.Attribute, ...]
-    encoding: str
-
-
-@contextmanager
-def _opened_target(target: Database, table: TableConfig, doing: str) -> Iterator[_Copy]:
-    with transact(target, Isolation.READ, doing) as cursor:
-        _require_synced(cursor, table)  # there must be a table to lock
-    # A command that empties or rewrites the table, or a merge that changes its columns, is over or waits for us.
-    lock = read_lock(table.target_name, "r")
-    with transact(target, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
-        state, relation = _require_synced(cursor, table)
-        cursor.execute(lock)  # a partition attached between the lock and the snapshot is not locked yet
-        yield _Copy(
-            cursor,
-            state,
-            catalog.storage_of(cursor, relation.oid),
-            catalog.columns_of(cursor, relation.oid),
-            merge_xids(cursor, table.target_name, relation.oid),
-            _encoding(cursor),
-        )
-
-
-@contextmanager
-def _opened_source(source: Database, table: TableConfig, state: State, doing: str) -> Iterator[_Original]:
-    with source.connection() as connection:
-        with transaction(source, connection, Isolation.READ, doing) as cursor:
-            server = observe_server(cursor)
-        lock = read_lock(table.source_name, state.identity.kind)  # before the snapshot, as in `extract`
-        with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
-            facts, leaves = read_source(cursor, server, table)
-            if len(leaves) > 1:
-                cursor.execute(lock)
-                facts, leaves = read_source(cursor, server, table)
-            require_caught_up(table, facts, state)
-            attributes = catalog.columns_of(cursor, facts.identity.relation_oid)
-            yield _Original(cursor, facts, leaves, attributes, _encoding(cursor))
-
-
-def _require_synced(cursor: ext.cursor, table: TableConfig) -> tuple[State, catalog.Relation]:
-    state, relation = read_state(cursor, table.target_name), catalog.find_relation(cursor, table.target_name)
-    if state is None or relation is None:
-        raise NotComparable(f"{table.label} was never synced. Run xmin-assets sync first.")
-    if relation.oid != state.target_oid:
-        raise NotComparable(
-            f"{table.label}: the target {table.target_name} is another table than the one that the last sync left. "
-            "Run xmin-assets sync first."
-        )
-    return state, relation
-
-
-def _encoding(cursor: ext.cursor) -> str:
-    cursor.execute("SHOW server_encoding")
-    (encoding,) = cursor.fetchone() or ("",)
-    return str(encoding)
 
 
 def _is_alive(selection: Selection) -> sql.Composable | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -68,15 +69,26 @@ def test_a_mismatch_ends_with_1_and_says_which_rows_and_what_to_do(
     assert cli("verify", "orders", "lines").status == 0
 
 
+def test_what_to_do_can_be_pasted_into_a_shell(cli: Cli, orders: Database, target_db: Database) -> None:
+    orders.execute('CREATE TABLE "it\'s odd" (id int PRIMARY KEY)')
+    cli.configure("public.it's odd")
+    assert cli("sync").status == 0
+    target_db.execute('INSERT INTO "it\'s odd" VALUES (1)')
+
+    line = cli("verify").stdout.splitlines()[-1]
+
+    assert shlex.split(line.partition(": ")[2])[:3] == ["xmin-assets", "resync", "public.it's odd"]
+
+
 def test_a_table_that_fails_ends_with_1_and_the_others_are_compared(cli: Cli, orders: Database) -> None:
     run = cli("verify", "--json")
 
     assert run.status == 1
     assert [table["status"] for table in run.json["tables"]] == ["match", "match", "failed"]
-    assert run.json["tables"][2]["error"] == "public.items was never synced. Run xmin-assets sync first."
+    assert run.json["tables"][2]["error"] == "public.items: it was never synced. Run xmin-assets sync first."
     text = cli("verify")
     assert (text.status, len(text.stdout.splitlines())) == (1, 3)
-    assert "Error: public.items: public.items was never synced" in text.stderr
+    assert "Error: public.items: it was never synced" in text.stderr
 
 
 def test_a_sample_compares_a_share_of_the_rows(cli: Cli, orders: Database, target_db: Database) -> None:

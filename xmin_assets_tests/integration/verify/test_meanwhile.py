@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from threading import Event, Lock, current_thread
+from typing import Any
 
 import pytest
 
 from xmin_assets.postgres.server import Server, observe_server
-from xmin_assets.replication import verify as verify_module
+from xmin_assets.replication import opening
+from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.sides import Side
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.verify.conftest import ROWS, counts, ids
 from xmin_assets_tests.replica import Replica
+from xmin_assets_tests.waiting import DEADLINE
 
 WIDE = """
 CREATE TABLE wide (id int PRIMARY KEY, filler text);
@@ -56,7 +61,7 @@ def between_the_snapshots(monkeypatch: pytest.MonkeyPatch, act: Callable[[], obj
             act()
         return observe_server(cursor)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(verify_module, "observe_server", observe)
+    monkeypatch.setattr(opening, "observe_server", observe)
 
 
 def test_changes_and_a_merge_during_a_verify_are_not_in_it(wide: Replica) -> None:
@@ -80,6 +85,32 @@ def test_a_merge_between_the_two_snapshots_leaves_what_it_brought_pending(
     between_the_snapshots(monkeypatch, change_and_sync)
 
     assert counts(wide.verify("public.wide")) == (0, 0, 1, PENDING)
+    assert counts(wide.verify("public.wide")) == (0, 0, 1, 0)
+
+
+def test_all_workers_of_a_side_read_the_same_snapshot(wide: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, check, guard = Crew._call_helper, Side.check, Lock()
+    changed = Event()
+    helped = {"source": Event(), "target": Event()}
+
+    def change_first(crew: Crew[Any]) -> None:
+        with guard:
+            if not changed.is_set():
+                wide.source.execute("UPDATE wide SET filler = 'late' WHERE id > 10")
+                wide.target.execute("DELETE FROM wide WHERE id > 10")
+                changed.set()
+        call(crew)
+
+    def let_helpers_have_some(side: Side, stopped: Event | None = None) -> None:
+        check(side, stopped)
+        if current_thread().name.startswith("xmin-reader"):
+            helped[side.database.side].set()
+        elif stopped:
+            assert helped[side.database.side].wait(DEADLINE)
+
+    monkeypatch.setattr(Crew, "_call_helper", change_first)
+    monkeypatch.setattr(Side, "check", let_helpers_have_some)
+
     assert counts(wide.verify("public.wide")) == (0, 0, 1, 0)
 
 

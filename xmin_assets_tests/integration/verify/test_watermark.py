@@ -41,7 +41,7 @@ def test_a_table_that_was_never_synced_is_not_compared(replica: Replica) -> None
 
     found = replica.verify("public.items")
 
-    assert (found.status, found.error) == ("failed", "public.items was never synced. Run xmin-assets sync first.")
+    assert (found.status, found.error) == ("failed", "public.items: it was never synced. Run xmin-assets sync first.")
 
 
 def test_a_target_that_is_gone_or_was_replaced_is_not_compared(items: Replica) -> None:

@@ -1,0 +1,110 @@
+"""The two snapshots of a comparison: first the target's, with the state in it, then the source's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg2.extensions as ext
+
+from xmin_assets.config import TableConfig
+from xmin_assets.errors import NotComparable
+from xmin_assets.postgres import catalog
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.server import observe_server
+from xmin_assets.postgres.transaction import Isolation, transact, transaction
+from xmin_assets.replication.history import MergeXids, merge_xids
+from xmin_assets.replication.manifest import State
+from xmin_assets.replication.plan import SourceFacts, require_caught_up
+from xmin_assets.replication.scan import read_lock
+from xmin_assets.replication.snapshot import read_source
+from xmin_assets.replication.state import read_state
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The target, under its snapshot."""
+
+    cursor: ext.cursor
+    state: State
+    leaves: tuple[catalog.Storage, ...]
+    attributes: tuple[catalog.Attribute, ...]
+    merges: MergeXids
+    encoding: str
+
+
+@dataclass(frozen=True)
+class Original:
+    """The source, under its snapshot."""
+
+    cursor: ext.cursor
+    facts: SourceFacts
+    leaves: tuple[catalog.Storage, ...]
+    attributes: tuple[catalog.Attribute, ...]
+    encoding: str
+
+
+@contextmanager
+def opened_target(target: Database, table: TableConfig, doing: str) -> Iterator[Copy]:
+    """The target's rows and the state that they were left in by one and the same merge.
+
+    Raises:
+        NotComparable: the table was never synced, or is another one now.
+        XminAssetsError: the target failed.
+    """
+    with transact(target, Isolation.READ, doing) as cursor:
+        _require_synced(cursor, table)  # there must be a table to lock
+    # A command that empties or rewrites the table, or a merge that changes its columns, is over or waits for us.
+    lock = read_lock(table.target_name, "r")
+    with transact(target, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
+        state, relation = _require_synced(cursor, table)
+        cursor.execute(lock)  # a partition attached between the lock and the snapshot is not locked yet
+        yield Copy(
+            cursor,
+            state,
+            catalog.storage_of(cursor, relation.oid),
+            catalog.columns_of(cursor, relation.oid),
+            merge_xids(cursor, table.target_name, relation.oid),
+            _encoding(cursor),
+        )
+
+
+@contextmanager
+def opened_source(source: Database, table: TableConfig, state: State, doing: str) -> Iterator[Original]:
+    """The source's rows, as of later than what the state was read under.
+
+    Raises:
+        SourceBehind: a standby has not replayed what the last sync saw.
+        XminAssetsError: the source failed, or its table cannot be read as configured.
+    """
+    with source.connection() as connection:
+        with transaction(source, connection, Isolation.READ, doing) as cursor:
+            server = observe_server(cursor)
+        lock = read_lock(table.source_name, state.identity.kind)  # before the snapshot, as in `extract`
+        with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
+            facts, leaves = read_source(cursor, server, table)
+            if len(leaves) > 1:
+                cursor.execute(lock)
+                facts, leaves = read_source(cursor, server, table)
+            require_caught_up(table, facts, state)
+            attributes = catalog.columns_of(cursor, facts.identity.relation_oid)
+            yield Original(cursor, facts, leaves, attributes, _encoding(cursor))
+
+
+def _require_synced(cursor: ext.cursor, table: TableConfig) -> tuple[State, catalog.Relation]:
+    state, relation = read_state(cursor, table.target_name), catalog.find_relation(cursor, table.target_name)
+    if state is None or relation is None:
+        raise NotComparable(f"{table.label}: it was never synced. Run xmin-assets sync first.")
+    if relation.oid != state.target_oid:
+        raise NotComparable(
+            f"{table.label}: the target {table.target_name} is another table than the one that the last sync left. "
+            "Run xmin-assets sync first."
+        )
+    return state, relation
+
+
+def _encoding(cursor: ext.cursor) -> str:
+    cursor.execute("SHOW server_encoding")
+    (encoding,) = cursor.fetchone() or ("",)
+    return str(encoding)
