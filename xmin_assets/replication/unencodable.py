@@ -55,14 +55,15 @@ def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) ->
 def row_at(file: IO[bytes], line: int) -> list[str]:
     """The fields of the CSV record that ends in this line of the file, counted from 1; none if there is no such."""
     limit = csv.field_size_limit(sys.maxsize)
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
     try:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
         reader = csv.reader(text)
         for record in reader:
             if reader.line_num >= line:
                 return record
     finally:
         csv.field_size_limit(limit)
+        text.detach()  # the file is the caller's to close
     return []
 
 
