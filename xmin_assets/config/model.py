@@ -22,7 +22,7 @@ from pydantic import (
 from xmin_assets.config.explaining import explain, nearest
 from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
-from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
+from xmin_assets.postgres.identifiers import NAMEDATALEN, SYSTEM_COLUMNS, QualifiedName
 
 
 class Mode(str, Enum):
@@ -118,6 +118,8 @@ class TableDefaults(_Strict):
     def _is_a_name(cls, value: str) -> str:
         if not value or "\0" in value or len(value.encode()) >= NAMEDATALEN:
             raise ValueError(f"must be a column name of 1 to {NAMEDATALEN - 1} bytes")
+        if value in SYSTEM_COLUMNS:
+            raise ValueError(f"is {value!r}, the name of a system column; take another")
         return value
 
     @field_validator("where")

@@ -8,6 +8,7 @@ import psycopg2.extensions as ext
 from xmin_assets.config import Mode, TableConfig, nearest
 from xmin_assets.errors import ConfigError, UnsupportedTable
 from xmin_assets.postgres import catalog
+from xmin_assets.postgres.identifiers import SYSTEM_COLUMNS
 from xmin_assets.postgres.types import FIRST_OWN_OID, types_of
 from xmin_assets.replication.manifest import Column, Selection
 
@@ -92,6 +93,12 @@ def _no_key(table: TableConfig) -> tuple[str, ...]:
 
 
 def _require_free_names(table: TableConfig, names: set[str]) -> None:
+    for name in SYSTEM_COLUMNS:
+        if name in names:
+            raise UnsupportedTable(
+                f"{table.label} has a column {name}, a name that no column of a table can have. Give it another one in "
+                f"the view, or leave it out with exclude_columns: [{name}]."
+            )
     for setting, own in (("xmin_column", table.xmin_column), ("deleted_at_column", table.deleted_at_column)):
         if own in names and (setting == "xmin_column" or table.deletes == "soft"):
             raise UnsupportedTable(
