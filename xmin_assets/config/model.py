@@ -4,6 +4,7 @@
 # every start, which costs more than the rest of this module.
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -120,6 +121,13 @@ class TableDefaults(_Strict):
             raise ValueError(f"must be a column name of 1 to {NAMEDATALEN - 1} bytes")
         if value in SYSTEM_COLUMNS:
             raise ValueError(f"is {value!r}, the name of a system column; take another")
+        return value
+
+    @field_validator("cursor_lookback")
+    @classmethod
+    def _looks_back(cls, value: str | int | float | None) -> str | int | float | None:
+        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+            raise ValueError("must be a number that is not negative, or an interval such as 10 minutes")
         return value
 
     @field_validator("where")
