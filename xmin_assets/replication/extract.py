@@ -86,7 +86,8 @@ def extract(
                 passes = Passes(snapshot, facts, spool, files, settings.batch_size, report)
                 deadline = began + settings.max_snapshot_age
                 # A role that may read a table, but not its partitions under their own names, reads it as a whole.
-                ranges = spans(storage, workers) if all(leaf.readable for leaf in storage) and storage else [WHOLE]
+                named = storage if all(leaf.readable for leaf in storage) else ()
+                ranges = spans(named, workers) if named else [WHOLE]
                 seen: tuple[str | None, int] = (None, 0)
                 with Crew(source, cursor, table, workers, passes.hire, deadline, doing) as crew:
                     if facts.selection.cursor:
@@ -100,7 +101,7 @@ def extract(
                     keys_needed = _keys_needed(passes, crew, target)
                     if keys_needed:
                         passes.copy_keys(crew, passes.filled if snapshot.plan.cursor_from is None else ranges)
-                names = {facts.identity.relation_oid: table, **{leaf.oid: leaf.name for leaf in storage}}
+                names = {facts.identity.relation_oid: table, **{leaf.oid: leaf.name for leaf in named}}
                 if catalog.renamed(cursor, names):
                     raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
             with statement(source, connection, doing) as cursor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg2
 import psycopg2.extensions as ext
+from psycopg2 import sql
 
 from xmin_assets.config import Mode, TableConfig, nearest
 from xmin_assets.errors import ConfigError, UnsupportedTable
@@ -108,6 +109,13 @@ def _require_free_names(table: TableConfig, names: set[str]) -> None:
 
 
 def _require_cursor(cursor: ext.cursor, table: TableConfig, column: catalog.Attribute) -> None:
+    try:
+        cursor.execute(sql.SQL("SELECT NULL::{0} >= NULL::{0}").format(sql.SQL(column.type)))
+    except psycopg2.errors.UndefinedFunction:
+        raise ConfigError(
+            f"{table.label}: the cursor column {column.name} is {column.type}, whose values have no order. "
+            "Name another one."
+        ) from None
     lookback = table.cursor_lookback
     if lookback is None:
         return
