@@ -85,5 +85,5 @@ def _bound(cursor: ext.cursor, column: Column, highest: str, lookback: str | int
     cursor.execute("SELECT typcategory::text FROM pg_catalog.pg_type WHERE oid = %s::regtype", (column.type,))
     if cursor.fetchone() == ("N",):
         return sql.SQL("{}::numeric - {}::numeric").format(sql.Literal(highest), sql.Literal(str(lookback)))
-    interval = lookback if isinstance(lookback, str) else f"{lookback} seconds"
-    return sql.SQL("{}::{} - {}::interval").format(sql.Literal(highest), kind, sql.Literal(interval))
+    interval = sql.SQL("{}::interval" if isinstance(lookback, str) else "pg_catalog.make_interval(secs => {})")
+    return sql.SQL("{}::{} - {}").format(sql.Literal(highest), kind, interval.format(sql.Literal(lookback)))
