@@ -170,12 +170,23 @@ def target_changes(
     rest += [Relax(name) for name, attribute in have.items() if attribute.not_null and name not in copied]
     changes = (*drops, *_in_order(renames), *rest)
     if before and changes and not allowed:
-        raise SchemaChangeRefused(
-            f"{table}: the source's columns changed ({describe(changes)}) and schema_changes is 'fail'. "
-            "Set schema_changes: apply, or leave the columns out with exclude_columns."
-        )
+        raise refused(table, changes)
     own = [Add(name, kind, ours=True) for name, kind in own_columns(now) if name not in have]
     return (*drops, *_in_order([*renames, *own_renames]), *rest, *own)
+
+
+def refused(table: str, changes: tuple[Change, ...]) -> SchemaChangeRefused:
+    """The error for changes where none is allowed."""
+    return SchemaChangeRefused(
+        f"{table}: the source's columns changed ({describe(changes)}) and schema_changes is 'fail'. "
+        "Set schema_changes: apply, or leave the columns out with exclude_columns."
+    )
+
+
+def dropped(before: Selection, now: Selection, same_relation: bool) -> tuple[Drop, ...]:
+    """The columns that were copied and are no longer, whatever becomes of the target's."""
+    left = {_identity(column, same_relation) for column in now.columns}
+    return tuple(Drop(column.name) for column in before.columns if _identity(column, same_relation) not in left)
 
 
 def own_columns(selection: Selection) -> list[tuple[str, str]]:
