@@ -4,6 +4,7 @@
 # every start, which costs more than the rest of this module.
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -23,7 +24,7 @@ from xmin_assets.config.explaining import explain, nearest
 from xmin_assets.config.strict import Strict
 from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
-from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
+from xmin_assets.postgres.identifiers import NAMEDATALEN, SYSTEM_COLUMNS, QualifiedName
 
 HISTORY_ROWS = 1000
 
@@ -126,6 +127,15 @@ class TableDefaults(Strict):
     def _is_a_name(cls, value: str) -> str:
         if not value or "\0" in value or len(value.encode()) >= NAMEDATALEN:
             raise ValueError(f"must be a column name of 1 to {NAMEDATALEN - 1} bytes")
+        if value in SYSTEM_COLUMNS:
+            raise ValueError(f"is {value!r}, the name of a system column; take another")
+        return value
+
+    @field_validator("cursor_lookback")
+    @classmethod
+    def _looks_back(cls, value: str | int | float | None) -> str | int | float | None:
+        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+            raise ValueError("must be a number that is not negative, or an interval such as 10 minutes")
         return value
 
     @field_validator("where")

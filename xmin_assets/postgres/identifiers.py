@@ -13,6 +13,9 @@ from xmin_assets.errors import ConfigError
 NAMEDATALEN = 64
 """Bytes of an identifier, its closing NUL included (src/include/pg_config_manual.h)."""
 
+SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
+"""Names that no column of a table can have; one of a view can."""
+
 _PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
 
 

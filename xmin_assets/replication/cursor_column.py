@@ -17,6 +17,10 @@ from xmin_assets.replication.manifest import Column, Plan, Selection
 
 _INTEGERS = ("smallint", "integer", "bigint")
 
+_ENDLESS = ["infinity", "-infinity", "Infinity", "-Infinity", "NaN"]
+"""Values above all others, in the text of times and of numbers: as the highest seen they would hide every change to
+come. To pass over a value only means that more is read."""
+
 
 def condition(cursor: ext.cursor, table: TableConfig, plan: Plan, selection: Selection) -> sql.Composable | None:
     """The condition that a row may have changed since the last sync; None if all rows are read.
@@ -50,16 +54,16 @@ def observe(
         rows: the condition on the rows to be read; None for all.
     """
     column = _column(selection)
-    # A time in the infinite future would hide every change to come.
-    finite = sql.SQL(" AND pg_catalog.isfinite({})").format(sql.Identifier(column.name))
+    # Ordered by the column and not by its text, which the first select's result would be called, too.
     cursor.execute(
         sql.SQL(
-            "SELECT (SELECT {name}::text FROM {table} WHERE {name} IS NOT NULL{finite} AND {rows}"
-            " ORDER BY {name} DESC LIMIT 1), (SELECT count(*) FROM {table} WHERE {name} IS NULL AND {rows})"
+            "SELECT (SELECT seen::text FROM (SELECT {name} AS seen FROM {table}"
+            " WHERE {name} IS NOT NULL AND {name}::text <> ALL ({endless}) AND {rows}"
+            " ORDER BY {name} DESC LIMIT 1) AS s), (SELECT count(*) FROM {table} WHERE {name} IS NULL AND {rows})"
         ).format(
             name=sql.Identifier(column.name),
             table=table.sql,
-            finite=finite if column.type.startswith(("timestamp", "date")) else sql.SQL(""),
+            endless=sql.Literal(_ENDLESS),
             rows=rows or sql.SQL("true"),
         )
     )
@@ -81,5 +85,5 @@ def _bound(cursor: ext.cursor, column: Column, highest: str, lookback: str | int
     cursor.execute("SELECT typcategory::text FROM pg_catalog.pg_type WHERE oid = %s::regtype", (column.type,))
     if cursor.fetchone() == ("N",):
         return sql.SQL("{}::numeric - {}::numeric").format(sql.Literal(highest), sql.Literal(str(lookback)))
-    interval = lookback if isinstance(lookback, str) else f"{lookback} seconds"
-    return sql.SQL("{}::{} - {}::interval").format(sql.Literal(highest), kind, sql.Literal(interval))
+    interval = sql.SQL("{}::interval" if isinstance(lookback, str) else "pg_catalog.make_interval(secs => {})")
+    return sql.SQL("{}::{} - {}").format(sql.Literal(highest), kind, interval.format(sql.Literal(lookback)))

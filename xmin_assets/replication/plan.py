@@ -16,7 +16,9 @@ from xmin_assets.replication.schema_changes import (
     Change,
     create_statement,
     describe,
+    dropped,
     needs_all_rows,
+    refused,
     target_changes,
 )
 from xmin_assets.replication.selection import VIEWS
@@ -259,10 +261,20 @@ def column_changes(
         source: with its columns as they land in the target.
         target: the target table.
         state: of this target table; None if it was not made by this project.
+
+    Raises:
+        SchemaChangeRefused: as there; or a column was dropped at the source and no change is allowed.
     """
     if target.oid is None:
         return ()
     same = state is not None and same_relation(state.identity, source.identity)
+    if state and table.schema_changes == "fail":
+        # A column that is kept needs no statement, but it was dropped all the same; unless it is only left out now.
+        wanted = {column.name for column in state.selection.columns} - {*table.exclude_columns}
+        wanted &= {*(table.columns or wanted)}
+        gone = dropped(state.selection, source.selection, same)
+        if lost := tuple(change for change in gone if change.name in wanted):
+            raise refused(table.label, lost)
     return target_changes(
         table.label,
         state.selection if state else None,

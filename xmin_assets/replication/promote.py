@@ -14,6 +14,13 @@ _PRIMARY_KEY = """
 SELECT conname::text FROM pg_catalog.pg_constraint WHERE conrelid = %s AND contype = 'p'
 """
 
+_FORMER_KEY = """
+SELECT c.conname::text, ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+                               WHERE a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey))
+  FROM pg_catalog.pg_constraint c
+ WHERE c.conrelid = %s AND c.contype = 'p'
+"""
+
 
 def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
     """Give the staged table the target's schema and name. Only the catalog is changed; no row is touched."""
@@ -51,15 +58,18 @@ def _ensure_target_schema(cursor: ext.cursor, schema: str) -> None:
 def drop_old_key(cursor: ext.cursor, table: TableConfig, oid: int, key: tuple[str, ...]) -> None:
     """Drop the primary key of a target made by this project if the source has another key now.
 
-    Rows may come that are the same by the old key.
+    Rows may come that are the same by the old key, or have a NULL in it.
     """
     if key in catalog.keys_of(cursor, oid):
         return
-    cursor.execute(_PRIMARY_KEY, (oid,))
-    for (constraint,) in cursor.fetchall():
-        cursor.execute(
-            sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table.target_name.sql, sql.Identifier(constraint))
-        )
+    cursor.execute(_FORMER_KEY, (oid,))
+    for constraint, columns in cursor.fetchall():
+        changes = [sql.SQL("DROP CONSTRAINT {}").format(sql.Identifier(constraint))]
+        # The NOT NULL of its columns outlives a primary key.
+        changes += [
+            sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(sql.Identifier(name)) for name in columns if name not in key
+        ]
+        cursor.execute(sql.SQL("ALTER TABLE {} {}").format(table.target_name.sql, sql.SQL(", ").join(changes)))
 
 
 def ensure_key(cursor: ext.cursor, table: TableConfig, oid: int, key: tuple[str, ...]) -> None:

@@ -133,13 +133,15 @@ def target_changes(
         if (known := old.get(_identity(column, same_relation))) and known.name in here
     }
     renames = [Rename(name, column.name) for name, column in holds.items() if name != column.name]
+    own_renames = _own_renames(before, now, here) if before else []
+    leaving = {rename.name for rename in own_renames}
     copied_before = before.columns if before else ()
     gone = [column.name for column in copied_before if column.name in here and column.name not in holds]
     drops = [Drop(name) for name in gone if drop]
     rest: list[Change] = []
     for column in now.columns:
         known = old.get(_identity(column, same_relation))
-        stale = here.get(column.name) if column.name not in holds else None
+        stale = here.get(column.name) if column.name not in holds and column.name not in leaving else None
         if known and known.name in holds:
             if stale and Drop(column.name) not in drops:
                 renames.append(Rename(column.name, _put_by(column.name, here)))
@@ -159,7 +161,8 @@ def target_changes(
                 "table, which was not made from it. Alter, rename or drop that column of the target, or leave it out "
                 "with exclude_columns."
             )
-    own_renames = _own_renames(before, now, here) if before else []
+    if before:
+        own_renames += _out_of_our_way(now, here, own_renames, {*holds, *leaving, *(change.name for change in drops)})
     renamed = {rename.name: rename.to for rename in (*renames, *own_renames)}
     dropped = {change.name for change in drops}
     have = {renamed.get(name, name): attribute for name, attribute in here.items() if name not in dropped}
@@ -167,12 +170,23 @@ def target_changes(
     rest += [Relax(name) for name, attribute in have.items() if attribute.not_null and name not in copied]
     changes = (*drops, *_in_order(renames), *rest)
     if before and changes and not allowed:
-        raise SchemaChangeRefused(
-            f"{table}: the source's columns changed ({describe(changes)}) and schema_changes is 'fail'. "
-            "Set schema_changes: apply, or leave the columns out with exclude_columns."
-        )
+        raise refused(table, changes)
     own = [Add(name, kind, ours=True) for name, kind in own_columns(now) if name not in have]
     return (*drops, *_in_order([*renames, *own_renames]), *rest, *own)
+
+
+def refused(table: str, changes: tuple[Change, ...]) -> SchemaChangeRefused:
+    """The error for changes where none is allowed."""
+    return SchemaChangeRefused(
+        f"{table}: the source's columns changed ({describe(changes)}) and schema_changes is 'fail'. "
+        "Set schema_changes: apply, or leave the columns out with exclude_columns."
+    )
+
+
+def dropped(before: Selection, now: Selection, same_relation: bool) -> tuple[Drop, ...]:
+    """The columns that were copied and are no longer, whatever becomes of the target's."""
+    left = {_identity(column, same_relation) for column in now.columns}
+    return tuple(Drop(column.name) for column in before.columns if _identity(column, same_relation) not in left)
 
 
 def own_columns(selection: Selection) -> list[tuple[str, str]]:
@@ -184,8 +198,22 @@ def own_columns(selection: Selection) -> list[tuple[str, str]]:
 
 
 def _own_renames(before: Selection, now: Selection, here: Mapping[str, Attribute]) -> list[Rename]:
+    """Our columns that are called otherwise now; a column of the source may have had such a name."""
+    copied = {column.name for column in before.columns}
     pairs = ((before.xmin_column, now.xmin_column), (before.deleted_at_column, now.deleted_at_column))
-    return [Rename(name, to) for name, to in pairs if name != to and name in here and to not in here]
+    return [Rename(name, to) for name, to in pairs if name != to and name in here and name not in copied]
+
+
+def _out_of_our_way(
+    now: Selection, here: Mapping[str, Attribute], own_renames: list[Rename], moving: set[str]
+) -> list[Rename]:
+    """Columns that are only kept, and have a name that ours get."""
+    to = {rename.to for rename in own_renames}
+    return [
+        Rename(name, _put_by(name, here))
+        for name, kind in own_columns(now)
+        if name in here and name not in moving and (name in to or here[name].type != kind)
+    ]
 
 
 def needs_all_rows(changes: tuple[Change, ...]) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import psycopg2
 import psycopg2.extensions as ext
+from psycopg2 import sql
 
 from xmin_assets.config import Mode, TableConfig, nearest
 from xmin_assets.errors import ConfigError, UnsupportedTable
 from xmin_assets.postgres import catalog
+from xmin_assets.postgres.identifiers import SYSTEM_COLUMNS
 from xmin_assets.postgres.types import FIRST_OWN_OID, types_of
 from xmin_assets.replication.manifest import Column, Selection
 
@@ -93,6 +95,12 @@ def _no_key(table: TableConfig) -> tuple[str, ...]:
 
 
 def _require_free_names(table: TableConfig, names: set[str]) -> None:
+    for name in SYSTEM_COLUMNS:
+        if name in names:
+            raise UnsupportedTable(
+                f"{table.label} has a column {name}, a name that no column of a table can have. Give it another one in "
+                f"the view, or leave it out with exclude_columns: [{name}]."
+            )
     for setting, own in (("xmin_column", table.xmin_column), ("deleted_at_column", table.deleted_at_column)):
         if own in names and (setting == "xmin_column" or table.deletes == "soft"):
             raise UnsupportedTable(
@@ -102,6 +110,13 @@ def _require_free_names(table: TableConfig, names: set[str]) -> None:
 
 
 def _require_cursor(cursor: ext.cursor, table: TableConfig, column: catalog.Attribute) -> None:
+    try:
+        cursor.execute(sql.SQL("SELECT NULL::{0} >= NULL::{0}").format(sql.SQL(column.type)))
+    except psycopg2.errors.UndefinedFunction:
+        raise ConfigError(
+            f"{table.label}: the cursor column {column.name} is {column.type}, whose values have no order. "
+            "Name another one."
+        ) from None
     lookback = table.cursor_lookback
     if lookback is None:
         return

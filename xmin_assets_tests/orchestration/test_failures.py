@@ -95,8 +95,12 @@ def test_a_known_error_brings_no_traceback_of_ours(deployment: Deployment, monke
 
 
 def test_a_sync_that_was_stopped_does_not_begin_again_by_itself() -> None:
-    context, policy = build_asset_context(), RetryPolicy(max_retries=5)
-    with pytest.raises(Failure), station_errors(context, "public.orders", key("source_snapshot"), policy):
+    policy = RetryPolicy(max_retries=5)
+    with (
+        build_asset_context() as context,
+        pytest.raises(Failure),
+        station_errors(context, "public.orders", key("source_snapshot"), policy),
+    ):
         raise Cancelled
 
 
@@ -139,8 +143,8 @@ def test_a_stale_extract_is_refused_and_its_run_is_not_retried_in_vain(
 ) -> None:
     deployment.instance = retrying
     deployment.run("source_snapshot", "csv_extract", "staged_table")
-    elsewhere = Deployment(DagsterInstance.ephemeral(), deployment.spool.with_name("elsewhere"))
-    elsewhere.run()
+    with DagsterInstance.ephemeral() as other:
+        Deployment(other, deployment.spool.with_name("elsewhere")).run()
     result = deployment.run("merged_target", raise_on_error=False)
     assert "Materialize the four assets of public.orders together" in failure(result, "merged_target")
     assert retries(result) == 0

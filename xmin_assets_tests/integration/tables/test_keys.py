@@ -1,0 +1,292 @@
+"""What identifies a row: found or named, checked, compared by the equality of its type, there and gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xmin_assets import sync_tables
+from xmin_assets_tests.integration.ledger import counts
+from xmin_assets_tests.replica import Replica
+
+INSENSITIVE = "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+
+# Type of the key, and four values of it: the first is updated, the second deleted, the fourth inserted.
+TYPES = {
+    "uuid": "uuid '00000000-0000-0000-0000-00000000000{}'",
+    "numeric": "{}.00::numeric",
+    "timestamptz": "timestamptz '2026-01-01 00:00:00+00' + interval '{} microseconds'",
+    "date": "date '2026-01-01' + {}",
+    "time": "time '10:00' + interval '{} microseconds'",
+    "interval": "interval '{} days'",
+    "bytea": r"'\x000{}'::bytea",
+    "inet": "inet '10.0.0.{}/8'",
+    "macaddr": "macaddr '08:00:2b:01:02:0{}'",
+    "float8": "{}::float8 / 3",
+    'text COLLATE "C"': "'ä' || {}",
+    "char(5)": "{}::text",
+    "varchar(9)": "' ' || {} || ' '",
+    "mood": "(enum_range(NULL::mood))[{}]",
+    "int4range": "int4range({0}, {0} + 1)",
+    "int[]": "ARRAY[{}, NULL]",
+    "jsonb": "jsonb_build_object('k', {})",
+}
+
+
+@pytest.fixture
+def insensitive(replica: Replica) -> Replica:
+    """With the collation ci at the source, by which letters of either case are the same."""
+    if replica.source.fetch("SELECT count(*) FROM pg_collation WHERE collprovider = 'i' AND collname LIKE '%icu'") == [
+        (0,)
+    ]:
+        pytest.skip("the server was built without ICU")
+    replica.source.execute(INSENSITIVE)
+    return replica
+
+
+def key_of(replica: Replica, table: str = "t") -> list[tuple[Any, ...]]:
+    """The target's primary key."""
+    return replica.target.fetch(
+        f"SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p' AND conrelid = '{table}'::regclass"
+    )
+
+
+def test_key_of_any_type_that_has_an_order(replica: Replica) -> None:
+    replica.source.execute("CREATE TYPE mood AS ENUM ('z', 'b', 'a', 'c')")
+    values = {f"t{n}": [text.format(number) for number in (1, 2, 3, 4)] for n, text in enumerate(TYPES.values())}
+    for name, kind in zip(values, TYPES, strict=True):
+        first, second, third, _ = values[name]
+        replica.source.execute(f"CREATE TABLE {name} (k {kind} PRIMARY KEY, v int)")
+        replica.source.execute(f"INSERT INTO {name} VALUES ({first}, 0), ({second}, 0), ({third}, 0)")
+    config = replica.config(*[f"public.{name}" for name in values])
+    sync_tables(config)
+    for name, (first, second, _, fourth) in values.items():
+        replica.source.execute(f"UPDATE {name} SET v = 1 WHERE k = {first}; DELETE FROM {name} WHERE k = {second}")
+        replica.source.execute(f"INSERT INTO {name} VALUES ({fourth}, 0)")
+
+    results = sync_tables(config).tables
+
+    assert [result.error for result in results] == [None] * len(TYPES)
+    assert {counts(result) for result in results} == {(2, 1, 1, 1)}
+    for name in values:
+        replica.assert_equal(f"public.{name}")
+
+
+def test_key_that_is_equal_by_the_source_alone_is_a_new_one_in_the_target(insensitive: Replica) -> None:
+    """The target does not know the collation: there "Bern" and "BERN" are two keys."""
+    insensitive.source.execute(
+        "CREATE TABLE t (k text COLLATE ci PRIMARY KEY, v int); INSERT INTO t VALUES ('Bern', 0)"
+    )
+    insensitive.sync("public.t")
+    insensitive.source.execute("UPDATE t SET k = 'BERN' WHERE k = 'bern'; INSERT INTO t VALUES ('Wien', 0)")
+
+    assert counts(insensitive.sync("public.t")) == (2, 2, 0, 1)
+    insensitive.assert_equal("public.t")
+
+
+def test_key_that_stays_equal_and_is_written_otherwise_stays_one_row(insensitive: Replica) -> None:
+    insensitive.target.execute(INSENSITIVE)
+    insensitive.source.execute(
+        "CREATE TABLE t (k text COLLATE ci, n numeric, v int, PRIMARY KEY (k, n));"
+        "INSERT INTO t VALUES ('Bern', 1.0, 0), ('Wien', 2, 0)"
+    )
+    insensitive.sync("public.t")
+    insensitive.source.execute("UPDATE t SET k = 'BERN', n = 1.00 WHERE k = 'bern'")
+
+    assert counts(insensitive.sync("public.t")) == (1, 0, 1, 0)
+    insensitive.assert_equal("public.t")
+
+
+def test_a_target_whose_collation_takes_two_of_the_sources_keys_for_one_is_refused(insensitive: Replica) -> None:
+    insensitive.source.execute("CREATE TABLE t (k text PRIMARY KEY); INSERT INTO t VALUES ('a'), ('A')")
+    insensitive.target.execute(INSENSITIVE)
+    insensitive.target.execute("CREATE TABLE t (k text COLLATE ci PRIMARY KEY)")
+
+    error = insensitive.try_sync("public.t").error or ""
+
+    assert "(k)=" in error
+    assert insensitive.target.fetch("SELECT count(*) FROM t") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ("", 'COLLATE "C"'),
+        ('COLLATE "C"', "COLLATE ucs_basic"),
+        ("COLLATE ucs_basic", ""),
+        ("", 'COLLATE "POSIX"'),
+    ],
+)
+def test_an_adopted_target_may_have_another_collation_than_the_source(replica: Replica, there: str, here: str) -> None:
+    replica.source.execute(f"CREATE TABLE t (k text {there} PRIMARY KEY, v int)")
+    replica.target.execute(f"CREATE TABLE t (k text {here} PRIMARY KEY, v int)")
+    replica.target.execute("INSERT INTO t VALUES ('ä1', 0), ('x', 0)")
+    replica.source.execute("INSERT INTO t SELECT unnest('{ä1,B2,a3,Z4,z5,é6}'::text[]), 0")
+    table = {"source": "public.t", "adopt": True}
+    replica.sync(table)
+    replica.assert_equal("public.t")
+    replica.source.execute("UPDATE t SET v = 1 WHERE k < 'ä'; DELETE FROM t WHERE k = 'Z4'")
+    replica.source.execute("UPDATE t SET k = 'A3' WHERE k = 'a3'; INSERT INTO t VALUES ('ß7', 0)")
+
+    replica.sync(table)
+
+    replica.assert_equal("public.t")
+
+
+def test_the_primary_key_goes_before_unique_constraints(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (a int NOT NULL UNIQUE, b int, c int, PRIMARY KEY (c, b))")
+
+    replica.sync("public.t")
+
+    assert key_of(replica) == [("PRIMARY KEY (c, b)",)]
+
+
+@pytest.mark.parametrize(
+    "not_a_key",
+    [
+        "UNIQUE (a)",  # may be NULL
+        "EXCLUDE USING gist (r WITH &&)",
+        "CHECK (b > 0)",
+    ],
+)
+def test_what_may_be_null_or_repeat_is_no_key(replica: Replica, not_a_key: str) -> None:
+    replica.source.execute(f"CREATE TABLE t (a int, b int NOT NULL, r int4range, {not_a_key})")
+    replica.source.execute("CREATE UNIQUE INDEX ON t (b) WHERE a > 0; CREATE UNIQUE INDEX ON t (abs(b))")
+
+    error = replica.try_sync("public.t").error or ""
+
+    assert "no primary key" in error
+    assert "key: [a, b]" in error and "mode: full_sync" in error
+
+
+def test_columns_that_an_index_only_includes_are_not_of_the_key(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (a int NOT NULL, b int NOT NULL); CREATE UNIQUE INDEX ON t (b) INCLUDE (a)")
+
+    replica.sync("public.t")
+
+    assert key_of(replica) == [("PRIMARY KEY (b)",)]
+
+
+def test_a_named_key_serves_where_the_table_has_none(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (a int, b text, v int); INSERT INTO t SELECT i / 3, i % 3, i FROM generate_series(1, 30) i"
+    )
+    table = {"source": "public.t", "key": ["a", "b"]}
+    replica.sync(table)
+    replica.source.execute(
+        "UPDATE t SET v = 0 WHERE v = 5; DELETE FROM t WHERE v = 6; INSERT INTO t VALUES (99, '', 1)"
+    )
+
+    assert counts(replica.sync(table)) == (2, 1, 1, 1)
+    replica.assert_equal("public.t")
+    assert key_of(replica) == [("PRIMARY KEY (a, b)",)]
+
+
+@pytest.mark.parametrize(
+    ("row", "example"),
+    [
+        ("(1, 'x', 2)", "(a, b)=(1, x)"),
+        ("(NULL, 'y', 2)", "(a, b, v)=(NULL, y, 2)"),
+        ("(3, NULL, 2)", "(a, b, v)=(3, NULL, 2)"),
+    ],
+)
+@pytest.mark.parametrize("later", [False, True])
+def test_a_named_key_that_repeats_or_is_null_is_refused_with_an_example(
+    replica: Replica, row: str, example: str, later: bool
+) -> None:
+    replica.source.execute("CREATE TABLE t (a int, b text, v int); INSERT INTO t VALUES (1, 'x', 1)")
+    table = {"source": "public.t", "key": ["a", "b"]}
+    if later:
+        replica.sync(table)
+    replica.source.execute(f"INSERT INTO t VALUES {row}")
+
+    error = replica.try_sync(table).error or ""
+
+    assert "the key (a, b) does not identify its rows" in error
+    assert example in error
+    if later:
+        assert replica.target.fetch("SELECT a, b, v FROM t") == [(1, "x", 1)]
+
+
+def test_a_row_that_repeats_the_key_of_one_that_has_not_changed_is_refused(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (a int, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 100) i")
+    table = {"source": "public.t", "key": "a"}
+    replica.sync(table)
+    replica.source.execute("INSERT INTO t VALUES (50, 0)")
+
+    error = replica.try_sync(table).error or ""
+
+    assert "the key (a) does not identify its rows" in error
+    assert "(a)=(50)" in error
+
+
+def test_another_named_key_is_followed(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (a int PRIMARY KEY, b int NOT NULL UNIQUE);"
+        "INSERT INTO t SELECT i, -i FROM generate_series(1, 9) i"
+    )
+    replica.sync("public.t")
+    # By the old key nothing is to be recognised any more: the values of a go round.
+    replica.source.execute("BEGIN; ALTER TABLE t DROP CONSTRAINT t_pkey; UPDATE t SET a = 1 + a % 9; COMMIT")
+
+    result = replica.sync({"source": "public.t", "key": "b"})
+
+    assert "the key is now b" in (result.reason or "")
+    replica.assert_equal("public.t")
+    assert key_of(replica) == [("PRIMARY KEY (b)",)]
+
+
+@pytest.mark.parametrize("deletes", ["hard", "soft", "ignore"])
+def test_a_former_key_may_become_null(replica: Replica, deletes: str) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (a int PRIMARY KEY, b int NOT NULL UNIQUE);"
+        "INSERT INTO t SELECT i, -i FROM generate_series(1, 9) i"
+    )
+    table = {"source": "public.t", "deletes": deletes}
+    replica.sync(table)
+    replica.source.execute(
+        "ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER a DROP NOT NULL; UPDATE t SET a = NULL WHERE b = -1"
+    )
+
+    replica.sync(table)
+
+    replica.assert_equal("public.t")
+    assert key_of(replica) == [("PRIMARY KEY (b)",)]
+
+
+def test_a_key_that_appears_is_used_from_then_on(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (a int, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i")
+    replica.sync({"source": "public.t", "mode": "full_sync"})
+    assert key_of(replica) == []
+    replica.source.execute("ALTER TABLE t ADD PRIMARY KEY (a)")
+
+    full = replica.sync({"source": "public.t", "mode": "full_sync"})
+    idle = replica.sync("public.t")
+    replica.source.execute("UPDATE t SET v = 0 WHERE a = 1; DELETE FROM t WHERE a = 2")
+    changed = replica.sync("public.t")
+
+    assert full.reason == "the key is now a"
+    assert counts(full) == (9, 0, 0, 0)
+    assert key_of(replica) == [("PRIMARY KEY (a)",)]
+    assert (idle.mode, counts(idle)) == ("xmin_incremental", (0, 0, 0, 0))
+    assert counts(changed) == (1, 0, 1, 1)
+    replica.assert_equal("public.t")
+
+
+def test_a_key_that_disappears_leaves_its_rows_to_be_compared_as_a_whole(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (a int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i"
+    )
+    replica.sync("public.t")
+    replica.source.execute("ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER a DROP NOT NULL")
+    replica.source.execute("INSERT INTO t VALUES (1, 1), (NULL, NULL), (NULL, NULL)")
+
+    refused = replica.try_sync("public.t")
+    result = replica.sync({"source": "public.t", "mode": "full_sync"})
+
+    assert "mode: full_sync" in (refused.error or "")
+    assert result.reason == "there is no key any more"
+    assert counts(result) == (12, 3, 0, 0)
+    replica.assert_equal("public.t")
+    assert key_of(replica) == []

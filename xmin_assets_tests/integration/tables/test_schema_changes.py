@@ -1,0 +1,386 @@
+"""Columns that change at the source while rows do, too: followed, shown as SQL beforehand, or refused with ways out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xmin_assets.errors import PlanOutdated, SchemaChangeRefused
+from xmin_assets_tests.integration.ledger import counts
+from xmin_assets_tests.replica import Replica
+
+
+@pytest.fixture
+def items(replica: Replica) -> Replica:
+    replica.source.execute(
+        "CREATE TABLE items (id int PRIMARY KEY, a int, b varchar(10), c numeric(6,2), d date);"
+        "INSERT INTO items SELECT i, i, 'b' || i, i / 4.0, date '2026-01-01' + i FROM generate_series(1, 50) i"
+    )
+    replica.sync("public.items")
+    return replica
+
+
+def columns(items: Replica) -> dict[str, str]:
+    """The target's columns and their types."""
+    rows = items.target.fetch(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = 'items'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    )
+    return dict(rows)
+
+
+def contents(items: Replica) -> list[Any]:
+    return items.target.fetch("SELECT i::text FROM items i ORDER BY id")
+
+
+def synced(items: Replica, table: str | dict[str, Any] = "public.items") -> tuple[str, ...]:
+    """A sync that succeeds and makes the target equal; the statements that its plan has shown.
+
+    That they are exactly what is done is checked by doing them by hand to a copy of the target's definition.
+    """
+    planned = items.plan(table).snapshot
+    assert planned is not None
+    items.target.execute("DROP SCHEMA IF EXISTS by_hand CASCADE; CREATE SCHEMA by_hand")
+    items.target.execute("CREATE TABLE by_hand.items (LIKE public.items INCLUDING DEFAULTS)")
+    for statement in planned.plan.statements:
+        items.target.execute(statement.replace('"public"."items"', '"by_hand"."items"'))
+    result = items.sync(table)
+    assert (result.mode, result.reason) == (planned.plan.mode.value, planned.plan.reason)
+    definition = (
+        "SELECT attnum, attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute"
+        " WHERE attrelid = '{}.items'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname"
+    )
+    by_hand = [row[1:] for row in items.target.fetch(definition.format("by_hand"))]
+    assert [row[1:] for row in items.target.fetch(definition.format("public"))] == by_hand
+    items.assert_equal("public.items")
+    return planned.plan.statements
+
+
+def test_eight_changes_in_a_row_among_changes_of_rows(items: Replica) -> None:
+    steps = [
+        "ALTER TABLE items ADD COLUMN e int NOT NULL DEFAULT 42",
+        "ALTER TABLE items RENAME b TO beta",
+        "ALTER TABLE items ALTER a TYPE bigint, ALTER beta TYPE varchar(50)",
+        "ALTER TABLE items DROP COLUMN c",
+        "ALTER TABLE items ADD COLUMN c text DEFAULT 'another c'",
+        "ALTER TABLE items RENAME a TO x; ALTER TABLE items RENAME e TO a; ALTER TABLE items RENAME x TO e",
+        "ALTER TABLE items ALTER d TYPE timestamp, ALTER a TYPE text",
+        "ALTER TABLE items RENAME id TO key; ALTER TABLE items ALTER beta TYPE text, ALTER key TYPE bigint",
+    ]
+    for number, step in enumerate(steps, 1):
+        items.source.execute(step)
+        key = "key" if "TO key" in step else "id"
+        items.source.execute(f"UPDATE items SET d = d + interval '1 day' WHERE {key} % 10 = {number}")
+        items.source.execute(
+            f"DELETE FROM items WHERE {key} = {number}; INSERT INTO items ({key}) VALUES ({100 + number})"
+        )
+
+        assert bool(synced(items)) == ("DROP" not in step)
+        assert items.sync("public.items").rows_extracted == 0
+
+    assert columns(items) == {
+        "key": "bigint",
+        "e": "bigint",
+        "beta": "text",
+        "c_dropped": "numeric(6,2)",
+        "d": "timestamp without time zone",
+        "source_xmin": "bigint",
+        "a": "text",
+        "c": "text",
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "statement"),
+    [
+        ("a", "bigint", 'ALTER TABLE "public"."items" ALTER COLUMN "a" TYPE bigint'),
+        ("a", "text", 'ALTER TABLE "public"."items" ALTER COLUMN "a" TYPE text'),
+        ("a", "numeric(12,3)", 'ALTER TABLE "public"."items" ALTER COLUMN "a" TYPE numeric(12,3)'),
+        ("b", "varchar(50)", 'ALTER TABLE "public"."items" ALTER COLUMN "b" TYPE character varying(50)'),
+        ("b", "text", 'ALTER TABLE "public"."items" ALTER COLUMN "b" TYPE text'),
+        ("c", "numeric(10,4)", 'ALTER TABLE "public"."items" ALTER COLUMN "c" TYPE numeric(10,4)'),
+        ("c", "numeric", 'ALTER TABLE "public"."items" ALTER COLUMN "c" TYPE numeric'),
+        ("d", "timestamp", 'ALTER TABLE "public"."items" ALTER COLUMN "d" TYPE timestamp without time zone'),
+        ("d", "timestamptz", 'ALTER TABLE "public"."items" ALTER COLUMN "d" TYPE timestamp with time zone'),
+        ("id", "bigint", 'ALTER TABLE "public"."items" ALTER COLUMN "id" TYPE bigint'),
+        ("id", "text", 'ALTER TABLE "public"."items" ALTER COLUMN "id" TYPE text'),
+        ("c", "int", 'ALTER TABLE "public"."items" ALTER COLUMN "c" TYPE integer'),
+    ],
+)
+def test_a_type_that_the_old_one_converts_to_is_followed(
+    items: Replica, column: str, kind: str, statement: str
+) -> None:
+    items.source.execute("SET timezone TO 'America/New_York'")
+    items.source.execute(f"ALTER TABLE items ALTER {column} TYPE {kind}; RESET timezone")
+
+    assert synced(items) == (statement,)
+
+
+def test_a_time_that_gets_a_zone_has_the_instant_that_the_source_made_of_it(items: Replica) -> None:
+    items.source.execute("ALTER TABLE items ALTER d TYPE timestamp; UPDATE items SET d = d + interval '5 hours'")
+    items.sync("public.items")
+    items.source.execute("SET timezone TO 'Asia/Tokyo'; ALTER TABLE items ALTER d TYPE timestamptz; RESET timezone")
+
+    synced(items)
+
+
+@pytest.fixture
+def retyped(items: Replica) -> Replica:
+    """b is a number at the source now, by an expression that the target knows nothing of; and row 1 has changed."""
+    items.source.execute(
+        "ALTER TABLE items ALTER b TYPE int USING substr(b, 2)::int; UPDATE items SET a = -1 WHERE id = 1"
+    )
+    return items
+
+
+def test_a_type_that_needs_an_expression_stops_the_sync_before_anything_is_read(retyped: Replica) -> None:
+    before = contents(retyped), columns(retyped)
+    planned = retyped.plan("public.items")
+
+    result = retyped.try_sync("public.items")
+
+    for error in (planned.error or "", result.error or ""):
+        assert "the column b is integer at the source now and character varying(10) in the target" in error
+        assert "TYPE integer USING ..." in error
+        assert "type_overrides: {b: text}" in error and "exclude_columns: [b]" in error
+    with (
+        retyped.stations("public.items") as stations,
+        pytest.raises(SchemaChangeRefused, match="the column b is integer"),
+    ):
+        stations.snapshot()
+    assert (contents(retyped), columns(retyped)) == before
+    assert list(retyped.spool.rglob("*.csv")) == []
+
+
+def test_way_out_convert_the_targets_column_by_hand(retyped: Replica) -> None:
+    retyped.target.execute("ALTER TABLE items ALTER b TYPE int USING 0")
+
+    retyped.sync("public.items")
+
+    retyped.assert_equal("public.items")
+
+
+def test_way_out_drop_the_targets_column(retyped: Replica) -> None:
+    retyped.target.execute("ALTER TABLE items DROP COLUMN b")
+
+    assert retyped.sync("public.items").mode == "full_sync"
+    retyped.assert_equal("public.items")
+
+
+def test_way_out_store_it_as_text(retyped: Replica) -> None:
+    table = {"source": "public.items", "type_overrides": {"b": "text"}}
+
+    retyped.sync(table)
+
+    retyped.assert_equal("public.items")
+    assert columns(retyped)["b"] == "text"
+    assert counts(retyped.sync(table)) == (0, 0, 0, 0)
+
+
+def test_way_out_leave_it_out(retyped: Replica) -> None:
+    result = retyped.sync({"source": "public.items", "exclude_columns": "b"})
+
+    # USING wrote every row anew.
+    assert (result.mode, counts(result)) == ("xmin_incremental", (50, 0, 50, 0))
+    assert retyped.target.fetch("SELECT a, b FROM items WHERE id = 1") == [(-1, "b1")]
+
+
+def test_a_value_that_the_target_cannot_convert_is_refused_with_ways_out(items: Replica) -> None:
+    """The source has shortened the value before its column; the target's is still too long."""
+    items.source.execute("ALTER TABLE items ALTER b TYPE varchar(2) USING left(b, 2)")
+    before = contents(items), columns(items)
+
+    error = items.try_sync("public.items").error or ""
+
+    assert "value too long" in error and "drop it there" in error
+    assert (contents(items), columns(items)) == before
+    items.target.execute("ALTER TABLE items DROP COLUMN b")
+    items.sync("public.items")
+    items.assert_equal("public.items")
+
+
+def test_a_key_column_that_is_renamed_is_renamed(items: Replica) -> None:
+    items.source.execute("ALTER TABLE items RENAME id TO nr")
+    items.source.execute("UPDATE items SET a = 0 WHERE nr = 1; DELETE FROM items WHERE nr = 2")
+
+    assert synced(items) == ('ALTER TABLE "public"."items" RENAME COLUMN "id" TO "nr"',)
+    key = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'items_pkey'"
+    assert items.target.fetch(key) == [("PRIMARY KEY (nr)",)]
+
+
+def test_key_columns_that_swap_their_names(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE items (id int, a int, b text, PRIMARY KEY (id, a));"
+        "INSERT INTO items SELECT i, -i FROM generate_series(1, 9) i"
+    )
+    replica.sync("public.items")
+    replica.source.execute(
+        "ALTER TABLE items RENAME id TO x; ALTER TABLE items RENAME a TO id; ALTER TABLE items RENAME x TO a;"
+        "UPDATE items SET b = 'x' WHERE a = 1"
+    )
+
+    synced(replica)
+
+
+@pytest.mark.parametrize("dropped", ["keep", "drop"])
+def test_a_dropped_column(items: Replica, dropped: str) -> None:
+    items.source.execute("ALTER TABLE items DROP COLUMN b; INSERT INTO items VALUES (51)")
+
+    result = items.sync({"source": "public.items", "dropped_columns": dropped})
+
+    assert (result.mode, counts(result)) == ("xmin_incremental", (1, 1, 0, 0))
+    items.assert_equal("public.items")
+    if dropped == "keep":
+        assert items.target.fetch("SELECT b FROM items WHERE id IN (50, 51) ORDER BY id") == [("b50",), (None,)]
+    else:
+        assert "b" not in columns(items)
+
+
+def test_a_dropped_column_of_an_adopted_table_may_be_null_from_then_on(items: Replica) -> None:
+    items.target.execute("ALTER TABLE items ALTER b SET NOT NULL")
+    items.source.execute("ALTER TABLE items DROP COLUMN b; INSERT INTO items VALUES (51)")
+
+    assert synced(items) == ('ALTER TABLE "public"."items" ALTER COLUMN "b" DROP NOT NULL',)
+
+
+def test_a_column_is_left_out_and_taken_in_again(items: Replica) -> None:
+    items.sync({"source": "public.items", "exclude_columns": "b"})
+    items.source.execute("UPDATE items SET b = 'new' WHERE id <= 5; INSERT INTO items VALUES (51, 51, 'b51')")
+    without = items.sync({"source": "public.items", "exclude_columns": "b"})
+
+    again = items.sync("public.items")
+
+    assert counts(without) == (6, 1, 5, 0)
+    assert (again.mode, counts(again)) == ("full_sync", (51, 0, 6, 0))
+    items.assert_equal("public.items")
+
+
+def test_a_column_is_left_out_dropped_and_taken_in_again(items: Replica) -> None:
+    table = {"source": "public.items", "dropped_columns": "drop"}
+    items.sync({**table, "exclude_columns": "b"})
+    assert "b" not in columns(items)
+
+    assert synced(items, table) == ('ALTER TABLE "public"."items" ADD COLUMN "b" character varying(10)',)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("ADD COLUMN e int", "column e added"),
+        ("DROP COLUMN b", "column b dropped"),
+        ("RENAME b TO beta", "column b renamed to beta"),
+        ("ALTER a TYPE bigint", "column a is now bigint"),
+        ("ALTER a TYPE date USING NULL", "column a is now date"),
+    ],
+)
+def test_any_change_is_refused_where_that_is_asked_for(items: Replica, change: str, words: str) -> None:
+    items.source.execute(f"ALTER TABLE items {change}; UPDATE items SET c = 0 WHERE id = 1")
+    before = contents(items)
+    table = {"source": "public.items", "schema_changes": "fail", "dropped_columns": "drop"}
+
+    error = items.try_sync(table).error or ""
+
+    assert words in error and "schema_changes: apply" in error
+    assert contents(items) == before
+
+
+def test_a_column_that_is_dropped_at_the_source_is_refused_even_if_the_targets_is_kept(items: Replica) -> None:
+    items.source.execute("ALTER TABLE items DROP COLUMN b")
+    strict = {"source": "public.items", "schema_changes": "fail"}
+
+    assert "column b dropped" in (items.try_sync(strict).error or "")
+    items.sync("public.items")
+    items.sync(strict)
+
+
+@pytest.mark.parametrize("narrow", [{"exclude_columns": "b"}, {"columns": ["id", "a", "c", "d"]}])
+def test_a_column_that_is_only_left_out_is_not_refused(items: Replica, narrow: dict[str, Any]) -> None:
+    strict = {"source": "public.items", "schema_changes": "fail", **narrow}
+
+    assert counts(items.sync(strict)) == (0, 0, 0, 0)
+    assert counts(items.sync(strict)) == (0, 0, 0, 0)
+
+
+VIEW = "CREATE VIEW report AS SELECT id, b FROM items WHERE b <> ''"
+
+
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
+@pytest.mark.parametrize(
+    ("change", "dropped"), [("ALTER b TYPE text", "keep"), ("DROP COLUMN b", "drop")], ids=["alter", "drop"]
+)
+def test_a_view_on_a_column_that_must_change_is_named_and_nothing_is_lost(
+    items: Replica, kind: str, change: str, dropped: str
+) -> None:
+    items.target.execute("CREATE SCHEMA reports")
+    items.target.execute(VIEW.replace("VIEW report", f'{kind} reports."all of b"'))
+    items.source.execute(f"ALTER TABLE items {change}; UPDATE items SET a = 0 WHERE id = 1")
+    table = {"source": "public.items", "dropped_columns": dropped}
+    before = contents(items), columns(items)
+
+    planned = items.plan(table).error or ""
+    error = items.try_sync(table).error or ""
+
+    assert planned == error
+    assert 'reports."all of b" in the target depends on the column b' in error
+    assert (contents(items), columns(items)) == before
+    items.target.execute(f'DROP {kind} reports."all of b"')
+    items.sync(table)
+    items.assert_equal("public.items")
+
+
+def test_a_view_follows_a_column_that_is_renamed_or_kept(items: Replica) -> None:
+    items.target.execute(VIEW)
+    items.source.execute("ALTER TABLE items RENAME b TO beta; UPDATE items SET beta = 'new' WHERE id = 1")
+    items.sync("public.items")
+    items.source.execute("ALTER TABLE items DROP COLUMN beta; ALTER TABLE items ADD COLUMN b int")
+    items.sync("public.items")
+
+    items.assert_equal("public.items")
+    assert items.target.fetch("SELECT b FROM report WHERE id IN (1, 2) ORDER BY id") == [("new",), ("b2",)]
+
+
+def test_a_view_on_a_column_that_is_renamed_and_retyped_is_named_by_its_old_name(items: Replica) -> None:
+    items.target.execute(VIEW)
+    items.source.execute("ALTER TABLE items RENAME b TO beta; ALTER TABLE items ALTER beta TYPE text")
+
+    error = items.try_sync("public.items").error or ""
+
+    assert "public.report in the target depends on the column b" in error
+
+
+def test_a_merge_that_fails_leaves_the_targets_columns_as_they_were(items: Replica) -> None:
+    items.target.execute("ALTER TABLE items ADD CHECK (a < 1000)")
+    items.source.execute(
+        "ALTER TABLE items RENAME b TO beta; ALTER TABLE items ALTER a TYPE bigint; ALTER TABLE items ADD e int;"
+        "ALTER TABLE items DROP COLUMN c; UPDATE items SET a = 5000 WHERE id = 1"
+    )
+    before = contents(items), columns(items)
+
+    assert items.try_sync({"source": "public.items", "dropped_columns": "drop"}).status == "failed"
+
+    assert (contents(items), columns(items)) == before
+    items.source.execute("UPDATE items SET a = 500 WHERE id = 1")
+    items.sync("public.items")
+    items.assert_equal("public.items")
+
+
+def test_a_plan_changes_nothing(items: Replica) -> None:
+    items.source.execute(
+        "ALTER TABLE items ADD e int; ALTER TABLE items ALTER b TYPE text; ALTER TABLE items DROP COLUMN c"
+    )
+    before = contents(items), columns(items)
+
+    items.plan({"source": "public.items", "dropped_columns": "drop"})
+
+    assert (contents(items), columns(items)) == before
+
+
+def test_columns_that_change_after_the_plan_make_it_outdated_and_the_sync_plans_again(items: Replica) -> None:
+    with items.stations("public.items") as stations:
+        planned = stations.snapshot()
+        items.source.execute("ALTER TABLE items ALTER a TYPE bigint")
+        with pytest.raises(PlanOutdated):
+            stations.extract(planned)
+    items.sync("public.items")
+    items.assert_equal("public.items")
