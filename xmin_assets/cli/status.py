@@ -115,7 +115,7 @@ def _row(status: TableStatus) -> Row:
 def _ago(moment: datetime) -> str:
     from xmin_assets.config import duration
 
-    return f"{duration(max(0.0, (datetime.now(timezone.utc) - moment).total_seconds()))} ago"
+    return f"{duration(max(0, int((datetime.now(timezone.utc) - moment).total_seconds())))} ago"
 
 
 def _show_source(source: SourceStatus, too_long: float, secrets: tuple[str, ...]) -> None:
