@@ -28,11 +28,12 @@ _WHAT: dict[StationName, str] = {
 }
 _MODES: dict[Mode, str] = {
     Mode.XMIN_INCREMENTAL: "rows changed since the last sync, by `xmin`",
+    Mode.INCREMENTAL_SYNC: "rows changed since the last sync, by `{cursor}`",
     Mode.FULL_SYNC: "all rows, every time",
 }
 _DELETES = {
     "hard": "deleted in the target too",
-    "soft": "marked in `source_deleted_at`",
+    "soft": "marked in `{column}`",
     "ignore": "left alone in the target",
 }
 
@@ -61,9 +62,9 @@ def description(table: TableConfig, station: StationName) -> str:
     facts = {
         "Source": f"`{table.label}`",
         "Target": f"`{table.target_name}`",
-        "Reads": _MODES[table.mode],
+        "Reads": _MODES[table.mode].format(cursor=table.cursor),
         "Key": _names(table.key) if table.key else "the primary key, or a unique one without NULLs",
-        "Rows deleted at the source": _DELETES[table.deletes],
+        "Rows deleted at the source": _DELETES[table.deletes].format(column=table.deleted_at_column),
     }
     if table.where:
         facts["Only rows where"] = f"`{' '.join(table.where.split())}`"

@@ -15,9 +15,22 @@ import psycopg2.extensions as ext
 
 from xmin_assets.postgres.identifiers import QualifiedName
 
+# A view's query, and those of the views that it reads: one of these may be replaced without a word in the view's own.
 _FIND = """
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-       CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) END
+       CASE WHEN c.relkind IN ('v', 'm') THEN (
+           WITH RECURSIVE used AS (
+               SELECT c.oid
+                UNION
+               SELECT d.refobjid
+                 FROM used u
+                 JOIN pg_catalog.pg_rewrite r ON r.ev_class = u.oid
+                 JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+                      AND d.refclassid = 'pg_catalog.pg_class'::regclass
+           )
+           SELECT pg_catalog.string_agg(pg_catalog.pg_get_viewdef(v.oid), ' ' ORDER BY v.oid)
+             FROM used u JOIN pg_catalog.pg_class v ON v.oid = u.oid
+            WHERE v.relkind IN ('v', 'm')) END
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind NOT IN ('i', 'I', 't', 'c')
@@ -96,7 +109,7 @@ class Relation:
     persistence: str
     """pg_class.relpersistence: p, u, t."""
     definition: str | None = None
-    """The query of a view or materialized view."""
+    """The query of a view or materialized view, with those of the views that it reads."""
 
 
 @dataclass(frozen=True)

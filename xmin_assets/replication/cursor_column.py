@@ -21,6 +21,20 @@ _ENDLESS = ["infinity", "-infinity", "Infinity", "-Infinity", "NaN"]
 """Values above all others, in the text of times and of numbers: as the highest seen they would hide every change to
 come. To pass over a value only means that more is read."""
 
+# With an empty search_path ">=" would compare an extension's type as what it casts to. Strategy 4 of a btree operator
+# family is its own (https://www.postgresql.org/docs/current/xindex.html).
+_AT_LEAST = """
+SELECT n.nspname::text, o.oprname::text
+  FROM pg_catalog.pg_type t
+  JOIN pg_catalog.pg_opclass c ON c.opcintype = coalesce(nullif(t.typbasetype, 0), t.oid) AND c.opcdefault
+  JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+  JOIN pg_catalog.pg_amop a ON a.amopfamily = c.opcfamily AND a.amopstrategy = 4
+       AND a.amoplefttype = c.opcintype AND a.amoprighttype = c.opcintype
+  JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr
+  JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+ WHERE t.oid = %s::regtype
+"""
+
 
 def condition(cursor: ext.cursor, table: TableConfig, plan: Plan, selection: Selection) -> sql.Composable | None:
     """The condition that a row may have changed since the last sync; None if all rows are read.
@@ -37,8 +51,13 @@ def condition(cursor: ext.cursor, table: TableConfig, plan: Plan, selection: Sel
     if plan.cursor_from is None:
         return None
     column = _column(selection)
-    return sql.SQL("({name} >= {bound} OR {name} IS NULL)").format(
-        name=sql.Identifier(column.name), bound=_bound(cursor, column, plan.cursor_from, table.cursor_lookback)
+    cursor.execute(_AT_LEAST, (column.type,))
+    schema, operator = cursor.fetchone() or ("pg_catalog", ">=")
+    return sql.SQL("({name} OPERATOR({schema}.{operator}) {bound} OR {name} IS NULL)").format(
+        name=sql.Identifier(column.name),
+        schema=sql.Identifier(schema),
+        operator=sql.SQL(operator),
+        bound=_bound(cursor, column, plan.cursor_from, table.cursor_lookback),
     )
 
 

@@ -27,6 +27,8 @@ TYPES = {
     "float8": "{} / 3.0",
     "text": "lpad(({})::text, 9, '0')",
     "varchar(12)": "lpad(({})::text, 9, '0')",
+    # Even ones are in small letters, odd ones in capitals, which come before them in plain text.
+    "citext": "(CASE ({0}) % 2 WHEN 0 THEN 'a' ELSE 'A' END || lpad(({0})::text, 9, '0'))::citext",
     "uuid": "lpad(to_hex({}), 32, '0')::uuid",
     "bytea": "decode(lpad(to_hex({}), 8, '0'), 'hex')",
     "stamp": "timestamptz '2026-01-01' + {} * interval '1 s'",
@@ -41,6 +43,8 @@ def at(n: int | str, kind: str = "integer") -> str:
 
 def create(replica: Replica, kind: str = "integer", rows: int = 30, name: str = "t") -> None:
     """Rows 1 to `rows`, the row's number being its cursor's."""
+    if kind == "citext":
+        replica.source.execute("CREATE EXTENSION citext")
     if kind == "stamp":
         replica.source.execute("CREATE DOMAIN stamp AS timestamptz CHECK (value > '2000-01-01')")
     replica.source.execute(f"CREATE TABLE {name} (id int PRIMARY KEY, v text DEFAULT 'new', at {kind})")
@@ -222,7 +226,8 @@ def test_a_table_that_is_emptied_keeps_its_watermark(replica: Replica) -> None:
     replica.source.execute(f"INSERT INTO t VALUES (1, 'again', {at(40)})")
 
     assert (emptied.mode, counts(emptied)) == ("incremental_sync", (0, 0, 0, 30))
-    assert counts(replica.sync(TABLE)) == (1, 1, 0, 0)
+    refilled = replica.sync(TABLE)
+    assert (refilled.mode, counts(refilled)) == ("incremental_sync", (1, 1, 0, 0))
     replica.assert_equal("public.t")
 
 

@@ -12,7 +12,7 @@ from xmin_assets_tests.replica import Replica
 
 INSENSITIVE = "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
 
-# Type of the key, and four values of it: the first is updated, the second deleted, the fourth inserted.
+# Type of the key, and what gives its nth value: 1 to 8 are there, 1 is updated, 2 deleted, 9 inserted.
 TYPES = {
     "uuid": "uuid '00000000-0000-0000-0000-00000000000{}'",
     "numeric": "{}.00::numeric",
@@ -53,17 +53,17 @@ def key_of(replica: Replica, table: str = "t") -> list[tuple[Any, ...]]:
 
 
 def test_key_of_any_type_that_has_an_order(replica: Replica) -> None:
-    replica.source.execute("CREATE TYPE mood AS ENUM ('z', 'b', 'a', 'c')")
-    values = {f"t{n}": [text.format(number) for number in (1, 2, 3, 4)] for n, text in enumerate(TYPES.values())}
+    replica.source.execute("CREATE TYPE mood AS ENUM ('z', 'b', 'a', 'c', 'q', 'd', 'y', 'x', 'e')")
+    values = {f"t{n}": [text.format(number) for number in range(1, 10)] for n, text in enumerate(TYPES.values())}
     for name, kind in zip(values, TYPES, strict=True):
-        first, second, third, _ = values[name]
         replica.source.execute(f"CREATE TABLE {name} (k {kind} PRIMARY KEY, v int)")
-        replica.source.execute(f"INSERT INTO {name} VALUES ({first}, 0), ({second}, 0), ({third}, 0)")
+        for value in values[name][:8]:
+            replica.source.execute(f"INSERT INTO {name} VALUES ({value}, 0)")
     config = replica.config(*[f"public.{name}" for name in values])
     sync_tables(config)
-    for name, (first, second, _, fourth) in values.items():
+    for name, (first, second, *_, ninth) in values.items():
         replica.source.execute(f"UPDATE {name} SET v = 1 WHERE k = {first}; DELETE FROM {name} WHERE k = {second}")
-        replica.source.execute(f"INSERT INTO {name} VALUES ({fourth}, 0)")
+        replica.source.execute(f"INSERT INTO {name} VALUES ({ninth}, 0)")
 
     results = sync_tables(config).tables
 
@@ -233,6 +233,17 @@ def test_another_named_key_is_followed(replica: Replica) -> None:
     result = replica.sync({"source": "public.t", "key": "b"})
 
     assert "the key is now b" in (result.reason or "")
+    replica.assert_equal("public.t")
+    assert key_of(replica) == [("PRIMARY KEY (b)",)]
+
+
+def test_a_key_that_used_to_repeat_and_to_be_null(replica: Replica) -> None:
+    """The rows that the target has cannot be told apart by it."""
+    replica.source.execute("CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 1), (2, 1), (3, NULL)")
+    replica.sync("public.t")
+    replica.source.execute("UPDATE t SET b = a; ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (b)")
+
+    assert counts(replica.sync("public.t")) == (3, 3, 0, 3)
     replica.assert_equal("public.t")
     assert key_of(replica) == [("PRIMARY KEY (b)",)]
 

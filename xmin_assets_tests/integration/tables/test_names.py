@@ -59,14 +59,14 @@ def second(name: str) -> str:
 
 
 def create(replica: Replica, name: str) -> str:
-    """A table whose columns are called so, too, with rows 1 to 5; its name as people write it."""
+    """A table whose columns are called so, too, with rows 1 to 20; its name as people write it."""
     replica.source.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     replica.source.execute(
         sql.SQL("CREATE TABLE {} ({} int, {} text, PRIMARY KEY ({}))").format(
             named(name).sql, sql.Identifier(name), sql.Identifier(second(name)), sql.Identifier(name)
         )
     )
-    insert(replica, name, 1, 5)
+    insert(replica, name, 1, 20)
     return str(named(name))
 
 
@@ -76,12 +76,12 @@ def insert(replica: Replica, name: str, first: int, last: int) -> None:
 
 
 def change(replica: Replica, name: str) -> None:
-    """Row 1 is updated, row 2 deleted, row 6 inserted."""
+    """Row 1 is updated, row 2 deleted, row 21 inserted."""
     key, other = sql.Identifier(name), sql.Identifier(second(name))
     update = sql.SQL("UPDATE {} SET {} = 'changed' WHERE {} = 1")
     replica.source.execute(update.format(named(name).sql, other, key))
     replica.source.execute(sql.SQL("DELETE FROM {} WHERE {} = 2").format(named(name).sql, key))
-    insert(replica, name, 6, 6)
+    insert(replica, name, 21, 21)
 
 
 def sync_all(replica: Replica, tables: list[Any]) -> list[TableResult]:
@@ -105,9 +105,9 @@ def test_anything_can_be_the_name_of_schema_table_key_and_column(replica: Replic
     assert [plan.error for plan in plans] == [None] * len(NAMES)
     assert [result.table for result in first] == tables
     assert {result.mode for result in second} == {"xmin_incremental"}
-    assert {counts(result) for result in first} == {(5, 5, 0, 0)}
+    assert {counts(result) for result in first} == {(20, 20, 0, 0)}
     assert {counts(result) for result in second} == {(2, 1, 1, 1)}
-    assert {counts(result) for result in third} == {(5, 0, 0, 0)}
+    assert {counts(result) for result in third} == {(20, 0, 0, 0)}
     statuses = table_statuses(replica.config(*tables))
     assert [(status.table, status.error) for status in statuses] == [(table, None) for table in tables]
     for table in tables:
@@ -193,14 +193,16 @@ def test_where_may_have_percent_signs(replica: Replica, where: str) -> None:
     replica.assert_equal("public.t", where=where)
 
 
-def test_a_name_too_long_for_the_key_of_its_target_is_cut_between_characters(replica: Replica) -> None:
-    name = "ä" * 31
+@pytest.mark.parametrize(("name", "key"), [("ä" * 31, "ä" * 29 + "_pkey"), ("n" * 63, "n" * 58 + "_pkey")])
+def test_a_name_too_long_for_the_key_of_its_target_is_cut_between_characters(
+    replica: Replica, name: str, key: str
+) -> None:
     replica.source.execute(sql.SQL("CREATE TABLE {} (id int PRIMARY KEY)").format(sql.Identifier(name)))
 
     replica.sync(f"public.{name}")
 
-    key = "SELECT conname FROM pg_constraint WHERE contype = 'p' AND connamespace = 'public'::regnamespace"
-    assert replica.target.fetch(key) == [("ä" * 29 + "_pkey",)]
+    found = "SELECT conname FROM pg_constraint WHERE contype = 'p' AND connamespace = 'public'::regnamespace"
+    assert replica.target.fetch(found) == [(key,)]
 
 
 def test_the_command_takes_and_prints_such_names(cli: Cli, replica: Replica) -> None:

@@ -91,30 +91,50 @@ def test_eight_changes_in_a_row_among_changes_of_rows(items: Replica) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("column", "kind", "statement"),
-    [
-        ("a", "bigint", 'ALTER TABLE "public"."items" ALTER COLUMN "a" TYPE bigint'),
-        ("a", "text", 'ALTER TABLE "public"."items" ALTER COLUMN "a" TYPE text'),
-        ("a", "numeric(12,3)", 'ALTER TABLE "public"."items" ALTER COLUMN "a" TYPE numeric(12,3)'),
-        ("b", "varchar(50)", 'ALTER TABLE "public"."items" ALTER COLUMN "b" TYPE character varying(50)'),
-        ("b", "text", 'ALTER TABLE "public"."items" ALTER COLUMN "b" TYPE text'),
-        ("c", "numeric(10,4)", 'ALTER TABLE "public"."items" ALTER COLUMN "c" TYPE numeric(10,4)'),
-        ("c", "numeric", 'ALTER TABLE "public"."items" ALTER COLUMN "c" TYPE numeric'),
-        ("d", "timestamp", 'ALTER TABLE "public"."items" ALTER COLUMN "d" TYPE timestamp without time zone'),
-        ("d", "timestamptz", 'ALTER TABLE "public"."items" ALTER COLUMN "d" TYPE timestamp with time zone'),
-        ("id", "bigint", 'ALTER TABLE "public"."items" ALTER COLUMN "id" TYPE bigint'),
-        ("id", "text", 'ALTER TABLE "public"."items" ALTER COLUMN "id" TYPE text'),
-        ("c", "int", 'ALTER TABLE "public"."items" ALTER COLUMN "c" TYPE integer'),
-    ],
-)
-def test_a_type_that_the_old_one_converts_to_is_followed(
-    items: Replica, column: str, kind: str, statement: str
-) -> None:
-    items.source.execute("SET timezone TO 'America/New_York'")
-    items.source.execute(f"ALTER TABLE items ALTER {column} TYPE {kind}; RESET timezone")
+WIDENED = [
+    ("int", "bigint", "bigint"),
+    ("int", "text", "text"),
+    ("int", "numeric(12,3)", "numeric(12,3)"),
+    ("smallint", "float8", "double precision"),
+    ("varchar(10)", "varchar(50)", "character varying(50)"),
+    ("varchar(10)", "text", "text"),
+    ("text", "char(9)", "character(9)"),
+    ("numeric(6,2)", "numeric(10,4)", "numeric(10,4)"),
+    ("numeric(6,2)", "numeric", "numeric"),
+    ("numeric(6,2)", "int", "integer"),
+    ("date", "timestamp", "timestamp without time zone"),
+    ("date", "timestamptz", "timestamp with time zone"),
+    ("timestamp(3)", "timestamptz(6)", "timestamp(6) with time zone"),
+    ("int[]", "bigint[]", "bigint[]"),
+    ("json", "jsonb", "jsonb"),
+]
 
-    assert synced(items) == (statement,)
+
+def test_a_type_that_the_old_one_converts_to_is_followed(replica: Replica) -> None:
+    """By the source with an offset from UTC that the target knows nothing of."""
+    values = {
+        "date": "'2026-07-01'",
+        "timestamp(3)": "'2026-07-01 12:00:00.123'",
+        "int[]": "'{1,NULL}'",
+        "json": "'[1]'",
+    }
+    old = [f"c{number} {was} DEFAULT {values.get(was, 7)}" for number, (was, _, _) in enumerate(WIDENED)]
+    new = [f"ALTER c{number} TYPE {kind}" for number, (_, kind, _) in enumerate(WIDENED)]
+    replica.source.execute(
+        f"CREATE TABLE items (id int PRIMARY KEY, {', '.join(old)}); INSERT INTO items VALUES (1), (2)"
+    )
+    replica.sync("public.items")
+    drop = [f"ALTER c{number} DROP DEFAULT" for number in range(len(WIDENED))]
+    replica.source.execute(f"SET timezone TO 'America/New_York'; ALTER TABLE items {', '.join(drop)}")
+    replica.source.execute(f"ALTER TABLE items {', '.join(new)}, ALTER id TYPE text; SET timezone TO 'UTC'")
+
+    assert synced(replica) == (
+        'ALTER TABLE "public"."items" ALTER COLUMN "id" TYPE text',
+        *(
+            f'ALTER TABLE "public"."items" ALTER COLUMN "c{number}" TYPE {shown}'
+            for number, (_, _, shown) in enumerate(WIDENED)
+        ),
+    )
 
 
 def test_a_time_that_gets_a_zone_has_the_instant_that_the_source_made_of_it(items: Replica) -> None:

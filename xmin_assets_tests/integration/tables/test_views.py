@@ -142,6 +142,24 @@ def test_a_view_whose_query_is_replaced_is_read_anew(base: Replica, table: dict[
     base.assert_equal("public.shown")
 
 
+@pytest.mark.parametrize("table", [FULL, BY_CURSOR], ids=["full", "cursor"])
+def test_a_view_of_a_view_whose_query_is_replaced_is_read_anew(base: Replica, table: dict[str, Any]) -> None:
+    base.source.execute("CREATE VIEW names AS SELECT id, name FROM customers")
+    base.source.execute("CREATE VIEW middle AS SELECT * FROM names; CREATE VIEW big AS SELECT * FROM orders")
+    base.source.execute(
+        "CREATE VIEW shown AS SELECT o.id, c.name, o.version FROM big o JOIN middle c ON c.id = o.customer"
+    )
+    base.sync(table)
+    assert base.sync(table).reason != "the view's query was changed"
+    base.source.execute("CREATE OR REPLACE VIEW names AS SELECT id, upper(name) AS name FROM customers")
+
+    result = base.sync(table)
+
+    assert (result.mode, result.reason) == ("full_sync", "the view's query was changed")
+    assert counts(result) == (30, 0, 30, 0)
+    base.assert_equal("public.shown")
+
+
 def test_a_view_that_was_dropped_and_made_anew_is_another_one(shown: Replica) -> None:
     shown.sync(FULL)
     (kind,) = shown.source.fetch("SELECT relkind FROM pg_class WHERE relname = 'shown'")[0]
