@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from xmin_assets.config.durations import seconds
+from xmin_assets.config.dagster import Cron, Duration
 from xmin_assets.config.strict import Strict
 
 Severity = Literal["ERROR", "WARN"]
@@ -17,26 +17,14 @@ class EqualityCheck(Strict):
 
     enabled: bool = Field(default=True, description="Whether there is such a check.")
     severity: Severity = Field(default="ERROR", description="`ERROR`, or `WARN` to go on all the same.")
-    schedule: str | None = Field(
+    schedule: Cron | None = Field(
         default=None, description="When all tables are verified, in cron's form: `0 3 * * *` is at three every night."
     )
-    every: float = Field(
+    every: Duration = Field(
         default=86400,
         description="How long a result that was good stands, such as `1 day`: a table is not compared again before.",
     )
     sample: float | None = Field(default=None, gt=0, le=1, description="The share of the rows that is compared.")
-
-    @field_validator("every", mode="before")
-    @classmethod
-    def _duration(cls, value: object) -> object:
-        return seconds(value) if isinstance(value, (str, int, float)) else value
-
-    @field_validator("schedule")
-    @classmethod
-    def _five_fields(cls, value: str | None) -> str | None:
-        if value is not None and len(value.split()) != 5 and not value.startswith("@"):
-            raise ValueError("is no schedule; write five fields as cron does, such as 0 3 * * *")
-        return value
 
 
 class WraparoundCheck(Strict):

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from xmin_assets.config.checks import Checks
+from xmin_assets.config.dagster import Cron, Freshness, Sensor, Steps
 from xmin_assets.config.durations import seconds
 from xmin_assets.config.explaining import explain, nearest
 from xmin_assets.config.strict import Strict
@@ -256,6 +257,21 @@ class ReplicationConfig(Strict):
     settings: Settings = Field(default=Settings(), description="How the work is done; the same for all tables.")
     defaults: TableDefaults = Field(
         default=TableDefaults(), description="What holds for every table that says nothing else."
+    )
+    steps: Steps = Field(
+        default="stages",
+        description="`stages`: one step of a Dagster run for each station; `table`: one for all four of a table.",
+    )
+    schedule: Cron | None = Field(default=None, description="When Dagster syncs all tables, in cron's form.")
+    sensor: Sensor | None = Field(default=None, description="Lets Dagster sync the tables that changed.")
+    automation: Literal["eager"] | Cron | None = Field(
+        default=None,
+        description="Automation conditions: `eager` has a table's assets follow its source_snapshot; a schedule in "
+        "cron's form materializes that one, too.",
+    )
+    freshness: Freshness | None = Field(default=None, description="How old a target may become.")
+    cleanup: Cron | None = Field(
+        default=None, description="When Dagster removes what crashed syncs have left behind, in cron's form."
     )
     checks: Checks = Field(default=Checks(), description="Dagster's asset checks: what they look at, and how often.")
     tables: tuple[TableConfig, ...] = Field(min_length=1, description="The tables to keep copies of.")

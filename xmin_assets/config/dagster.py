@@ -1,0 +1,49 @@
+"""What Dagster does with the tables by itself, and in what steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from xmin_assets.config.durations import seconds
+from xmin_assets.config.strict import Strict
+
+
+def _duration(value: object) -> object:
+    return seconds(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else value
+
+
+def _cron(value: object) -> object:
+    if isinstance(value, str) and len(value.split()) != 5 and not value.startswith("@"):
+        raise ValueError("is no schedule; write five fields as cron does, such as 0 3 * * *")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+"""Seconds, or a text such as ``10 minutes``."""
+
+Cron = Annotated[str, BeforeValidator(_cron)]
+"""Five fields as cron has them, or a name such as ``@hourly``."""
+
+Steps = Literal["stages", "table"]
+
+
+class Sensor(Strict):
+    """Looks for changes at the source and requests a sync of the tables that have some."""
+
+    every: Duration = Field(default=60, ge=5, description="How often it looks, such as `30 s` or `5 minutes`.")
+    running: bool = Field(default=True, description="Whether it runs from the start, or waits to be turned on.")
+
+
+class Freshness(Strict):
+    """How old a target may become."""
+
+    fail_after: Duration = Field(description="Age at which a target is out of date, such as `2 hours`.")
+    warn_after: Duration | None = Field(default=None, description="Age at which it is worth a warning.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Freshness:
+        if self.warn_after is not None and self.warn_after >= self.fail_after:
+            raise ValueError("warn_after must be shorter than fail_after")
+        return self
