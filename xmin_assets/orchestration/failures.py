@@ -55,18 +55,18 @@ def station_errors(
         yield
     except NEEDS_NEW_PLAN as error:
         if planner is None:
-            raise _retried(context, error, policy) from None
+            raise _retried(context, policy) from Failure(str(error), allow_retries=False)
         if context.job_def.has_node_named(planner.to_python_identifier()):
             context.instance.add_run_tags(context.run.run_id, RETRY_FROM_THE_PLAN)
         advice = f"Materialize the four assets of {table} together: they make a new plan."
         raise Failure(f"{error} {advice}", allow_retries=False) from None
     except XminAssetsError as error:
         if isinstance(error, TransientError) and not isinstance(error, Cancelled):
-            raise _retried(context, error, policy) from Failure(str(error), allow_retries=False)
+            raise _retried(context, policy) from Failure(str(error), allow_retries=False)
         raise Failure(str(error), allow_retries=False) from None
 
 
-def _retried(context: AssetExecutionContext, error: XminAssetsError, policy: RetryPolicy) -> RetryRequested:
+def _retried(context: AssetExecutionContext, policy: RetryPolicy) -> RetryRequested:
     return RetryRequested(policy.max_retries, policy.calculate_delay(context.retry_number + 1))
 
 
