@@ -10,6 +10,7 @@ from xmin_assets.config import ReplicationConfig, Settings
 from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
 from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY, manifest_io_manager
 from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
+from xmin_assets.orchestration.translator import DagsterXminTranslator
 
 SYNC_ALL_TABLES = "sync_all_tables"
 VERIFY_ALL_TABLES = "verify_all_tables"
@@ -23,9 +24,15 @@ def build_resources(settings: Settings | None = None) -> dict[str, Any]:
     }
 
 
-def build_definitions(config: ReplicationConfig) -> Definitions:
-    """The assets of all tables, their checks, jobs that sync and verify them, and their resources."""
-    assets, checks = build_xmin_assets(config), build_xmin_checks(config)
+def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTranslator | None = None) -> Definitions:
+    """The assets of all tables, their checks, jobs that sync and verify them, and their resources.
+
+    Args:
+        config: what is replicated, and what Dagster does by itself.
+        translator: what the assets are called and look like.
+    """
+    assets = build_xmin_assets(config, translator=translator)
+    checks = build_xmin_checks(config, translator=translator)
     verified = AssetSelection.checks(*checks)
     jobs = [
         define_asset_job(
