@@ -29,6 +29,7 @@ from pydantic import Field
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig
 from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated
 from xmin_assets.orchestration import checks, metadata
+from xmin_assets.orchestration.event_log import keep_connection
 from xmin_assets.orchestration.failures import DEFAULT_RETRY_POLICY, station_errors
 from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY
 from xmin_assets.orchestration.names import STATIONS, StationName
@@ -309,6 +310,7 @@ class _TableAssets:
             planned: the plan that the step works by, if it was made by another one.
             again: whether the step begins with a plan, so that to repeat it helps where a plan is outdated.
         """
+        keep_connection(context.instance)
         planner = None if again else self.keys["source_snapshot"]
         with station_errors(context, self.table.label, planner, self.retry_policy):
             if planned is not None:
