@@ -27,6 +27,7 @@ from pydantic import Field
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig
 from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated
 from xmin_assets.orchestration import checks, metadata
+from xmin_assets.orchestration.automation import automation_of
 from xmin_assets.orchestration.failures import DEFAULT_RETRY_POLICY, station_errors
 from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY
 from xmin_assets.orchestration.names import STATIONS, StationName, asset_key, key_prefixes
@@ -199,6 +200,7 @@ class _TableAssets:
             # A process that runs many tables finishes one before it begins the next: the plans stay fresh and
             # the spool small.
             op_tags={"dagster/priority": str(STATIONS.index(station))},
+            **automation_of(self.config, station),
         )
 
         def decorate(station: Callable[..., Any]) -> AssetsDefinition:
