@@ -298,6 +298,11 @@ def test_a_cursor_that_cannot_be_read_costs_one_sync_of_every_table(settled: Tic
     assert settled.requested() == ["public.orders", "public.others"]
 
 
+def test_a_cursor_of_another_release_is_not_read(settled: Ticking) -> None:
+    settled.cursor = json.dumps({**json.loads(settled.cursor or ""), "version": 0})
+    assert settled.requested() == ["public.orders", "public.others"]
+
+
 def test_the_cursor_holds_what_is_remembered_and_forgets_tables_that_are_gone(settled: Ticking) -> None:
     kept = SensorCursor.read(settled.cursor)
     assert SensorCursor.read(kept.text()) == kept

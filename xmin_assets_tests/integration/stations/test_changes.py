@@ -184,6 +184,21 @@ def test_a_transaction_that_stays_open_is_not_waited_for_forever(watcher: Watche
         assert set(watcher.reasons(later)) == {"public.items"}
 
 
+def test_a_table_comes_to_rest_though_some_transaction_is_always_open(watcher: Watcher) -> None:
+    first, second = watcher.replica.source.connect().cursor(), watcher.replica.source.connect().cursor()
+    first.execute("BEGIN; CREATE TABLE elsewhere ()")
+    watcher.write("UPDATE items SET n = -2 WHERE id = 2")
+    watcher.changed("public.items")
+    watcher.tick()
+    second.execute("BEGIN; CREATE TABLE somewhere ()")
+    first.execute("ROLLBACK")
+    assert set(watcher.tick()) == {"public.items"}, "the first one had been open when the counters were read"
+
+    assert watcher.reasons() == {}
+    second.execute("ROLLBACK")
+    assert watcher.reasons() == {}, "the second one had not"
+
+
 def test_a_sync_that_was_planned_before_the_look_does_not_count(watcher: Watcher) -> None:
     source = watcher.replica.source
     with watcher.replica.stations("public.items") as stations:
