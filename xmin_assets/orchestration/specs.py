@@ -6,6 +6,7 @@ from dagster import AssetKey, AssetSpec
 
 from xmin_assets.config import Mode, ReplicationConfig, TableConfig
 from xmin_assets.errors import ConfigError
+from xmin_assets.orchestration.automation import automation_of
 from xmin_assets.orchestration.names import STATIONS, StationName, asset_key, group_name, key_prefixes
 from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
 
@@ -54,6 +55,7 @@ def table_specs(
         specs[table] = {}
         for station in STATIONS:
             default = asset_spec(table, station, asset_key(prefix, station))
+            default = default.replace_attributes(**automation_of(config, station))
             spec = translator.get_asset_spec(XminTranslatorProps(config, table, station, default))
             what = f"{station} of {table.label}"
             if spec.key in taken:
