@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dagster import Component, ComponentLoadContext, Definitions
+from dagster import Component, ComponentLoadContext, Definitions, scaffold_with
 from pydantic import BaseModel
 from typing_extensions import Self
 
 from xmin_assets.config import ReplicationConfig, parse_config
 from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.scaffolding import XminReplicationScaffolder
 
 
+@scaffold_with(XminReplicationScaffolder)
 @dataclass(frozen=True)
 class XminReplicationComponent(Component):
     """Keeps copies of PostgreSQL tables in another PostgreSQL database, incrementally, by xmin."""

@@ -1,0 +1,68 @@
+"""What ``dg scaffold defs xmin_assets.XminReplicationComponent NAME`` writes: a defs.yaml to begin with."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from dagster import Scaffolder, ScaffoldRequest
+from pydantic import BaseModel, ConfigDict, Field
+
+from xmin_assets.errors import ConfigError
+from xmin_assets.postgres.identifiers import QualifiedName
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+
+_TEMPLATE = """\
+type: {type}
+
+attributes:
+  # libpq URLs. XMIN_SOURCE_URL and XMIN_TARGET_URL go before them, for the command xmin-assets as well.
+  source: "{{{{ env.XMIN_SOURCE_URL }}}}"
+  target: "{{{{ env.XMIN_TARGET_URL }}}}"
+  tables:
+{tables}
+  # When all tables are synced; or a sensor, for those that changed.
+  # schedule: "*/15 * * * *"
+  # sensor: {{every: 1 minute}}
+  # How old a target may become.
+  # freshness: {{fail_after: 2 hours}}
+  # `table` makes all four assets of a table in one step of a run.
+  # steps: stages
+"""
+
+
+class ScaffoldParams(BaseModel):
+    """What can be said on the command line."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tables: str = Field(
+        default="public.orders", description="The source tables to begin with, as schema.table, with commas between."
+    )
+
+
+class XminReplicationScaffolder(Scaffolder[ScaffoldParams]):
+    """Writes a defs.yaml whose every line can stay or be filled in."""
+
+    @classmethod
+    def get_scaffold_params(cls) -> type[ScaffoldParams]:
+        """The options of the command."""
+        return ScaffoldParams
+
+    def scaffold(self, request: ScaffoldRequest[ScaffoldParams]) -> None:
+        """Write the file.
+
+        Raises:
+            ConfigError: a table's name cannot be read.
+        """
+        if request.scaffold_format != "yaml":
+            raise ConfigError("This component is configured in YAML; leave --format out.")
+        names = [str(QualifiedName.parse(name)) for name in request.params.tables.split(",")]
+        lines = [f"    - source: {name if _PLAIN.fullmatch(name) else json.dumps(name)}" for name in names]
+        file = request.target_path / "defs.yaml"
+        text = _TEMPLATE.format(type=request.type_name, tables="\n".join(lines))
+        if request.append and file.exists():
+            text = file.read_text(encoding="utf-8").rstrip() + "\n---\n" + text
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")

@@ -1,0 +1,92 @@
+"""A project of dg that has this package installed: the component is scaffolded, checked and loaded there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xmin_assets.config import parse_config
+
+PYPROJECT = """
+[project]
+name = "warehouse"
+version = "0.1.0"
+
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "warehouse"
+
+[tool.dg.cli.telemetry]
+enabled = false
+"""
+
+DEFINITIONS = """
+from pathlib import Path
+from dagster import definitions, load_from_defs_folder
+
+@definitions
+def defs():
+    return load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of somebody else's, in the environment in which this package is installed."""
+    folder = tmp_path / "project"
+    (folder / "warehouse/defs").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    (folder / "warehouse/__init__.py").write_text("")
+    (folder / "warehouse/defs/__init__.py").write_text("")
+    (folder / "warehouse/definitions.py").write_text(DEFINITIONS)
+    return folder
+
+
+def dg(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run dg as its users do; no database answers, and none is asked."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("dg")), *arguments],
+        cwd=project,
+        env={
+            "PATH": str(Path(sys.executable).parent),
+            "HOME": str(project),
+            "PYTHONPATH": str(project),
+            "XMIN_SOURCE_URL": "postgresql://u@127.0.0.1:1/s",
+            "XMIN_TARGET_URL": "postgresql://u@127.0.0.1:1/t",
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_what_is_scaffolded_is_valid_and_loads(project: Path) -> None:
+    made = dg(project, "scaffold", "defs", "xmin_assets.XminReplicationComponent", "copies", "--tables", "a,sales.b")
+    assert made.returncode == 0, made.stdout + made.stderr
+
+    said = yaml.safe_load((project / "warehouse/defs/copies/defs.yaml").read_text())
+    assert said["type"] == "xmin_assets.XminReplicationComponent"
+    assert [table.label for table in parse_config(said["attributes"]).tables] == ["public.a", "sales.b"]
+    checked = dg(project, "check", "yaml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    listed = dg(project, "list", "defs", "--json")
+    assert listed.returncode == 0, listed.stdout + listed.stderr
+    assert "sales/b/merged_target" in listed.stdout
+
+
+def test_a_key_that_is_unknown_is_named_by_dg_too(project: Path) -> None:
+    dg(project, "scaffold", "defs", "xmin_assets.XminReplicationComponent", "copies")
+    file = project / "warehouse/defs/copies/defs.yaml"
+    file.write_text(file.read_text().replace("  tables:", "  tabels:", 1))
+
+    checked = dg(project, "check", "yaml")
+
+    assert checked.returncode != 0
+    assert "tabels" in checked.stdout + checked.stderr
