@@ -24,7 +24,7 @@ AUTOMATION_SENSOR = "automation_sensor"
 
 
 class Automation(TypedDict):
-    """Arguments of Dagster's decorator `asset`."""
+    """What is said of it in an asset's spec."""
 
     automation_condition: AutomationCondition[AssetKey | AssetCheckKey] | None
     freshness_policy: FreshnessPolicy | None

@@ -13,6 +13,7 @@ from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY, manifest_io_man
 from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
 from xmin_assets.orchestration.schedules import SYNC_ALL_TABLES, VERIFY_ALL_TABLES, build_schedules, clean_up_job
 from xmin_assets.orchestration.sensors import source_change_sensor
+from xmin_assets.orchestration.translator import DagsterXminTranslator
 
 
 def build_resources(settings: Settings | None = None) -> dict[str, Any]:
@@ -23,9 +24,15 @@ def build_resources(settings: Settings | None = None) -> dict[str, Any]:
     }
 
 
-def build_definitions(config: ReplicationConfig) -> Definitions:
-    """The assets of all tables, their checks, the jobs over them, what starts these by itself, and their resources."""
-    assets, checks = build_xmin_assets(config), build_xmin_checks(config)
+def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTranslator | None = None) -> Definitions:
+    """The assets of all tables, their checks, the jobs over them, what starts these by itself, and their resources.
+
+    Args:
+        config: what is replicated, and what Dagster does by itself.
+        translator: what the assets are called and look like.
+    """
+    assets = build_xmin_assets(config, translator=translator)
+    checks = build_xmin_checks(config, translator=translator)
     verified = AssetSelection.checks(*checks)
     jobs = [
         define_asset_job(
@@ -42,7 +49,10 @@ def build_definitions(config: ReplicationConfig) -> Definitions:
                 description="Compare every target table with its source; nothing is written.",
             )
         )
-    sensors = (source_change_sensor(config, assets, verified), automation_sensor(config, assets))
+    sensors = (
+        source_change_sensor(config, assets, verified, translator=translator),
+        automation_sensor(config, assets),
+    )
     return Definitions(
         assets=assets,
         asset_checks=checks,
