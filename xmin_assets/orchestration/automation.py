@@ -24,7 +24,7 @@ AUTOMATION_SENSOR = "automation_sensor"
 
 
 class Automation(TypedDict):
-    """What is said of it in an asset's spec."""
+    """Attributes of an asset's spec."""
 
     automation_condition: AutomationCondition[AssetKey | AssetCheckKey] | None
     freshness_policy: FreshnessPolicy | None
@@ -57,9 +57,11 @@ def automation_sensor(
 def _condition(config: ReplicationConfig, station: StationName) -> AutomationCondition[AssetKey | AssetCheckKey] | None:
     if config.automation is None:
         return None
-    if station != "source_snapshot":
-        return AutomationCondition.eager()
-    return None if config.automation == "eager" else AutomationCondition.on_cron(config.automation)
+    schedule = None if config.automation == "eager" else AutomationCondition.on_cron(config.automation)
+    # One step makes all four together: there is nothing to follow, and what holds for one holds for all.
+    if station == "source_snapshot" or config.steps == "table":
+        return schedule
+    return AutomationCondition.eager()
 
 
 def _freshness(config: ReplicationConfig, station: StationName) -> FreshnessPolicy | None:
