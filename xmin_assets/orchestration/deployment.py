@@ -49,7 +49,10 @@ def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTrans
                 description="Compare every target table with its source; nothing is written.",
             )
         )
-    sensors = (source_change_sensor(config, assets, verified), automation_sensor(config, assets))
+    sensors = (
+        source_change_sensor(config, assets, verified, translator=translator),
+        automation_sensor(config, assets),
+    )
     return Definitions(
         assets=assets,
         asset_checks=checks,

@@ -24,8 +24,9 @@ from dagster import (
 
 from xmin_assets.config import ReplicationConfig, TableConfig, duration
 from xmin_assets.errors import XminAssetsError
-from xmin_assets.orchestration.names import STATIONS, asset_key, key_prefixes
 from xmin_assets.orchestration.sensor_cursor import SensorCursor
+from xmin_assets.orchestration.specs import table_specs
+from xmin_assets.orchestration.translator import DagsterXminTranslator
 from xmin_assets.replication.changes import Asked, Look, ask, look, reason
 
 SENSOR = "source_change_sensor"
@@ -49,7 +50,11 @@ IN_FLIGHT = [
 
 
 def source_change_sensor(
-    config: ReplicationConfig, assets: Sequence[AssetsDefinition], checks: AssetSelection
+    config: ReplicationConfig,
+    assets: Sequence[AssetsDefinition],
+    checks: AssetSelection,
+    *,
+    translator: DagsterXminTranslator | None = None,
 ) -> SensorDefinition | None:
     """The sensor of a configuration; None if it asks for none.
 
@@ -57,11 +62,12 @@ def source_change_sensor(
         config: with the tables to look at.
         assets: of these tables.
         checks: those that are not part of a sync.
+        translator: the one of the assets.
     """
     if config.sensor is None:
         return None
     every = config.sensor.every
-    watched = _Watched.of(config, assets)
+    watched = _Watched.of(config, assets, translator or DagsterXminTranslator())
 
     @sensor(
         name=SENSOR,
@@ -97,9 +103,11 @@ class _Watched:
     """Those that come with an asset's own run."""
 
     @classmethod
-    def of(cls, config: ReplicationConfig, assets: Iterable[AssetsDefinition]) -> "_Watched":
-        prefixes = key_prefixes(config.tables)
-        keys = {table: tuple(asset_key(prefix, station) for station in STATIONS) for table, prefix in prefixes.items()}
+    def of(
+        cls, config: ReplicationConfig, assets: Iterable[AssetsDefinition], translator: DagsterXminTranslator
+    ) -> "_Watched":
+        specs = table_specs(config, translator)
+        keys = {table: tuple(spec.key for spec in of_table.values()) for table, of_table in specs.items()}
         checks: dict[AssetKey, tuple[AssetCheckKey, ...]] = {}
         for check in (check for definition in assets for check in definition.check_keys):
             checks[check.asset_key] = (*checks.get(check.asset_key, ()), check)

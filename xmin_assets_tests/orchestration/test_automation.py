@@ -81,6 +81,24 @@ def test_a_schedule_materializes_the_snapshot_and_the_others_with_it(
     assert [second.get_num_requested(asset) for asset in (SNAPSHOT, *FOLLOWERS)] == [1, 1, 1, 1]
 
 
+def test_a_table_that_is_one_step_of_a_run_is_materialized_as_a_whole(
+    deployment: Deployment, instance: DagsterInstance
+) -> None:
+    made = definitions(deployment, automation="0 * * * *", steps="table", freshness={"fail_after": "1 hour"})
+    assert policies(made)[FOLLOWERS[2]] == FreshnessPolicy.time_window(timedelta(hours=1))
+    hour = datetime(2026, 1, 1, 12, 0, tzinfo=timezone.utc)
+    deployment.run()
+    first = evaluate_automation_conditions(
+        made, instance, AssetSelection.all(), evaluation_time=hour - timedelta(minutes=1)
+    )
+
+    second = evaluate_automation_conditions(
+        made, instance, AssetSelection.all(), cursor=first.cursor, evaluation_time=hour + timedelta(minutes=1)
+    )
+
+    assert [second.get_num_requested(asset) for asset in (SNAPSHOT, *FOLLOWERS)] == [1, 1, 1, 1]
+
+
 def test_the_conditions_are_evaluated_without_anybody_turning_that_on(deployment: Deployment) -> None:
     made = definitions(deployment, automation="eager")
     sensor = made.get_repository_def().get_sensor_def(AUTOMATION_SENSOR)

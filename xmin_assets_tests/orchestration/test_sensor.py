@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from dagster import (
     AssetCheckKey,
+    AssetSpec,
     DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
@@ -27,6 +28,7 @@ from xmin_assets.orchestration.deployment import build_definitions
 from xmin_assets.orchestration.names import STATIONS
 from xmin_assets.orchestration.sensor_cursor import SensorCursor
 from xmin_assets.orchestration.sensors import SENSOR
+from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, key
 
@@ -152,6 +154,26 @@ def test_tables_that_were_never_synced_are_requested_with_their_four_assets_and_
         "rows_are_complete",
         "key_identifies_rows",
     }
+
+
+def test_a_table_that_is_one_step_of_a_run_is_requested_as_a_whole(ticking: Ticking) -> None:
+    ticking.extra = {"steps": "table"}
+    ticking.settle()
+    ticking.write("UPDATE others SET item = 'x'")
+    assert ticking.requested() == ["public.others"]
+
+
+def test_assets_with_other_names_are_requested_by_these(ticking: Ticking) -> None:
+    class Prefixed(DagsterXminTranslator):
+        def get_asset_spec(self, props: XminTranslatorProps) -> AssetSpec:
+            spec = super().get_asset_spec(props)
+            return spec.replace_attributes(key=spec.key.with_prefix("copies"))
+
+    repository = build_definitions(ticking.config, translator=Prefixed()).get_repository_def()
+    context = build_sensor_context(ticking.instance, repository_def=repository)
+    request, _ = repository.get_sensor_def(SENSOR).evaluate_tick(context).run_requests or ()
+    assert key("merged_target").with_prefix("copies") in (request.asset_selection or ())
+    assert len(request.asset_check_keys or ()) == 5
 
 
 def test_only_the_table_that_changed_is_requested(settled: Ticking) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -9,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
 from xmin_assets.config import ReplicationConfig
@@ -312,6 +315,33 @@ def test_counters_that_were_reset_and_counted_up_again_are_no_proof(watcher: Wat
     assert watcher.reasons() == {"public.items": said, "public.others": said}
     watcher.settle()
     watcher.replica.assert_equal("public.items")
+
+
+def test_counters_that_a_crash_has_thrown_away_are_no_proof(
+    workshop: Workshop, target_db: Database, tmp_path: Path
+) -> None:
+    server = workshop.start("crashing")
+    source = Database.create(server)
+    write(source, TABLES)
+    watcher = Watcher(Replica(source, target_db, tmp_path / "spool", {"workers": 2}))
+    watcher.settle()
+
+    os.kill(source.connect().info.backend_pid, signal.SIGKILL)
+    source.disconnect()
+    wait_until(lambda: answers(source))
+    write(source, "INSERT INTO items SELECT i, i FROM generate_series(101, 200) i")
+
+    assert counted(source, "items") == (100, 0, 0)
+    assert "started anew" in watcher.reasons()["public.items"]
+    remove([server])
+
+
+def answers(database: Database) -> bool:
+    try:
+        return database.fetch("SELECT 1") == [(1,)]
+    except psycopg2.OperationalError:
+        database.disconnect()
+        return False
 
 
 def test_counters_are_not_believed_forever(watcher: Watcher) -> None:
