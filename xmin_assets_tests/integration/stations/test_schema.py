@@ -110,6 +110,9 @@ def test_a_column_dropped_and_added_with_another_type_keeps_both_apart(items: Re
 
 
 def test_another_expression_of_a_virtual_column_is_copied(items: Replica) -> None:
+    ((version,),) = items.source.fetch("SELECT current_setting('server_version_num')::int")
+    if version < 180000:
+        pytest.skip("virtual generated columns came with PostgreSQL 18")
     items.source.execute("ALTER TABLE items ADD COLUMN twice int GENERATED ALWAYS AS (a * 2) VIRTUAL")
     items.sync("public.items")
     items.source.execute("ALTER TABLE items ALTER COLUMN twice SET EXPRESSION AS (a * 3)")
