@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xmin_assets.orchestration.component import XminReplicationComponent
     from xmin_assets.orchestration.deployment import build_definitions, build_resources
     from xmin_assets.orchestration.resources import ReplicationSettings
+    from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
     from xmin_assets.postgres.connection import Database
     from xmin_assets.replication.extract import extract
     from xmin_assets.replication.manifest import (
@@ -46,6 +47,7 @@ _HOMES = {
     "xmin_assets.orchestration.deployment": ("build_definitions", "build_resources"),
     "xmin_assets.orchestration.component": ("XminReplicationComponent",),
     "xmin_assets.orchestration.resources": ("ReplicationSettings",),
+    "xmin_assets.orchestration.translator": ("DagsterXminTranslator", "XminTranslatorProps"),
     "xmin_assets.postgres.connection": ("Database",),
     "xmin_assets.replication.extract": ("extract",),
     "xmin_assets.replication.manifest": (

@@ -82,10 +82,13 @@ class StaleExtract(TransientError):
 class TargetDrifted(TransientError):
     """Somebody else changed the rows of the target table."""
 
-    def __init__(self, table: str, found: str) -> None:
+    def __init__(self, table: str, found: str, *, cursor: bool = False) -> None:
         self.found = found
         super().__init__(
-            f"{table}: {found}. Somebody else changed the rows; nothing was merged, and the next sync reads and "
+            f"{table}: {found}. Nothing was merged, and the next sync reads and compares everything. If it was not the "
+            "cursor that missed rows, somebody else has changed the target."
+            if cursor
+            else f"{table}: {found}. Somebody else changed the rows; nothing was merged, and the next sync reads and "
             "compares everything."
         )
 

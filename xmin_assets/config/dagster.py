@@ -39,8 +39,8 @@ class Sensor(Strict):
 class Freshness(Strict):
     """How old a target may become."""
 
-    fail_after: Duration = Field(description="Age at which a target is out of date, such as `2 hours`.")
-    warn_after: Duration | None = Field(default=None, description="Age at which it is worth a warning.")
+    fail_after: Duration = Field(ge=60, description="Age at which a target is out of date, such as `2 hours`.")
+    warn_after: Duration | None = Field(default=None, ge=60, description="Age at which it is worth a warning.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Freshness:

@@ -17,29 +17,33 @@ from dagster import (
     AssetIn,
     AssetKey,
     AssetsDefinition,
+    AssetSpec,
     Config,
     MaterializeResult,
     RetryPolicy,
     asset,
+    multi_asset,
 )
 from pydantic import Field
 
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig
 from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated
 from xmin_assets.orchestration import checks, metadata
+from xmin_assets.orchestration.event_log import keep_connection
 from xmin_assets.orchestration.failures import DEFAULT_RETRY_POLICY, station_errors
 from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY
-from xmin_assets.orchestration.names import STATIONS, StationName, asset_key, key_prefixes
+from xmin_assets.orchestration.names import STATIONS, StationName
 from xmin_assets.orchestration.resources import ReplicationSettings
 from xmin_assets.orchestration.run_log import progress_lines
-from xmin_assets.orchestration.specs import asset_spec
+from xmin_assets.orchestration.specs import table_specs
 from xmin_assets.orchestration.termination import terminable
+from xmin_assets.orchestration.translator import DagsterXminTranslator
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
 from xmin_assets.replication.manifest import CsvExtract, MergedTarget, SourceSnapshot, StagedTable
 from xmin_assets.replication.merge import merge
-from xmin_assets.replication.pipeline import open_databases
+from xmin_assets.replication.pipeline import open_databases, pass_table
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.stage import stage
@@ -58,7 +62,10 @@ class MergeConfig(Config):
 
 
 def build_xmin_assets(
-    config: ReplicationConfig, *, retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY
+    config: ReplicationConfig,
+    *,
+    translator: DagsterXminTranslator | None = None,
+    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
 ) -> list[AssetsDefinition]:
     """Four assets for each configured table, in the order of the configuration.
 
@@ -66,40 +73,113 @@ def build_xmin_assets(
     the databases' URLs are looked up then.
 
     Args:
-        config: the tables and how to replicate them.
+        config: the tables and how to replicate them, and whether a run takes one step for each station of a table
+            (``steps: stages``) or one for all four (``steps: table``).
+        translator: what the assets are called and look like.
         retry_policy: what to do about errors that may pass, such as a lost connection.
+
+    Raises:
+        ConfigError: the translator gives two assets the same key.
     """
-    return [
-        definition
-        for table, prefix in key_prefixes(config.tables).items()
-        for definition in _TableAssets(config, table, prefix, retry_policy).build()
-    ]
+    specs = table_specs(config, translator or DagsterXminTranslator())
+    made: list[AssetsDefinition] = []
+    for table, of_table in specs.items():
+        assets = _TableAssets(config, table, of_table, retry_policy)
+        made += [assets.table_step()] if config.steps == "table" else assets.stages()
+    return made
 
 
-def build_xmin_checks(config: ReplicationConfig) -> list[AssetChecksDefinition]:
+def build_xmin_checks(
+    config: ReplicationConfig, *, translator: DagsterXminTranslator | None = None
+) -> list[AssetChecksDefinition]:
     """For each configured table the check that its target equals its source; none where the configuration says so.
 
     The other checks are part of the assets.
+
+    Args:
+        config: the tables and the check's settings.
+        translator: the one of the assets.
     """
     if not config.checks.target_equals_source.enabled:
         return []
-    return [
-        checks.equality_check(config, table, asset_key(prefix, "merged_target"))
-        for table, prefix in key_prefixes(config.tables).items()
-    ]
+    specs = table_specs(config, translator or DagsterXminTranslator())
+    return [checks.equality_check(config, table, of_table["merged_target"].key) for table, of_table in specs.items()]
 
 
 class _TableAssets:
     def __init__(
-        self, config: ReplicationConfig, table: TableConfig, prefix: tuple[str, str], retry_policy: RetryPolicy
+        self,
+        config: ReplicationConfig,
+        table: TableConfig,
+        specs: Mapping[StationName, AssetSpec],
+        retry_policy: RetryPolicy,
     ) -> None:
         self.config = config
         self.table = table
-        self.keys: dict[StationName, AssetKey] = {station: asset_key(prefix, station) for station in STATIONS}
+        self.specs = specs
+        self.keys = {station: spec.key for station, spec in specs.items()}
         self.retry_policy = retry_policy
 
-    def build(self) -> list[AssetsDefinition]:
+    def stages(self) -> list[AssetsDefinition]:
+        """An asset with a step of its own for each station."""
         return [self.source_snapshot(), self.csv_extract(), self.staged_table(), self.merged_target()]
+
+    def table_step(self) -> AssetsDefinition:
+        """All four assets, made by one step. Nothing is handed from step to step, so pods need no common disk."""
+        keys = self.keys
+        specs = [
+            spec.replace_attributes(deps=[keys[STATIONS[place - 1]]] if place else [])
+            for place, spec in enumerate(self.specs[station] for station in STATIONS)
+        ]
+        check_specs = [
+            *checks.snapshot_specs(self.config, keys["source_snapshot"]),
+            *checks.staged_specs(keys["staged_table"]),
+        ]
+
+        @multi_asset(
+            name=AssetKey(keys["merged_target"].path[:-1] or keys["merged_target"].path).to_python_identifier(),
+            specs=specs,
+            check_specs=check_specs,
+            pool=SOURCE_POOL,
+        )
+        def sync_table(
+            context: AssetExecutionContext, config: MergeConfig, replication_settings: ReplicationSettings
+        ) -> Iterator[AssetCheckResult | MaterializeResult[Any]]:
+            with self.station(context, replication_settings, again=True) as (settings, source, target):
+                report = progress_lines(context.log.info)
+                spool, allowed = Spool.open(settings), config.allow_mass_delete
+                try:
+                    staged, merged = terminable(
+                        lambda: pass_table(
+                            source, target, self.table, spool, settings, allow_mass_delete=allowed, report=report
+                        )
+                    )
+                except DataInvalid as error:
+                    yield checks.staged_failure(keys["staged_table"], str(error), key=isinstance(error, KeyInvalid))
+                    raise
+            extracted, planned = staged.extract, staged.extract.snapshot
+            if told := held_back.warning(planned.held_back, settings.held_back_warning):
+                context.log.warning(f"{self.table.label}: {told}")
+            context.log.info(_summary(merged))
+            yield MaterializeResult(
+                asset_key=keys["source_snapshot"],
+                metadata=metadata.of_source_snapshot(planned),
+                check_results=checks.snapshot_results(self.config, keys["source_snapshot"], planned),
+            )
+            yield MaterializeResult(
+                asset_key=keys["csv_extract"], metadata=metadata.of_csv_extract(extracted, keys["source_snapshot"])
+            )
+            yield MaterializeResult(
+                asset_key=keys["staged_table"],
+                metadata=metadata.of_staged_table(staged, keys["csv_extract"]),
+                check_results=checks.staged_results(keys["staged_table"], staged),
+            )
+            yield MaterializeResult(
+                asset_key=keys["merged_target"],
+                metadata=metadata.of_merged_target(merged, planned, keys["staged_table"]),
+            )
+
+        return sync_table
 
     def source_snapshot(self) -> AssetsDefinition:
         key = self.keys["source_snapshot"]
@@ -171,7 +251,7 @@ class _TableAssets:
                 made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed, history_rows=kept))
                 Spool.open(settings).remove(made.sync_id)
             context.log.info(_summary(made))
-            facts = metadata.of_merged_target(made, planned.selection, upstream)
+            facts = metadata.of_merged_target(made, planned, upstream)
             return MaterializeResult(value=made, metadata=facts)
 
         return merged_target
@@ -185,13 +265,17 @@ class _TableAssets:
         checks: Sequence[AssetCheckSpec] = (),
     ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
         """Dagster's decorator, with what the four assets have in common."""
-        spec = asset_spec(self.table, station, self.keys[station])
+        spec = self.specs[station]
         made = asset(
             key=spec.key,
             description=spec.description,
             group_name=spec.group_name,
             metadata=spec.metadata,
             tags=spec.tags,
+            owners=spec.owners,
+            code_version=spec.code_version,
+            automation_condition=spec.automation_condition,
+            freshness_policy=spec.freshness_policy,
             ins=ins,
             pool=pool,
             check_specs=checks,
@@ -215,9 +299,20 @@ class _TableAssets:
         context: AssetExecutionContext,
         resource: ReplicationSettings,
         planned: SourceSnapshot | None = None,
+        *,
+        again: bool = False,
     ) -> Iterator[tuple[Settings, Database, Database]]:
-        """The settings and the two databases; errors come out as Dagster's failures."""
-        with station_errors(context, self.table.label, self.keys["source_snapshot"], self.retry_policy):
+        """The settings and the two databases; errors come out as Dagster's failures.
+
+        Args:
+            context: of the step.
+            resource: the settings, as the run has them.
+            planned: the plan that the step works by, if it was made by another one.
+            again: whether the step begins with a plan, so that to repeat it helps where a plan is outdated.
+        """
+        keep_connection(context.instance)
+        planner = None if again else self.keys["source_snapshot"]
+        with station_errors(context, self.table.label, planner, self.retry_policy):
             if planned is not None:
                 self.check_manifest(planned.config)
             settings = resource.to_settings()

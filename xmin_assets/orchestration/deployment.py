@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from dagster import AssetSelection, Definitions, ScheduleDefinition, define_asset_job, in_process_executor
+from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from xmin_assets.config import ReplicationConfig, Settings
 from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
+from xmin_assets.orchestration.automation import automation_sensor
 from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY, manifest_io_manager
 from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
-
-SYNC_ALL_TABLES = "sync_all_tables"
-VERIFY_ALL_TABLES = "verify_all_tables"
+from xmin_assets.orchestration.schedules import SYNC_ALL_TABLES, VERIFY_ALL_TABLES, build_schedules, clean_up_job
+from xmin_assets.orchestration.sensors import source_change_sensor
+from xmin_assets.orchestration.translator import DagsterXminTranslator
 
 
 def build_resources(settings: Settings | None = None) -> dict[str, Any]:
@@ -23,9 +24,15 @@ def build_resources(settings: Settings | None = None) -> dict[str, Any]:
     }
 
 
-def build_definitions(config: ReplicationConfig) -> Definitions:
-    """The assets of all tables, their checks, jobs that sync and verify them, and their resources."""
-    assets, checks = build_xmin_assets(config), build_xmin_checks(config)
+def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTranslator | None = None) -> Definitions:
+    """The assets of all tables, their checks, the jobs over them, what starts these by itself, and their resources.
+
+    Args:
+        config: what is replicated, and what Dagster does by itself.
+        translator: what the assets are called and look like.
+    """
+    assets = build_xmin_assets(config, translator=translator)
+    checks = build_xmin_checks(config, translator=translator)
     verified = AssetSelection.checks(*checks)
     jobs = [
         define_asset_job(
@@ -34,7 +41,6 @@ def build_definitions(config: ReplicationConfig) -> Definitions:
             description="Sync every table: plan, extract, stage and merge.",
         )
     ]
-    schedules = []
     if checks:
         jobs.append(
             define_asset_job(
@@ -43,13 +49,13 @@ def build_definitions(config: ReplicationConfig) -> Definitions:
                 description="Compare every target table with its source; nothing is written.",
             )
         )
-    if checks and (cron := config.checks.target_equals_source.schedule):
-        schedules.append(ScheduleDefinition(job_name=VERIFY_ALL_TABLES, cron_schedule=cron))
+    sensors = (source_change_sensor(config, assets, verified), automation_sensor(config, assets))
     return Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=jobs,
-        schedules=schedules,
+        jobs=[*jobs, clean_up_job(config)],
+        schedules=build_schedules(config),
+        sensors=[made for made in sensors if made],
         resources=build_resources(config.settings),
         # A process for each step would cost some two seconds of starting up, many times the work of an idle
         # sync. Within a step the workers are parallel in any case.

@@ -36,7 +36,7 @@ RETRY_FROM_THE_PLAN = {"dagster/retry_strategy": "ALL_STEPS", "dagster/retry_on_
 
 @contextmanager
 def station_errors(
-    context: AssetExecutionContext, table: str, planner: AssetKey, policy: RetryPolicy
+    context: AssetExecutionContext, table: str, planner: AssetKey | None, policy: RetryPolicy
 ) -> Iterator[None]:
     """Say an error of the engine as a `Failure`, and have the step retried where that can help.
 
@@ -48,22 +48,26 @@ def station_errors(
     Args:
         context: of the asset that runs the station.
         table: what people call the table.
-        planner: the asset that makes the table's plan.
+        planner: the asset that makes the table's plan; None if the step makes it itself.
         policy: how often and when to try again.
     """
     try:
         yield
     except NEEDS_NEW_PLAN as error:
+        if planner is None:
+            raise _retried(context, policy) from Failure(str(error), allow_retries=False)
         if context.job_def.has_node_named(planner.to_python_identifier()):
             context.instance.add_run_tags(context.run.run_id, RETRY_FROM_THE_PLAN)
         advice = f"Materialize the four assets of {table} together: they make a new plan."
         raise Failure(f"{error} {advice}", allow_retries=False) from None
     except XminAssetsError as error:
-        failure = Failure(str(error), allow_retries=False)
         if isinstance(error, TransientError) and not isinstance(error, Cancelled):
-            delay = policy.calculate_delay(context.retry_number + 1)
-            raise RetryRequested(policy.max_retries, delay) from failure
-        raise failure from None
+            raise _retried(context, policy) from Failure(str(error), allow_retries=False)
+        raise Failure(str(error), allow_retries=False) from None
+
+
+def _retried(context: AssetExecutionContext, policy: RetryPolicy) -> RetryRequested:
+    return RetryRequested(policy.max_retries, policy.calculate_delay(context.retry_number + 1))
 
 
 @contextmanager

@@ -92,8 +92,9 @@ def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
     }
 
 
-def of_merged_target(made: MergedTarget, selection: Selection, upstream: AssetKey) -> Metadata:
+def of_merged_target(made: MergedTarget, planned: SourceSnapshot, upstream: AssetKey) -> Metadata:
     """What changed in the target."""
+    selection = planned.selection
     return {
         **_decision(made.mode.value, made.reason),
         **_schema(selection, own=True),
@@ -101,6 +102,7 @@ def of_merged_target(made: MergedTarget, selection: Selection, upstream: AssetKe
         "dagster/row_count": made.rows,
         "xmin_assets/watermark": made.watermark,
         "xmin_assets/watermark_before": made.watermark_before or 0,
+        "xmin_assets/watermark_lag": planned.held_back.transactions,
         "xmin_assets/max_xmin": made.max_xmin,
         "xmin_assets/rows_extracted": made.rows_extracted,
         "xmin_assets/rows_inserted": made.inserted,

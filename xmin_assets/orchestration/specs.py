@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dagster import AssetKey, AssetSpec
 
-from xmin_assets.config import Mode, TableConfig
-from xmin_assets.orchestration.names import StationName, group_name
+from xmin_assets.config import Mode, ReplicationConfig, TableConfig
+from xmin_assets.errors import ConfigError
+from xmin_assets.orchestration.automation import automation_of
+from xmin_assets.orchestration.names import STATIONS, StationName, asset_key, group_name, key_prefixes
+from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
 
 _KINDS: dict[StationName, set[str]] = {
     "source_snapshot": {"postgresql", "snapshot"},
@@ -36,6 +39,33 @@ _DELETES = {
     "soft": "marked in `{column}`",
     "ignore": "left alone in the target",
 }
+
+
+def table_specs(
+    config: ReplicationConfig, translator: DagsterXminTranslator
+) -> dict[TableConfig, dict[StationName, AssetSpec]]:
+    """The specs of all assets, as the translator wants them.
+
+    Raises:
+        ConfigError: two assets have the same key.
+    """
+    specs: dict[TableConfig, dict[StationName, AssetSpec]] = {}
+    taken: dict[AssetKey, str] = {}
+    for table, prefix in key_prefixes(config.tables).items():
+        specs[table] = {}
+        for station in STATIONS:
+            default = asset_spec(table, station, asset_key(prefix, station))
+            default = default.replace_attributes(**automation_of(config, station))
+            spec = translator.get_asset_spec(XminTranslatorProps(config, table, station, default))
+            what = f"{station} of {table.label}"
+            if spec.key in taken:
+                raise ConfigError(
+                    f"The translator gives {taken[spec.key]} and {what} the same key, {spec.key.to_user_string()}. "
+                    "Make keys of the table's and the station's names."
+                )
+            taken[spec.key] = what
+            specs[table][station] = spec
+    return specs
 
 
 def asset_spec(table: TableConfig, station: StationName, key: AssetKey) -> AssetSpec:

@@ -94,6 +94,7 @@ SELECT n.nspname::text || '.' || c.relname::text
  LIMIT 5000
 """
 
+_MODIFIER = re.compile(r"\([^()]*\)")
 _TYPE_NAME = re.compile(r"""[\w\s".,()\[\]]+""")
 """What a type's name can be made of; not the dashes and slashes of a comment."""
 
@@ -191,18 +192,21 @@ def keys_of(cursor: ext.cursor, oid: int) -> tuple[tuple[str, ...], ...]:
 
 
 def type_text(cursor: ext.cursor, name: str) -> str | None:
-    """A type's name as format_type() prints it; None if there is no such type, or the text is not a type's name.
-
-    Where the name has a modifier, as in ``varchar(20)``, it is kept as it is written.
-    """
+    """A type's name as format_type() prints it; None if there is no such type, or the text is not a type's name."""
     if not _TYPE_NAME.fullmatch(name):
         return None
     try:
         cursor.execute("SELECT pg_catalog.format_type(pg_catalog.to_regtype(%s)::oid, NULL)", (name,))
     except psycopg2.errors.SyntaxError:
         return None
-    (text,) = cursor.fetchone() or (None,)
-    return name.strip() if text and "(" in name else text
+    text: str | None = (cursor.fetchone() or (None,))[0]
+    modifier = _MODIFIER.search(name)
+    if text is None or modifier is None:
+        return text
+    # It stands behind the name; in `timestamp(3) with time zone` behind its first word.
+    head = re.match(r"time(?:stamp)?\b|[^\[]*", text)
+    place = head.end() if head else len(text)
+    return text[:place] + "".join(modifier[0].split()) + text[place:]
 
 
 def relation_names(cursor: ext.cursor) -> list[str]:

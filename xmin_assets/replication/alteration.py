@@ -15,7 +15,8 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import UserType
 from xmin_assets.replication.manifest import State
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, column_changes
-from xmin_assets.replication.schema_changes import Change, Drop, Rename, Retype
+from xmin_assets.replication.promote import key_changes
+from xmin_assets.replication.schema_changes import Change, Drop, Rename, Retype, now_called
 
 _DEPENDENTS = """
 SELECT a.attname::text, pg_catalog.format('%%I.%%I', n.nspname, v.relname)
@@ -39,21 +40,32 @@ _REFUSALS = {
 
 def require_alterable(
     target: Database, table: TableConfig, source: SourceFacts, here: TargetFacts, state: State | None
-) -> None:
+) -> list[sql.Composed]:
     """Make sure that the target's columns can be changed as they must be, before rows are read for it.
+
+    Returns:
+        What the merge will do about the target's key.
 
     Raises:
         SchemaChangeRefused: a value cannot be converted, or a view stands in the way.
     """
     known = state if state and here.oid == state.target_oid else None
     changes = column_changes(table, source, here, known)
-    if here.oid is None or not any(isinstance(change, (Retype, Drop)) for change in changes):
-        return
+    key = source.selection.key
+    same_key = known is not None and now_called(known.selection.key, changes) == key
+    if here.oid is None or (same_key and not any(isinstance(change, (Retype, Drop)) for change in changes)):
+        return []
     with transact(target, Isolation.WRITE, f"{table.label}: looking at the target's columns") as cursor:
+        before: list[sql.Composed] = []
+        after: list[sql.Composed] = []
+        if not same_key:
+            former = known.selection.key if known else None
+            before, after = key_changes(cursor, table.target_name, here.oid, former, key)
         _require_free(cursor, table, here.oid, changes)
         for change in changes:
             if isinstance(change, Retype):
                 _require_cast(cursor, table, change, source.selection.types)
+    return [*before, *after]
 
 
 def alter(cursor: ext.cursor, table: TableConfig, changes: tuple[Change, ...]) -> None:

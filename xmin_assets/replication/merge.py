@@ -27,9 +27,9 @@ from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import delete_missing, disown_missing
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
 from xmin_assets.replication.plan import same_relation
-from xmin_assets.replication.promote import drop_old_key, ensure_key, promote
+from xmin_assets.replication.promote import add_key, key_changes, promote
 from xmin_assets.replication.resync import resync
-from xmin_assets.replication.schema_changes import target_changes
+from xmin_assets.replication.schema_changes import now_called, target_changes
 from xmin_assets.replication.stage import lock_own, require_target
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state, read_result, read_state, write_state
 
@@ -171,15 +171,18 @@ class _Merge:
             self._table.dropped_columns == "drop",
         )
         alter(cursor, self._table, changes)
-        if known:
-            drop_old_key(cursor, self._table, relation.oid, selection.key)
+        before, after = key_changes(
+            cursor, self._name, relation.oid, now_called(known.selection.key, changes) if known else None, selection.key
+        )
+        for statement in before:
+            cursor.execute(statement)
         counts = _Counts()
         if self._by_contents(known):
             assert self._staged.name
             counts.inserted, counts.deleted = replace_contents(
                 cursor, self._table, self._staged.name, selection, self._allow_mass_delete
             )
-            ensure_key(cursor, self._table, relation.oid, selection.key)
+            add_key(cursor, self._table, after)
             return counts
         same = self._same_key(relation.oid)
         keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
@@ -191,7 +194,7 @@ class _Merge:
             counts.inserted, counts.updated = upsert.run(
                 cursor, self._name, self._staged.name, selection, same, self._plan.compare_values
             )
-        ensure_key(cursor, self._table, relation.oid, selection.key)
+        add_key(cursor, self._table, after)
         return counts
 
     def _by_contents(self, known: State | None) -> bool:
@@ -228,7 +231,8 @@ class _Merge:
             return int(rows)
         # Until deletes are looked for again, the target keeps rows that the source has lost.
         if rows != expected and (self._plan.find_deletes or rows < expected):
-            raise TargetDrifted(self._table.label, found=f"the target had {rows} rows where the source had {expected}")
+            found = f"the target had {rows} rows where the source had {expected}"
+            raise TargetDrifted(self._table.label, found=found, cursor=selection.cursor is not None)
         return int(rows)
 
     def _require_checksum(self) -> None:
@@ -260,7 +264,7 @@ class _Merge:
     def _result(self, counts: _Counts, rows: int, seconds: float) -> MergedTarget:
         extract, state = self._extract, self._snapshot.state
         max_xmin = extract.max_xmin
-        if self._plan.mode is Mode.XMIN_INCREMENTAL and state:
+        if self._plan.mode is not Mode.FULL_SYNC and state:
             max_xmin = max(max_xmin, state.max_xmin)
         return MergedTarget(
             sync_id=self._snapshot.sync_id,

@@ -16,7 +16,7 @@ from xmin_assets.errors import Cancelled, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
-from xmin_assets.replication.manifest import SourceSnapshot, SyncReport, TableResult
+from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, SyncReport, TableResult
 from xmin_assets.replication.merge import merge
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resync import resync
@@ -147,17 +147,10 @@ def sync_table(
     Raises:
         XminAssetsError: a station failed; the target and its state are as they were.
     """
-    planned = snapshot(source, target, table, report=report)
-    if told := held_back.warning(planned.held_back, settings.held_back_warning):
-        report(Progress(table.label, "snapshot", 0, 0, f"warning: {told}"))
-    try:
-        extracted = extract(source, planned, spool, settings, target=target, report=report)
-        staged = stage(target, extracted, spool, settings, report=report)
-        report(Progress(table.label, "merge", 0, staged.rows))
-        merged = merge(target, staged, allow_mass_delete=allow_mass_delete, history_rows=settings.history_rows)
-        report(Progress(table.label, "merge", staged.rows, staged.rows))
-    finally:
-        spool.remove(planned.sync_id)
+    staged, merged = pass_table(
+        source, target, table, spool, settings, allow_mass_delete=allow_mass_delete, report=report
+    )
+    extracted = staged.extract
     return TableResult(
         table=table.label,
         status="success",
@@ -170,12 +163,41 @@ def sync_table(
         max_xmin=merged.max_xmin,
         watermark=merged.watermark,
         seconds={
-            "snapshot": round(planned.seconds, 4),
+            "snapshot": round(extracted.snapshot.seconds, 4),
             "extract": round(extracted.seconds, 4),
             "stage": round(staged.seconds, 4),
             "merge": round(merged.seconds, 4),
         },
     )
+
+
+def pass_table(
+    source: Database,
+    target: Database,
+    table: TableConfig,
+    spool: Spool,
+    settings: Settings,
+    *,
+    allow_mass_delete: bool = False,
+    report: Report = silent,
+) -> tuple[StagedTable, MergedTarget]:
+    """As `sync_table`, with the manifests of all stations: each holds the one before it.
+
+    Raises:
+        XminAssetsError: a station failed; the target and its state are as they were.
+    """
+    planned = snapshot(source, target, table, report=report)
+    if told := held_back.warning(planned.held_back, settings.held_back_warning):
+        report(Progress(table.label, "snapshot", 0, 0, f"warning: {told}"))
+    try:
+        extracted = extract(source, planned, spool, settings, target=target, report=report)
+        staged = stage(target, extracted, spool, settings, report=report)
+        report(Progress(table.label, "merge", 0, staged.rows))
+        merged = merge(target, staged, allow_mass_delete=allow_mass_delete, history_rows=settings.history_rows)
+        report(Progress(table.label, "merge", staged.rows, staged.rows))
+    finally:
+        spool.remove(planned.sync_id)
+    return staged, merged
 
 
 def _sync_table(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
+from xmin_assets.errors import KeyInvalid
 from xmin_assets.postgres import catalog
+from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
 from xmin_assets.replication.state import SCHEMA, lock_schemas
 
@@ -55,38 +58,63 @@ def _ensure_target_schema(cursor: ext.cursor, schema: str) -> None:
         cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
 
 
-def drop_old_key(cursor: ext.cursor, table: TableConfig, oid: int, key: tuple[str, ...]) -> None:
-    """Drop the primary key of a target made by this project if the source has another key now.
-
-    Rows may come that are the same by the old key, or have a NULL in it.
-    """
-    if key in catalog.keys_of(cursor, oid):
-        return
-    cursor.execute(_FORMER_KEY, (oid,))
-    for constraint, columns in cursor.fetchall():
-        changes = [sql.SQL("DROP CONSTRAINT {}").format(sql.Identifier(constraint))]
-        # The NOT NULL of its columns outlives a primary key.
-        changes += [
-            sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(sql.Identifier(name)) for name in columns if name not in key
-        ]
-        cursor.execute(sql.SQL("ALTER TABLE {} {}").format(table.target_name.sql, sql.SQL(", ").join(changes)))
-
-
-def ensure_key(cursor: ext.cursor, table: TableConfig, oid: int, key: tuple[str, ...]) -> None:
-    """Make sure that the target has a unique index over the key.
+def key_changes(
+    cursor: ext.cursor, target: QualifiedName, oid: int, former: tuple[str, ...] | None, key: tuple[str, ...]
+) -> tuple[list[sql.Composed], list[sql.Composed]]:
+    """What gives a target table the key that it is merged by: before its rows are written, and after.
 
     Args:
-        cursor: in the merge transaction.
-        table: the table's configuration.
+        cursor: in a transaction.
+        target: the target table.
         oid: of the target table.
-        key: the columns that identify a row.
+        former: the key that the last sync left, by the names that its columns have now; None if it was not ours. Its
+            index goes, because rows may come that are the same by it, or have a NULL in it. An index that somebody
+            else has made stays.
+        key: the columns that identify a row now; none for a table whose rows have no key.
     """
-    if not key or key in catalog.keys_of(cursor, oid):
-        return
-    cursor.execute(_PRIMARY_KEY, (oid,))
-    kind = sql.SQL("UNIQUE" if cursor.fetchone() else "PRIMARY KEY")
-    columns = sql.SQL(", ").join(map(sql.Identifier, key))
-    cursor.execute(sql.SQL("ALTER TABLE {} ADD {} ({})").format(table.target_name.sql, kind, columns))
+    if key in catalog.keys_of(cursor, oid) or (not key and not former):
+        return [], []
+    cursor.execute(_FORMER_KEY, (oid,))
+    primary = cursor.fetchone()
+    before, after = [], []
+    if primary and former and set(primary[1]) == set(former):
+        changes = [sql.SQL("DROP CONSTRAINT {}").format(sql.Identifier(primary[0]))]
+        # The NOT NULL of its columns outlives a primary key.
+        changes += [
+            sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(sql.Identifier(name))
+            for name in primary[1]
+            if name not in key
+        ]
+        before.append(sql.SQL("ALTER TABLE {} {}").format(target.sql, sql.SQL(", ").join(changes)))
+        primary = None
+    if key:
+        kind = sql.SQL("UNIQUE" if primary else "PRIMARY KEY")
+        added = [sql.SQL("ADD {} ({})").format(kind, sql.SQL(", ").join(map(sql.Identifier, key)))]
+        if primary:  # which alone brings NOT NULL along
+            added += [sql.SQL("ALTER COLUMN {} SET NOT NULL").format(sql.Identifier(name)) for name in key]
+        after.append(sql.SQL("ALTER TABLE {} {}").format(target.sql, sql.SQL(", ").join(added)))
+    return before, after
+
+
+def add_key(cursor: ext.cursor, table: TableConfig, statements: list[sql.Composed]) -> None:
+    """Give the target its key, once its rows are there.
+
+    Raises:
+        KeyInvalid: rows that the target keeps repeat it.
+    """
+    for statement in statements:
+        _add_key(cursor, table, statement)
+
+
+def _add_key(cursor: ext.cursor, table: TableConfig, statement: sql.Composed) -> None:
+    try:
+        cursor.execute(statement)
+    except (psycopg2.errors.UniqueViolation, psycopg2.errors.NotNullViolation) as error:
+        raise KeyInvalid(
+            f"{table.label}: rows that the target {table.target_name} keeps, though the source has them no more, do "
+            f"not fit the new key: {one_line(error)} Nothing was changed. Delete those rows from the target, or sync "
+            "once with deletes: hard."
+        ) from None
 
 
 def _key_name(target: QualifiedName) -> str:

@@ -165,8 +165,12 @@ class Passes:
         """Copy the changed rows by one statement, of a table that is not cut into ranges."""
 
         def copy_all(reader: Reader, span: Range) -> None:
+            max_xmin = 0
+            if self.facts.identity.kind not in VIEWS:
+                reader.cursor.execute(reader.query.highest())
+                (max_xmin,) = reader.cursor.fetchone() or (0,)
             rows = _sendable(span, lambda: reader.rows.append(reader.cursor, reader.query.rows(span)))
-            self._counts.append(Count(span, rows, rows, 0))
+            self._counts.append(Count(span, rows, rows, max_xmin))
             self._done += rows
             self._say(rows)
 

@@ -139,6 +139,12 @@ class Query:
             rows=all_of(within(span), self._where()),
         )
 
+    def highest(self) -> sql.Composable:
+        """The highest xid64 of the rows to be copied, of the table as a whole."""
+        return sql.SQL("SELECT coalesce(max({}), 0) FROM {} WHERE {}").format(
+            self._xid64(), self._table.sql, self.condition()
+        )
+
     def condition(self) -> sql.Composable:
         """The condition on the rows to be copied, of the table as a whole."""
         return all_of(self._changed(WHOLE), self._where())

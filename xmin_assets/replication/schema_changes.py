@@ -145,7 +145,7 @@ def target_changes(
         if known and known.name in holds:
             if stale and Drop(column.name) not in drops:
                 renames.append(Rename(column.name, _put_by(column.name, here)))
-            if known.type != column.type and here[known.name].type != column.type:
+            if _retyped(known, column, here[known.name]):
                 rest.append(Retype(column.name, column.type, here[known.name].type, column.collation))
         elif stale is None or Drop(column.name) in drops:
             rest.append(Add(column.name, column.type, collation=column.collation))
@@ -172,7 +172,24 @@ def target_changes(
     if before and changes and not allowed:
         raise refused(table, changes)
     own = [Add(name, kind, ours=True) for name, kind in own_columns(now) if name not in have]
+    for name, kind in own_columns(now):
+        if name in have and have[name].type != kind:
+            raise SchemaChangeRefused(
+                f"{table}: the target has a column {name} that is {have[name].type}; ours of that name is {kind}. "
+                "Rename or drop it there, or give ours another name with xmin_column or deleted_at_column."
+            )
     return (*drops, *_in_order([*renames, *own_renames]), *rest, *own)
+
+
+def now_called(names: tuple[str, ...], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What these columns of the target are called after the changes."""
+    called = []
+    for name in names:
+        for change in changes:
+            if isinstance(change, Rename) and change.name == name:
+                name = change.to
+        called.append(name)
+    return tuple(called)
 
 
 def refused(table: str, changes: tuple[Change, ...]) -> SchemaChangeRefused:
@@ -264,6 +281,12 @@ def _definition(name: str, type_: str, collation: str | None) -> sql.Composed:
 
 def _collate(collation: str | None) -> sql.Composable:
     return sql.SQL(" COLLATE {}").format(sql.SQL(collation)) if collation else sql.SQL("")
+
+
+def _retyped(before: Column, now: Column, here: Attribute) -> bool:
+    # What somebody has altered in the target by hand is left as it is, as long as the source's stays.
+    another_type = before.type != now.type and here.type != now.type
+    return another_type or (before.collation != now.collation and here.collation != now.collation)
 
 
 def _identity(column: Column, same_relation: bool) -> int | str:

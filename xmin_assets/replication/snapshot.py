@@ -62,7 +62,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     types = type_changes(table.label, facts.selection, ground, known_types(state, facts.identity), apply)
     landed = replace(facts, selection=land(facts.selection, ground))
     plan = decide(table, landed, target_facts, state)
-    require_alterable(target, table, landed, target_facts, state)
+    keys = require_alterable(target, table, landed, target_facts, state)
     result = SourceSnapshot(
         sync_id=new_sync_id(),
         table=table.label,
@@ -79,7 +79,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         held_back=held_back,
         oldest_age=server.oldest_age,
         state=state,
-        plan=replace(plan, statements=(*map(as_text, types), *plan.statements)),
+        plan=replace(plan, statements=(*map(as_text, types), *plan.statements, *map(as_text, keys))),
         seconds=time.monotonic() - began,
     )
     report(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))

@@ -38,12 +38,14 @@ class Deployment:
     tables: Sequence[object] = ("public.orders",)
     settings: Mapping[str, object] = field(default_factory=dict)
     checks: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     retry_policy: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_retries=1))
 
     @property
     def config(self) -> ReplicationConfig:
         settings = {"spool": str(self.spool), **self.settings}
-        return parse_config({"tables": list(self.tables), "settings": settings, "checks": dict(self.checks)})
+        said = {"tables": list(self.tables), "settings": settings, "checks": dict(self.checks), **self.options}
+        return parse_config(said)
 
     def run(self, *stations: str, **options: Any) -> ExecuteInProcessResult:
         """Materialize these stations of every table in one run, or all four."""

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from xmin_assets.cli.main import COMMANDS
-from xmin_assets.config import Checks, Settings, TableConfig, parse_config
+from xmin_assets.config import Checks, ReplicationConfig, Settings, TableConfig, parse_config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -70,6 +70,17 @@ def test_the_readme_lists_the_keys_that_the_configuration_has() -> None:
     assert listed == set(TableConfig.model_fields)
     for setting in Settings.model_fields:
         assert f"`{setting}`" in README
+
+
+def test_the_readme_lists_what_dagster_does_by_itself() -> None:
+    table = README.split("| in Dagster | meaning | default |")[1].split("\n\n")[0]
+    listed = {key for row in table.splitlines()[2:] for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+    elsewhere = {"source", "target", "settings", "defaults", "checks", "tables"}
+    assert listed == set(ReplicationConfig.model_fields) - elsewhere
+    for row in table.splitlines()[2:]:
+        name, meaning = (re.findall(r"`(.*?)`", cell) for cell in row.split("|")[1:3])
+        if meaning[0].startswith("{"):
+            parse_config({"tables": ["public.a"], name[0]: yaml.safe_load(meaning[0])})
 
 
 def test_the_readmes_least_configuration_is_one() -> None:

@@ -301,3 +301,46 @@ def test_a_key_that_disappears_leaves_its_rows_to_be_compared_as_a_whole(replica
     assert counts(result) == (12, 3, 0, 0)
     replica.assert_equal("public.t")
     assert key_of(replica) == []
+
+
+def test_a_new_key_that_kept_rows_repeat_is_refused_with_the_way_out(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 1), (2, 1), (3, 3)")
+    table = {"source": "public.t", "deletes": "soft"}
+    replica.sync(table)
+    replica.source.execute(
+        "DELETE FROM t WHERE a = 2; ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (b)"
+    )
+
+    error = replica.try_sync(table).error or ""
+
+    assert "do not fit the new key" in error
+    assert "(b)=(1)" in error
+    assert "deletes: hard" in error
+    replica.sync({"source": "public.t"})
+    replica.sync(table)
+
+
+def test_the_key_of_an_adopted_table_is_left_to_its_owner(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 10), (2, 20)")
+    replica.target.execute("CREATE TABLE t (a int, b int CONSTRAINT mine PRIMARY KEY)")
+    table = {"source": "public.t", "adopt": True}
+    for _ in range(2):
+        replica.source.execute("UPDATE t SET b = b + 1")
+        replica.sync(table)
+
+    keys = "SELECT conname FROM pg_constraint WHERE conrelid = 't'::regclass AND contype IN ('p', 'u') ORDER BY 1"
+    assert replica.target.fetch(keys) == [("mine",), ("t_a_key",)]
+
+
+def test_a_plan_shows_what_becomes_of_the_key(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 10)")
+    replica.sync("public.t")
+    replica.source.execute("ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (b)")
+
+    planned = replica.plan("public.t").snapshot
+
+    assert planned is not None
+    assert planned.plan.statements == (
+        'ALTER TABLE "public"."t" DROP CONSTRAINT "t_pkey", ALTER COLUMN "a" DROP NOT NULL',
+        'ALTER TABLE "public"."t" ADD PRIMARY KEY ("b")',
+    )

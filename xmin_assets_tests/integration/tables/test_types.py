@@ -269,3 +269,47 @@ def images(database: Database, kind: str) -> bytes:
         column = "v" if kind != "jsonpath" else "v::text"
         cursor.copy_expert(f"COPY (SELECT id, {column} FROM t ORDER BY id) TO STDOUT (FORMAT binary)", out)
     return out.getvalue()
+
+
+def test_another_collation_at_the_source_is_the_targets_too(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'a')")
+    replica.sync("public.t")
+    replica.source.execute('ALTER TABLE t ALTER a TYPE text COLLATE "C"')
+    replica.sync("public.t")
+
+    assert replica.target.fetch(
+        "SELECT (SELECT collname FROM pg_collation WHERE oid = attcollation) FROM pg_attribute"
+        " WHERE attrelid = 't'::regclass AND attname = 'a'"
+    ) == [("C",)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "printed"),
+    [
+        ("varchar( 20 )", "character varying(20)"),
+        ("timestamp (3)", "timestamp(3) without time zone"),
+        ("timestamptz(0)", "timestamp(0) with time zone"),
+        ("decimal(10, 2)", "numeric(10,2)"),
+        ("varchar(5)[]", "character varying(5)[]"),
+        ("varbit(7)", "bit varying(7)"),
+        ("pg_catalog.time(2)", "time(2) without time zone"),
+    ],
+)
+def test_an_overridden_type_is_what_the_catalog_calls_it(replica: Replica, wanted: str, printed: str) -> None:
+    replica.source.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    replica.target.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {wanted})")
+
+    replica.sync({"source": "public.t", "type_overrides": {"v": wanted}})
+
+    (made,) = replica.target.fetch(
+        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'v'"
+    )
+    assert made == (printed,)
+
+
+def test_a_column_of_our_name_and_another_type_in_the_target_is_refused(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    replica.target.execute("CREATE TABLE t (id int PRIMARY KEY, source_xmin text)")
+
+    assert "ours of that name is bigint" in (replica.try_sync("public.t").error or "")
+    replica.sync({"source": "public.t", "xmin_column": "their_xmin"})

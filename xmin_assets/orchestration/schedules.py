@@ -1,0 +1,52 @@
+"""Jobs that run at a time of day, and the one that cleans up. What the configuration gives a time to, runs."""
+
+# No `from __future__ import annotations` here: Dagster reads the annotations of the functions below as they are.
+
+from dagster import DefaultScheduleStatus, JobDefinition, OpExecutionContext, ScheduleDefinition, job, op
+
+from xmin_assets.config import ReplicationConfig
+from xmin_assets.orchestration.failures import spool_errors
+from xmin_assets.orchestration.resources import ReplicationSettings
+from xmin_assets.orchestration.termination import terminable
+from xmin_assets.replication.clean import clean
+
+SYNC_ALL_TABLES = "sync_all_tables"
+VERIFY_ALL_TABLES = "verify_all_tables"
+CLEAN_UP = "clean_up"
+
+
+def build_schedules(config: ReplicationConfig) -> list[ScheduleDefinition]:
+    """The schedules that the configuration asks for."""
+    equality = config.checks.target_equals_source
+    times = {
+        SYNC_ALL_TABLES: config.schedule,
+        VERIFY_ALL_TABLES: equality.schedule if equality.enabled else None,
+        CLEAN_UP: config.cleanup,
+    }
+    return [
+        ScheduleDefinition(job_name=name, cron_schedule=cron, default_status=DefaultScheduleStatus.RUNNING)
+        for name, cron in times.items()
+        if cron
+    ]
+
+
+def clean_up_job(config: ReplicationConfig) -> JobDefinition:
+    """The job that does what ``xmin-assets clean`` does, with its default age."""
+
+    @op(description="Remove what syncs that began more than a day ago have left in the target and in the spool.")
+    def remove_leftovers(context: OpExecutionContext, replication_settings: ReplicationSettings) -> None:
+        with spool_errors():
+            actual = config.model_copy(update={"settings": replication_settings.to_settings()})
+            removed = terminable(lambda: clean(actual))
+        for name in removed.staged_tables:
+            context.log.info(f"dropped {name}")
+        for name in removed.spool:
+            context.log.info(f"deleted {name}")
+        if not removed.staged_tables and not removed.spool:
+            context.log.info("Nothing is left over from syncs more than a day ago.")
+
+    @job(name=CLEAN_UP, description="Remove what crashed syncs have left behind: staged tables and files.")
+    def clean_up() -> None:
+        remove_leftovers()
+
+    return clean_up

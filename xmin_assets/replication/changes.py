@@ -1,0 +1,305 @@
+"""Which tables may have changed since their last merged sync, by one query at the source and one at the target.
+
+No row is read. What a table looks like is put into a `Mark`: the server's counters of its rows, where its rows are
+stored, its columns. Whoever requests a sync remembers the mark that he saw *before* the sync began, as `Asked`, and a
+table is left alone only while its mark is the same and a sync that was planned later has been merged. Nothing is lost
+for good:
+
+- A transaction is visible before its counters are told (`pgstat_report_stat` is called after it has ended), so the sync
+  that is requested now sees all that is counted now. What is counted later makes another mark: up to ten seconds after
+  the commit, or when the transaction ends with which the session has gone on.
+- Marks are compared for being the same, not for being more. Counters that were reset, by a person or by a crash, make
+  another mark, for the times of these resets are part of it.
+- A sync that failed, or was planned before the counters were read, does not count: the state's revision must have
+  moved, and its watermark must have reached the id that was the source's next one when the counters were read. So a
+  table whose sync was held back by an open transaction is synced again when that has ended, counted or not.
+- What no counter shows (a session that counts nothing, because a superuser set track_counts off in it) comes with the
+  table's next change, and after `TRUSTED` in any case, unless not a single transaction has begun since.
+
+A view has no counters, and is always synced; a materialized view is like a table. A standby counts only what is done on
+itself, which is nothing: there, and where track_counts is off, any new WAL may be a change of any table. See
+https://www.postgresql.org/docs/current/monitoring-stats.html.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from xmin_assets.config import ReplicationConfig, TableConfig, duration
+from xmin_assets.postgres import xid
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.server import horizon, wal_position
+from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.pipeline import open_databases
+from xmin_assets.replication.state import schema_version
+
+TRUSTED = 6 * 3600
+"""Seconds after a merge for which the counters are believed that nothing has changed since."""
+
+HELD_BACK_PAUSE = 600
+"""Seconds between two syncs of a table while the transaction that held the first one back is still open."""
+
+STATEMENT_TIMEOUT = 15
+"""Seconds that one look may take at either side: whoever waits for it has other things to do."""
+
+# The functions are those of the view pg_stat_all_tables, which would also join every index.
+_MARKS = """
+WITH RECURSIVE tree AS (
+    SELECT a.number, c.oid, c.oid AS root, c.relkind AS kind
+      FROM unnest(%(schemas)s::name[], %(names)s::name[]) WITH ORDINALITY AS a (schema, name, number)
+      JOIN pg_catalog.pg_namespace n ON n.nspname = a.schema
+      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = a.name
+     WHERE c.relkind NOT IN ('i', 'I', 't', 'c')
+     UNION ALL
+    SELECT t.number, i.inhrelid, t.root, t.kind
+      FROM tree t
+      JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid AND NOT i.inhdetachpending
+), stored AS (
+    SELECT t.number, t.root, t.kind,
+           pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid, c.relfilenode), ',' ORDER BY c.oid) AS storage,
+           pg_catalog.string_agg(
+               pg_catalog.concat_ws(' ', c.oid,
+                                    pg_catalog.pg_stat_get_tuples_inserted(c.oid),
+                                    pg_catalog.pg_stat_get_tuples_updated(c.oid),
+                                    pg_catalog.pg_stat_get_tuples_deleted(c.oid)),
+               ',' ORDER BY c.oid) AS counts
+      FROM tree t
+      JOIN pg_catalog.pg_class c ON c.oid = t.oid
+     GROUP BY t.number, t.root, t.kind
+)
+SELECT s.number::int - 1, s.kind::text,
+       pg_catalog.to_hex(pg_catalog.hashtextextended(s.storage, 0)),
+       pg_catalog.to_hex(pg_catalog.hashtextextended(
+           (SELECT pg_catalog.string_agg(
+                       pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
+                                            CASE WHEN a.attgenerated = 'v'
+                                                 THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END),
+                       ',' ORDER BY a.attnum)
+              FROM pg_catalog.pg_attribute a
+              LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+             WHERE a.attrelid = s.root AND a.attnum > 0 AND NOT a.attisdropped), 0)),
+       pg_catalog.to_hex(pg_catalog.hashtextextended(s.counts, 0))
+  FROM stored s
+"""
+
+# Counters that a crash has thrown away have the same time of reset as the background writer's.
+_SERVER = """
+SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), d.oid,
+                            pg_catalog.pg_stat_get_db_stat_reset_time(d.oid),
+                            (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter)),
+       pg_catalog.pg_is_in_recovery(),
+       pg_catalog.current_setting('track_counts')::bool
+  FROM pg_catalog.pg_database d
+ WHERE d.datname = pg_catalog.current_database()
+"""
+
+_MERGED = """
+SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,
+       (s.facts ->> 'deletes_compared_at')::timestamptz,
+       s.target_oid IS NOT DISTINCT FROM c.oid
+  FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS a (schema, name, number)
+  JOIN xmin_assets.state s ON s.target_schema = a.schema AND s.target_table = a.name
+  LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = a.schema::name
+  LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = a.name::name
+"""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a table looks like without reading it: digests, of which only the equality means something."""
+
+    server: str
+    """Which start of which server counts, and since when."""
+    configuration: str
+    """How the table is to be copied."""
+    storage: str = ""
+    """The table and its leaf partitions, and the files that hold their rows. Empty if there is no such table."""
+    columns: str = ""
+    counts: str = ""
+    """Rows inserted, updated and deleted so far; where these are not counted, the position in the WAL."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The last merged sync of a table, as far as it matters here."""
+
+    revision: int
+    watermark: int
+    resync: str | None
+    merged_at: datetime
+    deletes_compared_at: datetime | None
+    in_place: bool
+    """Whether the target table is still the one that was merged into."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at both sides of all tables."""
+
+    at: datetime
+    next_xid: int
+    """The xid64 that the source's next transaction gets, read after the marks; 0 on a standby, which gives none."""
+    horizon: int
+    """Every transaction of the source below it has ended."""
+    counted: bool
+    """Whether the source counts rows, or only the WAL tells of changes."""
+    marks: Mapping[TableConfig, Mark]
+    views: frozenset[TableConfig]
+    merged: Mapping[TableConfig, Merged]
+    """None for a table that was never synced."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is remembered of the last request to sync a table."""
+
+    mark: Mark
+    """As it was seen before the sync began."""
+    next_xid: int
+    """As in the look that first saw this mark."""
+    revision: int
+    """Of the state when the sync was requested; 0 if there was none."""
+    at: float
+    """When it was requested, in seconds since 1970."""
+    repeats: int = 0
+    """Requests before this one since the state's revision has last moved."""
+
+
+def look(config: ReplicationConfig) -> Look:
+    """Look at both sides of every configured table.
+
+    Raises:
+        XminAssetsError: the configuration names no database, or one of them cannot be reached or asked.
+    """
+    settings = config.with_settings(
+        statement_timeout=STATEMENT_TIMEOUT, lock_timeout=STATEMENT_TIMEOUT, workers=1
+    ).settings
+    with open_databases(config, settings) as (source, target):
+        # The target first: a sync that is merged meanwhile is then not known of, which costs another look.
+        merged = merged_syncs(target, config.tables)
+        return _look_at_source(source, config.tables, merged)
+
+
+def merged_syncs(target: Database, tables: Sequence[TableConfig]) -> dict[TableConfig, Merged]:
+    """The last merged sync of those tables that have one."""
+    with transact(target, Isolation.READ, "Looking at the target's state") as cursor:
+        if schema_version(cursor) == 0:
+            return {}
+        cursor.execute(_MERGED, _columns([table.target_name for table in tables]))
+        return {tables[row[0]]: Merged(*row[1:]) for row in cursor.fetchall()}
+
+
+def _look_at_source(source: Database, tables: Sequence[TableConfig], merged: Mapping[TableConfig, Merged]) -> Look:
+    with transact(source, Isolation.READ, "Looking for changes at the source") as cursor:
+        cursor.execute(_SERVER)
+        server, in_recovery, counted = cursor.fetchone() or ("", False, False)
+        cursor.execute(_MARKS, _columns([table.source_name for table in tables]))
+        found = {tables[row[0]]: row[1:] for row in cursor.fetchall()}
+        counted = counted and not in_recovery
+        # After the counters: what they count has begun before, and so has an id below the next one.
+        oldest, wal = horizon(cursor), "" if counted else str(wal_position(cursor))
+        next_xid = 0 if in_recovery else xid.present(cursor, oldest)
+    marks = {}
+    for table in tables:
+        known = Mark(_digest(f"{server} {in_recovery} {counted}"), _digest(table.model_dump_json()))
+        if table in found:
+            _, storage, columns, counts = found[table]
+            known = Mark(known.server, known.configuration, storage, columns, counts if counted else wal)
+        marks[table] = known
+    views = frozenset(table for table, (kind, *_) in found.items() if kind == "v")
+    return Look(datetime.now(timezone.utc), next_xid, oldest, counted, marks, views, merged)
+
+
+def reason(table: TableConfig, seen: Look, asked: Asked | None) -> str | None:
+    """Why the table must be synced, in words; None if it need not.
+
+    Args:
+        table: one that the look was at.
+        seen: the look.
+        asked: what is remembered of the last request to sync the table; None if nothing is.
+    """
+    merged = seen.merged.get(table)
+    if merged is None:
+        return "it was never synced"
+    if not merged.in_place:
+        return "the target table is gone, or another one has its name"
+    if merged.resync:
+        return merged.resync
+    if asked is None:
+        return "nothing is remembered of what it looked like"
+    if said := _difference(asked.mark, seen.marks[table], seen.counted):
+        return said
+    if merged.revision == asked.revision:
+        return "the sync that was requested has not been merged"
+    if table in seen.views:
+        return "a view does not tell whether it has changed"
+    return _distrust(table, seen, merged, asked)
+
+
+def _difference(before: Mark, now: Mark, counted: bool) -> str | None:
+    if now == before:
+        return None
+    if now.configuration != before.configuration:
+        return "its configuration was changed"
+    if not now.storage:
+        return "there is no such table at the source"
+    if now.server != before.server:
+        return "the source was started anew, or its counters were reset"
+    if now.columns != before.columns:
+        return "its columns were changed"
+    if now.storage != before.storage:
+        return "it was truncated, rewritten or made anew, or has other partitions"
+    return "rows were inserted, updated or deleted" if counted else "the source has new WAL, and does not count rows"
+
+
+def _distrust(table: TableConfig, seen: Look, merged: Merged, asked: Asked) -> str | None:
+    """Why a table must be synced that looks like when the last sync was requested."""
+    age = (seen.at - merged.merged_at).total_seconds()
+    # While the horizon stands still, so does the transaction that holds it, and what others did is counted.
+    if merged.watermark < asked.next_xid and (seen.horizon > merged.watermark or age >= HELD_BACK_PAUSE):
+        return "a transaction that was open during its last sync may have changed it"
+    compared = merged.deletes_compared_at
+    if (
+        not isinstance(table.delete_detection, str)
+        and compared is not None
+        and compared < merged.merged_at
+        and (seen.at - compared).total_seconds() >= table.delete_detection
+    ):
+        return "deleted rows have not been looked for by its last sync, and it is time to"
+    # The clock of who merged may go before this one.
+    if abs(age) >= TRUSTED and (not seen.next_xid or merged.watermark < seen.next_xid):
+        return f"its last sync was {duration(abs(age))} ago, and the counters are not believed for longer"
+    return None
+
+
+def ask(table: TableConfig, seen: Look, asked: Asked | None) -> Asked:
+    """What is to be remembered when a sync of the table is requested after this look.
+
+    Args:
+        table: one that the look was at.
+        seen: the look.
+        asked: what is remembered of the request before; None if nothing is.
+    """
+    merged, mark = seen.merged.get(table), seen.marks[table]
+    revision = merged.revision if merged else 0
+    # A mark that was seen before needs no later watermark than then: else a busy source would never let a table rest.
+    known = asked is not None and asked.mark == mark
+    return Asked(
+        mark=mark,
+        next_xid=asked.next_xid if asked is not None and known else seen.next_xid,
+        revision=revision,
+        at=seen.at.timestamp(),
+        repeats=asked.repeats + 1 if asked is not None and asked.revision == revision else 0,
+    )
+
+
+def _columns(names: Sequence[QualifiedName]) -> dict[str, list[str]]:
+    return {"schemas": [name.schema for name in names], "names": [name.name for name in names]}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,101 @@
+"""Automation conditions and freshness: which asset has which, and what Dagster makes of them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetKey,
+    AssetSelection,
+    AutomationCondition,
+    DagsterInstance,
+    DefaultSensorStatus,
+    Definitions,
+    FreshnessPolicy,
+    evaluate_automation_conditions,
+)
+
+from xmin_assets.config import parse_config
+from xmin_assets.errors import ConfigError
+from xmin_assets.orchestration.automation import AUTOMATION_SENSOR
+from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.names import STATIONS
+from xmin_assets_tests.orchestration.conftest import Deployment, key
+
+SNAPSHOT, *FOLLOWERS = (key(station) for station in STATIONS)
+
+
+def definitions(deployment: Deployment, **extra: Any) -> Definitions:
+    settings = {"spool": str(deployment.spool), "workers": 2}
+    return build_definitions(parse_config({"tables": ["public.orders"], "settings": settings, **extra}))
+
+
+def conditions(made: Definitions) -> dict[AssetKey, AutomationCondition[Any] | None]:
+    graph = made.resolve_asset_graph()
+    return {asset: graph.get(asset).automation_condition for asset in (SNAPSHOT, *FOLLOWERS)}
+
+
+def policies(made: Definitions) -> dict[AssetKey, FreshnessPolicy | None]:
+    graph = made.resolve_asset_graph()
+    return {asset: graph.get(asset).freshness_policy for asset in (SNAPSHOT, *FOLLOWERS)}
+
+
+def test_nothing_is_automatic_that_the_configuration_does_not_ask_for(deployment: Deployment) -> None:
+    made = definitions(deployment)
+    assert set(conditions(made).values()) == {None}
+    assert set(policies(made).values()) == {None}
+    assert not made.sensors
+
+
+def test_eager_assets_follow_their_snapshot(deployment: Deployment, instance: DagsterInstance) -> None:
+    made = definitions(deployment, automation="eager")
+    eager = AutomationCondition.eager()
+    assert conditions(made) == {SNAPSHOT: None, **dict.fromkeys(FOLLOWERS, eager)}
+    first = evaluate_automation_conditions(made, instance, AssetSelection.all())
+
+    deployment.run("source_snapshot")
+    second = evaluate_automation_conditions(made, instance, AssetSelection.all(), cursor=first.cursor)
+
+    assert [second.get_num_requested(asset) for asset in (SNAPSHOT, *FOLLOWERS)] == [0, 1, 1, 1]
+    deployment.run()
+    third = evaluate_automation_conditions(made, instance, AssetSelection.all(), cursor=second.cursor)
+    assert third.total_requested == 0, "all four were made together, as by the sensor or a schedule"
+
+
+def test_a_schedule_materializes_the_snapshot_and_the_others_with_it(
+    deployment: Deployment, instance: DagsterInstance
+) -> None:
+    made = definitions(deployment, automation="0 * * * *")
+    hour = datetime(2026, 1, 1, 12, 0, tzinfo=timezone.utc)
+    before, minute = hour - timedelta(minutes=1), timedelta(minutes=1)
+    deployment.run()
+    first = evaluate_automation_conditions(made, instance, AssetSelection.all(), evaluation_time=before)
+    assert first.total_requested == 0
+
+    second = evaluate_automation_conditions(
+        made, instance, AssetSelection.all(), cursor=first.cursor, evaluation_time=hour + minute
+    )
+
+    assert [second.get_num_requested(asset) for asset in (SNAPSHOT, *FOLLOWERS)] == [1, 1, 1, 1]
+
+
+def test_the_conditions_are_evaluated_without_anybody_turning_that_on(deployment: Deployment) -> None:
+    made = definitions(deployment, automation="eager")
+    sensor = made.get_repository_def().get_sensor_def(AUTOMATION_SENSOR)
+    assert sensor.default_status is DefaultSensorStatus.RUNNING
+    assert [defined.name for defined in made.get_repository_def().sensor_defs] == [AUTOMATION_SENSOR]
+
+
+def test_a_target_has_the_age_at_which_it_is_out_of_date(deployment: Deployment) -> None:
+    made = definitions(deployment, freshness={"fail_after": "2 hours", "warn_after": "1 hour"})
+    policy = FreshnessPolicy.time_window(timedelta(hours=2), timedelta(hours=1))
+    assert policies(made) == {SNAPSHOT: None, FOLLOWERS[0]: None, FOLLOWERS[1]: None, FOLLOWERS[2]: policy}
+    made = definitions(deployment, freshness={"fail_after": "2 hours"})
+    assert policies(made)[FOLLOWERS[2]] == FreshnessPolicy.time_window(timedelta(hours=2))
+
+
+def test_an_age_that_dagster_does_not_take_is_said(deployment: Deployment) -> None:
+    with pytest.raises(ConfigError, match="fail_after"):
+        definitions(deployment, freshness={"fail_after": "10 s"})

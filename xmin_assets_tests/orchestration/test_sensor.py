@@ -1,0 +1,325 @@
+"""The sensor: what it requests, what it leaves alone, what it says, and what it remembers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetCheckKey,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    Definitions,
+    RunRequest,
+    SensorDefinition,
+    build_sensor_context,
+)
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
+from xmin_assets.config import ReplicationConfig, parse_config
+from xmin_assets.orchestration import sensors
+from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.names import STATIONS
+from xmin_assets.orchestration.sensor_cursor import SensorCursor
+from xmin_assets.orchestration.sensors import SENSOR
+from xmin_assets_tests.clusters import Database
+from xmin_assets_tests.orchestration.conftest import Deployment, key
+
+OTHERS = "CREATE TABLE others (id bigint PRIMARY KEY, item text); INSERT INTO others VALUES (1, 'one')"
+
+
+@dataclass
+class Ticking:
+    """A code location with a sensor, and the daemon that evaluates it."""
+
+    deployment: Deployment
+    source: Database
+    cursor: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    tables: Sequence[Any] = ("public.orders", "public.others")
+
+    @property
+    def config(self) -> ReplicationConfig:
+        settings = {"spool": str(self.deployment.spool), "workers": 2, "connect_timeout": 2}
+        return parse_config({"tables": list(self.tables), "settings": settings, "sensor": {}, **self.extra})
+
+    @property
+    def definitions(self) -> Definitions:
+        return build_definitions(self.config)
+
+    @property
+    def sensor(self) -> SensorDefinition:
+        return self.definitions.get_repository_def().get_sensor_def(SENSOR)
+
+    @property
+    def instance(self) -> DagsterInstance:
+        return self.deployment.instance
+
+    def write(self, statement: str) -> None:
+        """Change something at the source, and have it counted before the next look."""
+        self.source.execute(statement)
+        self.source.execute("SELECT pg_stat_force_next_flush()")
+
+    def tick(self) -> SensorExecutionData:
+        """One evaluation; the cursor is kept, the requests are not run."""
+        repository = self.definitions.get_repository_def()
+        context = build_sensor_context(self.instance, cursor=self.cursor, repository_def=repository)
+        result = repository.get_sensor_def(SENSOR).evaluate_tick(context)
+        self.cursor = result.cursor
+        return result
+
+    def said(self) -> str | None:
+        """Why nothing is requested."""
+        result = self.tick()
+        assert not result.run_requests
+        return result.skip_message
+
+    def requested(self) -> list[str]:
+        return [request.tags["xmin_assets/table"] for request in self.tick().run_requests or ()]
+
+    def job(self, request: RunRequest) -> Any:
+        checks = None if request.asset_check_keys is None else set(request.asset_check_keys)
+        job = self.definitions.get_repository_def().get_job(str(request.job_name))
+        return job.get_subset(asset_selection=set(request.asset_selection or ()), asset_check_selection=checks)
+
+    def run(self, request: RunRequest) -> Any:
+        """What the daemon does with a request."""
+        return self.job(request).execute_in_process(instance=self.instance, tags=dict(request.tags))
+
+    def queue(self, request: RunRequest, status: DagsterRunStatus = DagsterRunStatus.QUEUED) -> str:
+        """A run that waits for its turn."""
+        selected = frozenset(request.asset_selection or ())
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "all"), "job")
+        run = self.instance.create_run_for_job(
+            self.job(request), status=status, asset_selection=selected, remote_job_origin=origin
+        )
+        return run.run_id
+
+    def settle(self) -> None:
+        """Run what is requested until nothing is."""
+        for _ in range(20):
+            requests = self.tick().run_requests or []
+            if not requests:
+                return
+            for request in requests:
+                assert self.run(request).success
+        raise AssertionError("a table is requested again and again")
+
+
+@pytest.fixture
+def ticking(deployment: Deployment, source_db: Database) -> Ticking:
+    """Two tables, never synced."""
+    made = Ticking(deployment, source_db)
+    made.write(OTHERS)
+    return made
+
+
+@pytest.fixture
+def settled(ticking: Ticking) -> Ticking:
+    """Two tables in sync, and a sensor that knows it."""
+    ticking.settle()
+    return ticking
+
+
+def test_there_is_a_sensor_only_where_the_configuration_asks_for_one(ticking: Ticking) -> None:
+    assert ticking.sensor.minimum_interval_seconds == 60
+    assert ticking.sensor.default_status is DefaultSensorStatus.RUNNING
+    ticking.extra = {"sensor": {"every": "5 minutes", "running": False}}
+    assert ticking.sensor.minimum_interval_seconds == 300
+    assert ticking.sensor.default_status is DefaultSensorStatus.STOPPED
+    ticking.extra = {"sensor": None}
+    assert not ticking.definitions.sensors
+
+
+def test_tables_that_were_never_synced_are_requested_with_their_four_assets_and_not_verified(ticking: Ticking) -> None:
+    requests = ticking.tick().run_requests or []
+
+    assert [request.tags["xmin_assets/table"] for request in requests] == ["public.orders", "public.others"]
+    assert requests[0].tags["xmin_assets/reason"] == "it was never synced"
+    assert set(requests[0].asset_selection or ()) == {key(station) for station in STATIONS}
+    assert AssetCheckKey(key("merged_target"), "target_equals_source") not in (requests[0].asset_check_keys or ())
+    result = ticking.run(requests[0])
+    assert result.success
+    assert {found.check_name for found in result.get_asset_check_evaluations()} == {
+        "far_from_wraparound",
+        "watermark_is_not_held_back",
+        "columns_are_the_targets",
+        "rows_are_complete",
+        "key_identifies_rows",
+    }
+
+
+def test_only_the_table_that_changed_is_requested(settled: Ticking) -> None:
+    assert settled.said() == "No table has changed."
+
+    settled.write("UPDATE orders SET item = 'x' WHERE id = 1")
+    (request,) = settled.tick().run_requests or ()
+
+    assert request.tags["xmin_assets/table"] == "public.orders"
+    assert request.tags["xmin_assets/reason"] == "rows were inserted, updated or deleted"
+    assert settled.run(request).success
+    assert settled.said() == "No table has changed."
+
+
+def test_a_table_that_changes_again_in_the_same_way_is_requested_again(settled: Ticking) -> None:
+    for _ in range(2):
+        settled.write("UPDATE orders SET item = item WHERE id = 1")
+        (request,) = settled.tick().run_requests or ()
+        assert request.run_key is None
+        settled.run(request)
+
+
+@pytest.mark.parametrize("status", sensors.IN_FLIGHT)
+def test_a_table_whose_run_is_in_flight_is_not_requested(settled: Ticking, status: DagsterRunStatus) -> None:
+    settled.write("UPDATE orders SET item = 'x' WHERE id = 1")
+    (request,) = settled.tick().run_requests or ()
+    run_id = settled.queue(request, status)
+
+    assert settled.said() == "1 of 2 tables has changed, but its sync is still running."
+    settled.write("UPDATE others SET item = 'x'; UPDATE orders SET item = 'y' WHERE id = 1")
+    assert settled.requested() == ["public.others"]
+    settled.instance.delete_run(run_id)
+    assert "public.orders" in settled.requested()
+
+
+def test_a_change_during_a_run_is_requested_when_the_run_has_ended(settled: Ticking) -> None:
+    settled.write("UPDATE orders SET item = 'x' WHERE id = 1")
+    (request,) = settled.tick().run_requests or ()
+    run_id = settled.queue(request)
+    settled.write("UPDATE orders SET item = 'y' WHERE id = 1")
+    assert settled.said() is not None
+    settled.instance.delete_run(run_id)
+    with_both = settled.run(request)
+    assert with_both.success
+
+    assert settled.requested() == ["public.orders"]
+
+
+def test_a_run_of_another_job_is_in_flight_too(settled: Ticking) -> None:
+    settled.write("UPDATE orders SET item = 'x' WHERE id = 1; UPDATE others SET item = 'x'")
+    jobs = settled.definitions
+    verify = jobs.resolve_job_def("verify_all_tables")
+    other = settled.instance.create_run_for_job(verify, status=DagsterRunStatus.STARTED)
+    kept = settled.cursor
+    assert settled.requested() == ["public.orders", "public.others"]
+    settled.cursor = kept
+
+    everything = jobs.resolve_job_def("sync_all_tables")
+    settled.instance.create_run_for_job(everything, status=DagsterRunStatus.STARTED)
+
+    assert settled.said() == "2 of 2 tables have changed, but their syncs are still running."
+    assert settled.instance.get_run_by_id(other.run_id)
+
+
+def test_a_table_whose_sync_fails_is_requested_again_with_longer_and_longer_pauses(
+    settled: Ticking,
+) -> None:
+    settled.write("UPDATE orders SET item = 'x' WHERE id = 1")
+    assert settled.requested() == ["public.orders"]
+    assert settled.requested() == ["public.orders"]
+
+    why = "1 of 2 tables has changed, but the last sync of 1 table has failed; the next one is requested in "
+    assert str(settled.said()).startswith(why)
+    settled.cursor = earlier(settled.cursor, 61)
+    assert settled.requested() == ["public.orders"]
+    settled.cursor = earlier(settled.cursor, 170)
+    assert str(settled.said()).startswith(why)
+    settled.cursor = earlier(settled.cursor, 11)
+    assert settled.requested() == ["public.orders"]
+    for _ in range(10):
+        settled.cursor = earlier(settled.cursor, 901)
+        assert settled.requested() == ["public.orders"]
+    settled.write("UPDATE others SET item = 'x'")
+    assert settled.requested() == ["public.others"]
+
+
+def earlier(cursor: str | None, seconds: float) -> str:
+    """The cursor, as if everything in it had happened so many seconds before."""
+    data = json.loads(cursor or "")
+    data["failed_at"] -= seconds
+    for remembered in data["tables"].values():
+        remembered[3] -= seconds
+    return json.dumps(data)
+
+
+def test_many_tables_at_once_are_one_run(settled: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "MANY", 2)
+    settled.write("UPDATE orders SET item = 'x' WHERE id = 1; UPDATE others SET item = 'x'")
+
+    (request,) = settled.tick().run_requests or ()
+
+    assert request.tags["xmin_assets/reason"] == "2 tables may have changed"
+    assert len(request.asset_selection or ()) == 8
+    assert settled.run(request).success
+    assert settled.said() == "No table has changed."
+
+
+@pytest.mark.parametrize("side", ["SOURCE", "TARGET"])
+def test_a_database_that_does_not_answer_is_asked_less_and_less_often(
+    settled: Ticking, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    known = SensorCursor.read(settled.cursor).asked
+    with monkeypatch.context() as patched:
+        patched.setenv(f"XMIN_{side}_URL", "postgresql://u:secret@127.0.0.1:1/d")
+        first = str(settled.said())
+        assert f"No connection to the {side.lower()}" in first
+        assert "The next look is in 1 min." in first
+        assert "secret" not in first
+        assert str(settled.said()).startswith("A database did not answer; the next look is in ")
+        settled.cursor = earlier(settled.cursor, 61)
+        assert "The next look is in 3 min." in str(settled.said())
+        for _ in range(10):
+            settled.cursor = earlier(settled.cursor, 3600)
+            last = str(settled.said())
+        assert "The next look is in 15 min." in last
+
+    settled.cursor = earlier(settled.cursor, 3600)
+    assert settled.said() == "No table has changed."
+    assert SensorCursor.read(settled.cursor).failures == 0
+    assert set(SensorCursor.read(settled.cursor).asked) == set(known)
+
+
+def test_a_database_that_is_not_configured_is_said(settled: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XMIN_SOURCE_URL")
+    assert "Set XMIN_SOURCE_URL" in str(settled.said())
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "1234", "[]", "null", "{}", '{"version": 0, "tables": {"public.orders": 5}}', '{"version": 1, "tables": 7}'],
+)
+def test_a_cursor_that_cannot_be_read_costs_one_sync_of_every_table(settled: Ticking, cursor: str) -> None:
+    settled.cursor = cursor
+    assert settled.requested() == ["public.orders", "public.others"]
+
+
+def test_a_cursor_of_another_release_is_not_read(settled: Ticking) -> None:
+    settled.cursor = json.dumps({**json.loads(settled.cursor or ""), "version": 0})
+    assert settled.requested() == ["public.orders", "public.others"]
+
+
+def test_the_cursor_holds_what_is_remembered_and_forgets_tables_that_are_gone(settled: Ticking) -> None:
+    kept = SensorCursor.read(settled.cursor)
+    assert SensorCursor.read(kept.text()) == kept
+    assert set(kept.asked) == {"public.orders", "public.others"}
+    settled.tables = ["public.orders"]
+    assert settled.said() == "No table has changed."
+    assert set(SensorCursor.read(settled.cursor).asked) == {"public.orders"}
+
+
+def test_three_hundred_tables_are_one_run_and_a_small_cursor(ticking: Ticking) -> None:
+    ticking.write(
+        "DO $$ BEGIN FOR i IN 1 .. 300 LOOP"
+        " EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY)', i); END LOOP; END $$"
+    )
+    ticking.tables = [f"public.t{number}" for number in range(1, 301)]
+
+    (request,) = ticking.tick().run_requests or ()
+
+    assert len(request.asset_selection or ()) == 1200
+    assert len(ticking.cursor or "") < 50_000
