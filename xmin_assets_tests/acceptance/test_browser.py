@@ -85,6 +85,7 @@ def address(demo: tuple[Path, DemoPair]) -> Iterator[str]:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
+    expect.set_options(timeout=PAGE_SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport=VIEWPORT, timezone_id="UTC")
