@@ -9,9 +9,9 @@ DEADLINE = 20.0
 """Seconds after which an event is taken as never to come."""
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
+def wait_until(happened: Callable[[], bool], seconds: float = DEADLINE) -> None:
     """Return as soon as it has happened; fail the test if it does not."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "what the test waits for did not happen"
         time.sleep(0.01)

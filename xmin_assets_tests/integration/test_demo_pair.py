@@ -13,6 +13,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 from dagster import DagsterInstance
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.instance.config import PoolGranularity
+from dagster._core.scheduler.instigation import TickStatus
 from dotenv import dotenv_values
 
 from xmin_assets.demo import DemoPair, LoadReport, down, load, memory, up
@@ -100,6 +103,17 @@ def test_dagster_keeps_its_runs_in_the_demo_as_dagster_yaml_says(
     with DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.get_runs_count() == 0
         assert not instance.telemetry_enabled
+        assert not instance.nux_enabled
+        # What is written there is read: Dagster takes no notice of some keys that it does not know.
+        concurrency = instance.get_concurrency_config()
+        assert concurrency.pool_config.default_pool_limit == 4
+        assert concurrency.pool_config.pool_granularity is PoolGranularity.OP
+        assert concurrency.run_queue_config is not None
+        assert concurrency.run_queue_config.max_concurrent_runs == 4
+        assert instance.run_monitoring_enabled and instance.run_monitoring_max_runtime_seconds == 43200
+        assert instance.run_retries_enabled and instance.run_retries_max_retries == 2
+        ticks = instance.get_tick_retention_settings(InstigatorType.SENSOR)
+        assert (ticks[TickStatus.SKIPPED], ticks[TickStatus.SUCCESS]) == (3, 30)
     made = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename IN ('runs', 'event_logs', 'jobs')"
     assert rows(demo.dagster_url, made) == [(3,)]
 

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from xmin_assets import errors
 from xmin_assets.cli.main import COMMANDS
 from xmin_assets.config import Checks, ReplicationConfig, Settings, TableConfig, parse_config
+from xmin_assets.orchestration import checks as check_names
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 CORRECTNESS = (ROOT / "docs/correctness.md").read_text()
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "deploy/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def defined_tests() -> set[str]:
@@ -95,3 +98,26 @@ def test_the_readmes_checks_are_the_defaults_with_a_schedule() -> None:
     assert said.target_equals_source.schedule
     without = said.target_equals_source.model_copy(update={"schedule": None})
     assert said.model_copy(update={"target_equals_source": without}) == Checks()
+
+
+def test_operations_say_what_to_do_about_every_error_that_needs_a_person() -> None:
+    table = OPERATIONS.split("| error or warning |")[1].split("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`([A-Z]\w+)`", row.split("|")[1])}
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    families = {"XminAssetsError", "TransientError", "TerminalError"}
+    # Their messages are all there is to say: what was typed, whom one connects to, and that somebody stopped it.
+    plain = {"ConfigError", "TableNotFound", "UnsupportedServer", "NotComparable", "Cancelled"}
+    assert named == classes - families - plain
+
+
+def test_operations_name_checks_keys_and_commands_that_exist() -> None:
+    assert set(re.findall(r"check `(\w+)`", OPERATIONS)) <= {
+        value for name, value in vars(check_names).items() if name.isupper() and isinstance(value, str)
+    }
+    (text,) = re.findall(r"```yaml\n(.*?)```", OPERATIONS, re.DOTALL)
+    said = yaml.safe_load(text)
+    config = parse_config({**said, "tables": ["public.orders"]})
+    assert set(said) <= config.model_fields_set
+    for key in ("steps", "schedule", "sensor", "automation", "freshness", "cleanup", "checks"):
+        assert key in ReplicationConfig.model_fields and f"`{key}" in OPERATIONS
+    assert set(re.findall(r"`xmin-assets ([a-z]+)\b", OPERATIONS)) <= set(COMMANDS)

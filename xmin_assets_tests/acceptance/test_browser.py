@@ -1,0 +1,195 @@
+"""What a person sees in Dagster's UI: a headless browser drives the real one, on the demo's servers.
+
+The browser is the system's Chromium or Chrome; without one the test is skipped. Screenshots of each page are in
+``build/screenshots``, which git ignores; two of them, chosen by hand, are in ``docs/images``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psycopg2
+import pytest
+from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwright
+
+from xmin_assets.demo import DemoPair, down, up
+from xmin_assets.demo.changes import CHANGES
+from xmin_assets.demo.cluster import free_port
+from xmin_assets_tests.clusters import Workshop
+from xmin_assets_tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+SCREENSHOTS = ROOT / "build/screenshots"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+STATIONS = ("source_snapshot", "csv_extract", "staged_table", "merged_target")
+RUN_SECONDS = 120
+PAGE_SECONDS = 30
+VIEWPORT: ViewportSize = {"width": 1280, "height": 760}
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser: install chromium or google-chrome"),
+    pytest.mark.skipif(not (ROOT / "dagster.yaml").exists(), reason="installed without its project folder"),
+    pytest.mark.timeout(400),
+]
+
+
+@pytest.fixture
+def demo(workshop: Workshop) -> Iterator[tuple[Path, DemoPair]]:
+    """A project's folder with the demo's servers up, as `xmin-assets demo up` leaves it."""
+    folder = workshop.folder / "browser"
+    folder.mkdir()
+    folder.chmod(0o755)
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copy(ROOT / name, folder)
+    yield folder, up(folder)
+    down(folder, purge=True)
+
+
+@pytest.fixture
+def address(demo: tuple[Path, DemoPair]) -> Iterator[str]:
+    """Where `dagster dev` serves its UI. It is told its port and nothing else: the rest is in the folder."""
+    folder, _ = demo
+    home = folder / "home"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    address = f"http://127.0.0.1:{free_port()}"
+    command = [BIN / "dagster", "dev", "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
+    log = folder / "dagster.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        wait_until(lambda: process.poll() is not None or answers(address), seconds=PAGE_SECONDS * 2)
+        assert process.poll() is None, log.read_text()
+        yield address
+    finally:
+        # With all that it has started: servers, the daemon, runs. It would take its time over it, and nothing that
+        # it may leave unfinished outlives the test.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    expect.set_options(timeout=PAGE_SECONDS * 1000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport=VIEWPORT, timezone_id="UTC")
+        page.set_default_timeout(PAGE_SECONDS * 1000)
+        yield page
+        browser.close()
+
+
+@dataclass(frozen=True)
+class Dagster:
+    """The UI, as far as this project's users click in it."""
+
+    page: Page
+    address: str
+
+    def materialize_all(self, runs_before: int) -> None:
+        """Press the button over the asset graph, and wait until that run has succeeded."""
+        self.page.goto(f"{self.address}/asset-groups")
+        self.page.get_by_role("button", name="Materialize all").click()
+        expect(self.page.get_by_text("Launched run")).to_be_visible()
+        self.page.goto(f"{self.address}/runs")
+        succeeded = self.page.get_by_text("Success", exact=True)
+        expect(succeeded).to_have_count(runs_before + 1, timeout=RUN_SECONDS * 1000)
+
+    def open(self, asset: str, tab: str = "Overview") -> None:
+        self.page.goto(f"{self.address}/assets/{asset}")
+        self.page.get_by_role("tab", name=tab).click()
+
+    def metadata(self, key: str) -> Locator:
+        """The value of a key in the overview's table of metadata."""
+        row = self.page.get_by_role("row", name=re.compile(rf"^xmin_assets\/{key} "))
+        return row.get_by_role("cell").last
+
+    def shoot(self, name: str) -> None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+
+
+def test_tables_are_synced_and_looked_at_in_the_browser(demo: tuple[Path, DemoPair], address: str, page: Page) -> None:
+    _, pair = demo
+    ui = Dagster(page, address)
+    ui.materialize_all(runs_before=0)
+    ui.open("public/orders/merged_target")
+    expect(ui.metadata("mode")).to_have_text("full_sync")
+    expect(ui.metadata("rows_inserted")).to_have_text("300000")
+
+    transaction = change_orders(pair)
+    ui.materialize_all(runs_before=1)
+    page.goto(f"{address}/asset-groups")
+    expect(page.get_by_text("merged_target").first).to_be_visible()
+    ui.shoot("asset-graph")
+
+    ui.open("public/orders/merged_target")
+    expect(page.get_by_text("300,250")).to_be_visible()
+    expect(ui.metadata("mode")).to_have_text("xmin_incremental")
+    expect(ui.metadata("max_xmin")).to_have_text(str(transaction))
+    for key, rows in {"extracted": 2500, "inserted": 500, "updated": 2000, "deleted": 250}.items():
+        expect(ui.metadata(f"rows_{key}")).to_have_text(str(rows))
+    ui.shoot("merged-target")
+    page.get_by_text("xmin_assets/mode", exact=True).scroll_into_view_if_needed()
+    ui.shoot("metadata")
+    page.get_by_role("button", name="Plots").click()
+    expect(page.locator("canvas").first).to_be_visible()
+    page.get_by_text("xmin_assets/rows_extracted", exact=True).first.scroll_into_view_if_needed()
+    ui.shoot("plots")
+
+    page.set_viewport_size({"width": 2060, "height": 560})  # room for four assets in a row
+    ui.open("public/orders/merged_target", "Lineage")
+    page.get_by_role("button", name="Upstream").click()
+    page.get_by_role("button", name="All", exact=True).click()
+    for station in STATIONS:
+        expect(page.get_by_text(station, exact=True).last).to_be_visible()
+    expect(page.get_by_text("Loading...")).to_have_count(0)
+    ui.shoot("lineage")
+    page.set_viewport_size(VIEWPORT)
+
+    checks = {
+        "source_snapshot": ["far_from_wraparound", "watermark_is_not_held_back", "columns_are_the_targets"],
+        "staged_table": ["rows_are_complete", "key_identifies_rows"],
+        "merged_target": ["target_equals_source"],
+    }
+    for station, names in checks.items():
+        ui.open(f"public/orders/{station}", "Checks")
+        for name in names:
+            expect(page.get_by_text(name, exact=True).first).to_be_visible()
+        expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(names))
+        ui.shoot(f"checks-{station}")
+
+
+def change_orders(pair: DemoPair) -> int:
+    """Delete 250 orders, update 2000 others and insert 500; return the id of the transaction."""
+    rows = {"delete": 250, "update": 2000, "insert": 500}
+    with closing(psycopg2.connect(pair.app_url)) as connected, connected, connected.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()::text::int8")
+        (found,) = cursor.fetchall()
+        for kind, count in rows.items():
+            (change,) = [c for c in CHANGES if (c.table, c.kind) == ("public.orders", kind)]
+            assert change.apply(cursor, count) == count
+        return int(found[0])
+
+
+def answers(address: str) -> bool:
+    try:
+        with urlopen(f"{address}/server_info", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
