@@ -27,7 +27,10 @@ def seconds(text: str | float) -> float:
 
 def duration(seconds: float) -> str:
     """A length of time for people, in the largest unit that it has one of."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+    if seconds >= 86400:
+        days = f"{seconds / 86400:.3g}"
+        return f"{days} day" if days == "1" else f"{days} days"
+    for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"

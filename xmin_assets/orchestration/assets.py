@@ -176,7 +176,7 @@ class _TableAssets:
             )
             yield MaterializeResult(
                 asset_key=keys["merged_target"],
-                metadata=metadata.of_merged_target(merged, planned, keys["staged_table"]),
+                metadata=metadata.of_merged_target(merged, staged, keys["staged_table"]),
             )
 
         return sync_table
@@ -251,7 +251,7 @@ class _TableAssets:
                 made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed, history_rows=kept))
                 Spool.open(settings).remove(made.sync_id)
             context.log.info(_summary(made))
-            facts = metadata.of_merged_target(made, planned, upstream)
+            facts = metadata.of_merged_target(made, staged_table, upstream)
             return MaterializeResult(value=made, metadata=facts)
 
         return merged_target

@@ -37,10 +37,10 @@ ROWS = "rows_are_complete"
 KEY = "key_identifies_rows"
 WRAPAROUND = "far_from_wraparound"
 HELD_BACK = "watermark_is_not_held_back"
-SCHEMA = "columns_are_the_targets"
+SCHEMA = "columns_match_the_target"
 EQUAL = "target_equals_source"
 
-_VERIFIED_AT = "xmin_assets/verified_at"
+_VERIFIED_AT = "verified_at"
 
 
 def snapshot_specs(config: ReplicationConfig, asset: AssetKey) -> list[AssetCheckSpec]:
@@ -87,7 +87,9 @@ def snapshot_results(config: ReplicationConfig, asset: AssetKey, made: SourceSna
     if checks.schema_drift.enabled:
         drifted = made.target_oid is not None and bool(made.plan.statements)
         script = "\n".join(f"{statement};" for statement in made.plan.statements if drifted)
-        facts = {"statements": MetadataValue.md(f"```sql\n{script}\n```")} if drifted else {}
+        facts = {"changes": len(made.plan.statements) if drifted else 0}
+        if drifted:
+            facts["statements"] = MetadataValue.md(f"```sql\n{script}\n```")
         results.append(_result(asset, SCHEMA, not drifted, checks.schema_drift.severity, facts))
     return results
 

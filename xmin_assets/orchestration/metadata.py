@@ -45,7 +45,7 @@ def of_source_snapshot(made: SourceSnapshot) -> Metadata:
         "xmin_assets/held_back": held_back.describe(made.held_back),
         "xmin_assets/rows_estimate": made.rows_estimate,
         "xmin_assets/bytes": made.bytes,
-        "xmin_assets/seconds": made.seconds,
+        "xmin_assets/seconds": round(made.seconds, 3),
         "xmin_assets/sync_id": made.sync_id,
         **_statements(made.plan),
     }
@@ -67,7 +67,7 @@ def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
         "xmin_assets/key_bytes": made.key_bytes,
         "xmin_assets/parts": len(made.parts),
         "xmin_assets/workers": made.workers,
-        "xmin_assets/seconds": made.seconds,
+        "xmin_assets/seconds": round(made.seconds, 3),
         "xmin_assets/sync_id": snapshot.sync_id,
     }
 
@@ -87,14 +87,16 @@ def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
         "xmin_assets/rows_loaded": made.rows,
         "xmin_assets/keys_loaded": made.keys,
         "xmin_assets/bytes": extract.bytes,
-        "xmin_assets/seconds": made.seconds,
+        "xmin_assets/seconds": round(made.seconds, 3),
         "xmin_assets/sync_id": extract.snapshot.sync_id,
     }
 
 
-def of_merged_target(made: MergedTarget, planned: SourceSnapshot, upstream: AssetKey) -> Metadata:
+def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey) -> Metadata:
     """What changed in the target."""
+    extract, planned = staged.extract, staged.extract.snapshot
     selection = planned.selection
+    in_all = planned.seconds + extract.seconds + staged.seconds + made.seconds
     return {
         **_decision(made.mode.value, made.reason),
         **_schema(selection, own=True),
@@ -110,7 +112,8 @@ def of_merged_target(made: MergedTarget, planned: SourceSnapshot, upstream: Asse
         "xmin_assets/rows_deleted": made.deleted,
         "xmin_assets/rows_unchanged": made.unchanged,
         "xmin_assets/bytes": made.bytes_extracted,
-        "xmin_assets/seconds": made.seconds,
+        "xmin_assets/seconds": round(made.seconds, 3),
+        "xmin_assets/sync_seconds": round(in_all, 3),
         "xmin_assets/sync_id": made.sync_id,
         "xmin_assets/repeated": made.repeated,
     }

@@ -26,8 +26,8 @@ _WHAT: dict[StationName, str] = {
     "csv_extract": "The changed rows of `{source}`, and the keys of all where needed to find deletes: read under "
     "one snapshot by several workers into CSV files in the spool.",
     "staged_table": "The extract of `{source}`, loaded and checked in the schema `xmin_assets` of the target.",
-    "merged_target": "`{target}`, equal to `{source}` as of the extract's snapshot: deletes, inserts, updates and "
-    "the watermark in one transaction.",
+    "merged_target": "`{target}` in the target, equal to the source's `{source}` as of the extract's snapshot: "
+    "deletes, inserts, updates and the watermark in one transaction.",
 }
 _MODES: dict[Mode, str] = {
     Mode.XMIN_INCREMENTAL: "rows changed since the last sync, by `xmin`",

@@ -163,7 +163,7 @@ def test_tables_are_synced_and_looked_at_in_the_browser(demo: tuple[Path, DemoPa
     page.set_viewport_size(VIEWPORT)
 
     checks = {
-        "source_snapshot": ["far_from_wraparound", "watermark_is_not_held_back", "columns_are_the_targets"],
+        "source_snapshot": ["far_from_wraparound", "watermark_is_not_held_back", "columns_match_the_target"],
         "staged_table": ["rows_are_complete", "key_identifies_rows"],
         "merged_target": ["target_equals_source"],
     }

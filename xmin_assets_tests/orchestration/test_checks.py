@@ -37,7 +37,7 @@ def test_a_healthy_table_passes_all_checks_of_its_run(deployment: Deployment) ->
     assert set(found) == {
         "far_from_wraparound",
         "watermark_is_not_held_back",
-        "columns_are_the_targets",
+        "columns_match_the_target",
         "rows_are_complete",
         "key_identifies_rows",
     }
@@ -73,11 +73,11 @@ def test_columns_that_differ_are_warned_of_with_the_statements(deployment: Deplo
     deployment.run()
     source_db.execute("ALTER TABLE orders ADD COLUMN note text")
 
-    found = evaluations(deployment.run())["columns_are_the_targets"]
+    found = evaluations(deployment.run())["columns_match_the_target"]
 
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
     assert 'ADD COLUMN "note" text' in str(found.metadata["statements"].value)
-    assert evaluations(deployment.run())["columns_are_the_targets"].passed
+    assert evaluations(deployment.run())["columns_match_the_target"].passed
 
 
 def test_an_open_transaction_is_warned_of(deployment: Deployment, source_db: Database) -> None:
@@ -145,7 +145,7 @@ def test_checks_can_be_left_out_and_verify_has_a_schedule(deployment: Deployment
         "schema_drift": {"enabled": False},
         "target_equals_source": {"schedule": "0 3 * * *"},
     }
-    assert "columns_are_the_targets" not in evaluations(deployment.run())
+    assert "columns_match_the_target" not in evaluations(deployment.run())
 
     definitions = build_definitions(deployment.config)
     (schedule,) = definitions.schedules or ()

@@ -150,7 +150,7 @@ def test_tables_that_were_never_synced_are_requested_with_their_four_assets_and_
     assert {found.check_name for found in result.get_asset_check_evaluations()} == {
         "far_from_wraparound",
         "watermark_is_not_held_back",
-        "columns_are_the_targets",
+        "columns_match_the_target",
         "rows_are_complete",
         "key_identifies_rows",
     }
