@@ -27,26 +27,38 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 @click.command
 @click.option("--force", is_flag=True, help="Overwrite the file.")
+@click.option("--schema", default="*", help="Only tables of these schemas, by a pattern such as sales_*.")
+@click.option("--include", multiple=True, default=["*"], help="Only tables whose names fit; may be repeated.")
+@click.option("--exclude", multiple=True, help="No tables whose names fit; may be repeated.")
 @common
 @click.pass_obj
-def command(invocation: Invocation, force: bool) -> int:
+def command(
+    invocation: Invocation, force: bool, schema: str, include: tuple[str, ...], exclude: tuple[str, ...]
+) -> int:
     """Write a configuration of the source's tables.
 
-    The file is the one of --config, else XMIN_CONFIG, else the default; one that exists is left alone.
+    The file is the one of --config, else XMIN_CONFIG, else the default. One that exists is left alone, unless a
+    pattern stands under tables: there, {schema: sales, include: [order*], exclude: []}; the list of the tables that
+    it means is then put in its place.
     """
-    from xmin_assets.config import config_path, connection_url
+    from xmin_assets.config import TablePattern, config_path, connection_url, load_pattern
     from xmin_assets.errors import ConfigError
     from xmin_assets.postgres.connection import Database
     from xmin_assets.replication.discovery import discover_tables
 
     file = config_path(invocation.config_file)
-    if file.exists() and not force:
+    pattern = load_pattern(file) if file.exists() and not force else None
+    if file.exists() and not force and not pattern:
         raise ConfigError(f"The file {file} exists. Name another one with --config, or overwrite it with --force.")
     with Database(connection_url("source"), "source", limit=1) as source:
         tables = interruptible(lambda: discover_tables(source))
     if not tables:
         raise ConfigError("The source has no table that this role may read. Grant SELECT, and USAGE on its schema.")
-    _write(file, _render(tables))
+    meant = pattern or TablePattern(schema=schema, include=include, exclude=exclude)
+    tables = tuple(table for table in tables if meant.matches(table.name))
+    if not tables:
+        raise ConfigError("No table of the source fits the pattern. Look at schema, include and exclude.")
+    _write(file, _resolved(file, _render(tables)) if pattern else _HEADER + _render(tables))
     if invocation.json:
         show_json({"file": str(file), "tables": [str(table.name) for table in tables]})
         return 0
@@ -55,7 +67,7 @@ def command(invocation: Invocation, force: bool) -> int:
 
 
 def _render(tables: tuple[Discovered, ...]) -> str:
-    lines = [_HEADER, "tables:\n"]
+    lines = ["tables:\n"]
     for table in tables:
         # JSON's strings are YAML's, and quotes in a name need no thought.
         name = str(table.name)
@@ -66,6 +78,26 @@ def _render(tables: tuple[Discovered, ...]) -> str:
                 "    mode: full_sync  # it has no key; name columns that identify a row with key: to do better\n"
             )
     return "".join(lines)
+
+
+def _resolved(file: Path, listed: str) -> str:
+    """The file with the list in the place of its pattern; all else stays as it is, comments included."""
+    before: list[str] = []
+    inside: list[str] = []
+    after: list[str] = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not inside:
+            (inside if re.match(r"\s*tables\s*:", line) else before).append(line)
+        elif not after and (not line.strip() or _indent(line) > _indent(inside[0])):
+            inside.append(line)
+        else:
+            after.append(line)
+    margin = inside[0][: _indent(inside[0])]
+    return "".join([*before, *(margin + line for line in listed.splitlines(keepends=True)), *after])
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _write(file: Path, text: str) -> None:

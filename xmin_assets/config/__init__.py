@@ -12,7 +12,8 @@ from xmin_assets.config.model import (
     TableDefaults,
     connection_url,
 )
-from xmin_assets.config.reading import DEFAULT_CONFIG, config_path, load_config, parse_config
+from xmin_assets.config.pattern import TablePattern
+from xmin_assets.config.reading import DEFAULT_CONFIG, config_path, load_config, load_pattern, parse_config
 
 __all__ = [
     "DEFAULT_CONFIG",
@@ -24,10 +25,12 @@ __all__ = [
     "Severity",
     "TableConfig",
     "TableDefaults",
+    "TablePattern",
     "config_path",
     "connection_url",
     "duration",
     "load_config",
+    "load_pattern",
     "nearest",
     "parse_config",
 ]

@@ -22,6 +22,7 @@ from xmin_assets.config.checks import Checks
 from xmin_assets.config.dagster import Cron, Freshness, Sensor, Steps
 from xmin_assets.config.durations import seconds
 from xmin_assets.config.explaining import explain, nearest
+from xmin_assets.config.pattern import UNRESOLVED, is_pattern
 from xmin_assets.config.strict import Strict
 from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
@@ -284,6 +285,8 @@ class ReplicationConfig(Strict):
         # A section whose every line is commented out reads as null.
         data = {key: value for key, value in data.items() if value is not None}
         defaults, tables = data.get("defaults", {}), data.get("tables")
+        if is_pattern(tables):
+            raise ValueError(f"tables: {UNRESOLVED}")
         if not isinstance(defaults, dict) or not isinstance(tables, (list, tuple)):
             return data
         tables = [{"source": table} if isinstance(table, str) else table for table in tables]

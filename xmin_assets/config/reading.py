@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from xmin_assets.config.explaining import explain, nearest
 from xmin_assets.config.model import ReplicationConfig
+from xmin_assets.config.pattern import TablePattern, is_pattern
 from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
 
@@ -33,6 +34,27 @@ def load_config(path: str | os.PathLike[str] | None = None) -> ReplicationConfig
         ConfigError: the file is missing, is not YAML, or says something unknown or impossible.
     """
     file = config_path(path)
+    return parse_config(_attributes(file), str(file))
+
+
+def load_pattern(path: str | os.PathLike[str]) -> TablePattern | None:
+    """The pattern that stands for the tables in a configuration file; None if it lists them.
+
+    Raises:
+        ConfigError: the file cannot be read, or the pattern is wrong.
+    """
+    data = _attributes(Path(path))
+    tables = data.get("tables") if isinstance(data, dict) else None
+    if not is_pattern(tables):
+        return None
+    try:
+        return TablePattern.model_validate(tables)
+    except ValidationError as error:
+        lines = explain(error, tables, TablePattern)
+        raise ConfigError("\n".join(f"{path}: tables: {line}" for line in lines)) from None
+
+
+def _attributes(file: Path) -> Any:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -55,7 +77,7 @@ def load_config(path: str | os.PathLike[str] | None = None) -> ReplicationConfig
             if key not in _COMPONENT_KEYS:
                 raise ConfigError(f"{file}: unknown key {key!r} beside attributes.{nearest(str(key), _COMPONENT_KEYS)}")
         data = data["attributes"]
-    return parse_config(data, str(file))
+    return data
 
 
 def parse_config(data: object, origin: str = "the configuration") -> ReplicationConfig:

@@ -241,3 +241,44 @@ def test_a_sync_warns_when_the_watermark_is_held_back_for_too_long(cli: Cli, ord
 
     assert run.status == 0
     assert "warning: the watermark is held back" in run.stderr
+
+
+def test_init_puts_the_tables_in_the_place_of_a_pattern(cli: Cli, orders: Database) -> None:
+    orders.execute("CREATE TABLE order_items (id int PRIMARY KEY); CREATE TABLE order_old (id int PRIMARY KEY)")
+    cli.write_config(
+        "# ours\nattributes:\n  settings:\n    workers: 2 # few\n  tables:\n    schema: public\n"
+        "    include: ['order*']\n    exclude: '*_old'\n  schedule: '0 * * * *'\n"
+    )
+    said = cli("sync")
+    assert (said.status, "run xmin-assets init" in said.stderr) == (2, True)
+
+    assert cli("init").status == 0
+
+    text = Path(cli.environment["XMIN_CONFIG"]).read_text()
+    assert text == (
+        "# ours\nattributes:\n  settings:\n    workers: 2 # few\n  tables:\n    - source: public.order_items\n"
+        "    - source: public.orders\n  schedule: '0 * * * *'\n"
+    )
+    assert cli("sync").status == 0
+
+
+def test_init_narrows_to_patterns(cli: Cli, orders: Database) -> None:
+    orders.execute(
+        "CREATE SCHEMA sales; CREATE TABLE sales.a (id int PRIMARY KEY); CREATE TABLE sales.b (id int PRIMARY KEY)"
+    )
+    file = cli.folder / "narrow.yaml"
+
+    run = cli("init", "--config", str(file), "--schema", "sales", "--exclude", "b", "--json")
+
+    assert run.json["tables"] == ["sales.a"]
+    none = cli("init", "--config", str(cli.folder / "none.yaml"), "--include", "zzz*")
+    assert (none.status, "No table of the source fits" in none.stderr) == (2, True)
+
+
+def test_a_wrong_pattern_is_said(cli: Cli, orders: Database) -> None:
+    cli.write_config("tables: {schema: public, includes: ['*']}\n")
+
+    run = cli("init")
+
+    assert run.status == 2
+    assert "Did you mean include?" in run.stderr
