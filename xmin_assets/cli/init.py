@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +20,6 @@ _HEADER = """\
 # Per table: target, mode, key, cursor, cursor_lookback, deletes, delete_detection, columns, exclude_columns, where,
 # type_overrides, schema_changes, dropped_columns, xmin_column, deleted_at_column, adopt, max_delete_share.
 """
-
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
 @click.command
@@ -67,12 +64,11 @@ def command(
 
 
 def _render(tables: tuple[Discovered, ...]) -> str:
+    from xmin_assets.config.writing import as_yaml
+
     lines = ["tables:\n"]
     for table in tables:
-        # JSON's strings are YAML's, and quotes in a name need no thought.
-        name = str(table.name)
-        said = name if _PLAIN.fullmatch(name) else json.dumps(name)
-        lines.append(f"  - source: {said}\n")
+        lines.append(f"  - source: {as_yaml(table.name)}\n")
         if table.key is None:
             lines.append(
                 "    mode: full_sync  # it has no key; name columns that identify a row with key: to do better\n"

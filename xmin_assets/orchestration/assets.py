@@ -35,7 +35,7 @@ from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY
 from xmin_assets.orchestration.names import STATIONS, StationName
 from xmin_assets.orchestration.resources import ReplicationSettings
 from xmin_assets.orchestration.run_log import progress_lines
-from xmin_assets.orchestration.specs import table_specs
+from xmin_assets.orchestration.specs import TableSpecs, table_specs
 from xmin_assets.orchestration.termination import terminable
 from xmin_assets.orchestration.translator import DagsterXminTranslator
 from xmin_assets.postgres.connection import Database
@@ -81,7 +81,11 @@ def build_xmin_assets(
     Raises:
         ConfigError: the translator gives two assets the same key.
     """
-    specs = table_specs(config, translator or DagsterXminTranslator())
+    return assets_of(config, table_specs(config, translator), retry_policy)
+
+
+def assets_of(config: ReplicationConfig, specs: TableSpecs, retry_policy: RetryPolicy) -> list[AssetsDefinition]:
+    """As `build_xmin_assets`, from specs that are made already."""
     made: list[AssetsDefinition] = []
     for table, of_table in specs.items():
         assets = _TableAssets(config, table, of_table, retry_policy)
@@ -100,9 +104,13 @@ def build_xmin_checks(
         config: the tables and the check's settings.
         translator: the one of the assets.
     """
+    return checks_of(config, table_specs(config, translator))
+
+
+def checks_of(config: ReplicationConfig, specs: TableSpecs) -> list[AssetChecksDefinition]:
+    """As `build_xmin_checks`, from specs that are made already."""
     if not config.checks.target_equals_source.enabled:
         return []
-    specs = table_specs(config, translator or DagsterXminTranslator())
     return [checks.equality_check(config, table, of_table["merged_target"].key) for table, of_table in specs.items()]
 
 

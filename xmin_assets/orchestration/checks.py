@@ -24,7 +24,7 @@ from dagster import (
 
 from xmin_assets.config import ReplicationConfig, Severity, TableConfig, duration
 from xmin_assets.orchestration.failures import spool_errors
-from xmin_assets.orchestration.metadata import Metadata
+from xmin_assets.orchestration.metadata import Metadata, script
 from xmin_assets.orchestration.resources import ReplicationSettings
 from xmin_assets.orchestration.run_log import progress_lines
 from xmin_assets.orchestration.termination import terminable
@@ -85,12 +85,9 @@ def snapshot_results(config: ReplicationConfig, asset: AssetKey, made: SourceSna
         facts = {"transactions": made.held_back.transactions, "by": told or held_back.describe(made.held_back)}
         results.append(_result(asset, HELD_BACK, told is None, checks.held_back.severity, facts))
     if checks.schema_drift.enabled:
-        drifted = made.target_oid is not None and bool(made.plan.statements)
-        script = "\n".join(f"{statement};" for statement in made.plan.statements if drifted)
-        facts = {"changes": len(made.plan.statements) if drifted else 0}
-        if drifted:
-            facts["statements"] = MetadataValue.md(f"```sql\n{script}\n```")
-        results.append(_result(asset, SCHEMA, not drifted, checks.schema_drift.severity, facts))
+        changes = made.plan.statements if made.target_oid is not None else ()
+        facts = {"changes": len(changes), **({"statements": script(changes)} if changes else {})}
+        results.append(_result(asset, SCHEMA, not changes, checks.schema_drift.severity, facts))
     return results
 
 

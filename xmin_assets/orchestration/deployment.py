@@ -7,12 +7,14 @@ from typing import Any
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from xmin_assets.config import ReplicationConfig, Settings
-from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
+from xmin_assets.orchestration.assets import assets_of, checks_of
 from xmin_assets.orchestration.automation import automation_sensor
+from xmin_assets.orchestration.failures import DEFAULT_RETRY_POLICY
 from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY, manifest_io_manager
 from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
 from xmin_assets.orchestration.schedules import SYNC_ALL_TABLES, VERIFY_ALL_TABLES, build_schedules, clean_up_job
 from xmin_assets.orchestration.sensors import source_change_sensor
+from xmin_assets.orchestration.specs import table_specs
 from xmin_assets.orchestration.translator import DagsterXminTranslator
 
 
@@ -31,8 +33,9 @@ def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTrans
         config: what is replicated, and what Dagster does by itself.
         translator: what the assets are called and look like.
     """
-    assets = build_xmin_assets(config, translator=translator)
-    checks = build_xmin_checks(config, translator=translator)
+    specs = table_specs(config, translator)
+    assets = assets_of(config, specs, DEFAULT_RETRY_POLICY)
+    checks = checks_of(config, specs)
     verified = AssetSelection.checks(*checks)
     jobs = [
         define_asset_job(
@@ -50,7 +53,7 @@ def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTrans
             )
         )
     sensors = (
-        source_change_sensor(config, assets, verified, translator=translator),
+        source_change_sensor(config, assets, verified, specs),
         automation_sensor(config, assets),
     )
     return Definitions(

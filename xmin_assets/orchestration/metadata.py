@@ -136,10 +136,13 @@ def _max_xmin_before(snapshot: SourceSnapshot) -> int:
 
 
 def _statements(plan: Plan) -> Metadata:
-    if not plan.statements:
-        return {}
-    script = "\n".join(f"{statement};" for statement in plan.statements)
-    return {"xmin_assets/statements": MetadataValue.md(f"```sql\n{script}\n```")}
+    return {"xmin_assets/statements": script(plan.statements)} if plan.statements else {}
+
+
+def script(statements: tuple[str, ...]) -> MetadataValue[Any]:
+    """Statements as people read them."""
+    lines = "\n".join(f"{statement};" for statement in statements)
+    return MetadataValue.md(f"```sql\n{lines}\n```")
 
 
 def _schema(selection: Selection, *, own: bool = False) -> Metadata:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
-
 from dagster import Scaffolder, ScaffoldRequest
 from pydantic import BaseModel, ConfigDict, Field
 
+from xmin_assets.config.writing import as_yaml
 from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.identifiers import QualifiedName
-
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 _TEMPLATE = """\
 type: {type}
@@ -58,8 +54,8 @@ class XminReplicationScaffolder(Scaffolder[ScaffoldParams]):
         """
         if request.scaffold_format != "yaml":
             raise ConfigError("This component is configured in YAML; leave --format out.")
-        names = [str(QualifiedName.parse(name)) for name in request.params.tables.split(",")]
-        lines = [f"    - source: {name if _PLAIN.fullmatch(name) else json.dumps(name)}" for name in names]
+        names = [QualifiedName.parse(name) for name in request.params.tables.split(",")]
+        lines = [f"    - source: {as_yaml(name)}" for name in names]
         file = request.target_path / "defs.yaml"
         text = _TEMPLATE.format(type=request.type_name, tables="\n".join(lines))
         if request.append and file.exists():

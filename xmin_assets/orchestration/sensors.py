@@ -25,8 +25,7 @@ from dagster import (
 from xmin_assets.config import ReplicationConfig, TableConfig, duration
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.orchestration.sensor_cursor import SensorCursor
-from xmin_assets.orchestration.specs import table_specs
-from xmin_assets.orchestration.translator import DagsterXminTranslator
+from xmin_assets.orchestration.specs import TableSpecs
 from xmin_assets.replication.changes import Asked, Look, ask, look, reason
 
 SENSOR = "source_change_sensor"
@@ -53,8 +52,7 @@ def source_change_sensor(
     config: ReplicationConfig,
     assets: Sequence[AssetsDefinition],
     checks: AssetSelection,
-    *,
-    translator: DagsterXminTranslator | None = None,
+    specs: TableSpecs,
 ) -> SensorDefinition | None:
     """The sensor of a configuration; None if it asks for none.
 
@@ -62,12 +60,12 @@ def source_change_sensor(
         config: with the tables to look at.
         assets: of these tables.
         checks: those that are not part of a sync.
-        translator: the one of the assets.
+        specs: of the assets.
     """
     if config.sensor is None:
         return None
     every = config.sensor.every
-    watched = _Watched.of(config, assets, translator or DagsterXminTranslator())
+    watched = _Watched.of(config, assets, specs)
 
     @sensor(
         name=SENSOR,
@@ -103,10 +101,7 @@ class _Watched:
     """Those that come with an asset's own run."""
 
     @classmethod
-    def of(
-        cls, config: ReplicationConfig, assets: Iterable[AssetsDefinition], translator: DagsterXminTranslator
-    ) -> "_Watched":
-        specs = table_specs(config, translator)
+    def of(cls, config: ReplicationConfig, assets: Iterable[AssetsDefinition], specs: TableSpecs) -> "_Watched":
         keys = {table: tuple(spec.key for spec in of_table.values()) for table, of_table in specs.items()}
         checks: dict[AssetKey, tuple[AssetCheckKey, ...]] = {}
         for check in (check for definition in assets for check in definition.check_keys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dagster import AssetKey, AssetSpec
 
 from xmin_assets.config import Mode, ReplicationConfig, TableConfig
@@ -41,15 +43,18 @@ _DELETES = {
 }
 
 
-def table_specs(
-    config: ReplicationConfig, translator: DagsterXminTranslator
-) -> dict[TableConfig, dict[StationName, AssetSpec]]:
-    """The specs of all assets, as the translator wants them.
+TableSpecs = Mapping[TableConfig, Mapping[StationName, AssetSpec]]
+"""The spec of each table's assets."""
+
+
+def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | None) -> TableSpecs:
+    """The specs of all assets, as the translator wants them, or the default one.
 
     Raises:
         ConfigError: two assets have the same key.
     """
     specs: dict[TableConfig, dict[StationName, AssetSpec]] = {}
+    translator = translator or DagsterXminTranslator()
     taken: dict[AssetKey, str] = {}
     for table, prefix in key_prefixes(config.tables).items():
         specs[table] = {}

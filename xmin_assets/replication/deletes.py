@@ -14,6 +14,19 @@ BREAKER_FROM = 1000
 """Rows below which a target may be emptied without asking."""
 
 
+def alive(selection: Selection, alias: str = "") -> sql.Composable:
+    """The condition that a target row is not marked as deleted.
+
+    Args:
+        selection: what is copied.
+        alias: of the target in the query.
+    """
+    if selection.deletes != "soft":
+        return sql.SQL("true")
+    column = selection.deleted_at_column
+    return sql.SQL("{} IS NULL").format(sql.Identifier(alias, column) if alias else sql.Identifier(column))
+
+
 def delete_missing(
     cursor: ext.cursor,
     table: TableConfig,
@@ -36,20 +49,17 @@ def delete_missing(
         MassDelete: more than the allowed share of the target's rows would go.
     """
     target = table.target_name.sql
-    marked = sql.Identifier(selection.deleted_at_column)
     missing = sql.SQL("NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(sql.Identifier(SCHEMA, keys), same)
     if selection.deletes == "soft":
-        alive: sql.Composable = sql.SQL(" WHERE {} IS NULL").format(marked)
-        statement = sql.SQL("UPDATE {} AS t SET {} = pg_catalog.now() WHERE t.{} IS NULL AND {}").format(
-            target, marked, marked, missing
+        statement = sql.SQL("UPDATE {} AS t SET {} = pg_catalog.now() WHERE {} AND {}").format(
+            target, sql.Identifier(selection.deleted_at_column), alive(selection, "t"), missing
         )
     else:
-        alive = sql.SQL("")
         statement = sql.SQL("DELETE FROM {} AS t WHERE {}").format(target, missing)
     cursor.execute(statement)
     deleted = cursor.rowcount
     if deleted and not allow_mass_delete:
-        cursor.execute(sql.SQL("SELECT count(*) FROM {}{}").format(target, alive))
+        cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(target, alive(selection)))
         (left,) = cursor.fetchone() or (0,)
         require_few(table, deleted, left + deleted)
     return deleted

@@ -14,7 +14,7 @@ from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import observe_server, settle, wal_position
+from xmin_assets.postgres.server import settle, wal_position
 from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.replication import cursor_column
 from xmin_assets.replication.crew import Crew
@@ -23,10 +23,10 @@ from xmin_assets.replication.new_keys import count_new_keys
 from xmin_assets.replication.plan import SourceFacts, went_back
 from xmin_assets.replication.progress import Report, silent
 from xmin_assets.replication.reading import Passes, Reader
-from xmin_assets.replication.scan import read_lock, spans
+from xmin_assets.replication.scan import spans
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
-from xmin_assets.replication.snapshot import read_source
+from xmin_assets.replication.snapshot import locked_source
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.unencodable import Unencodable, explained
 
@@ -66,18 +66,8 @@ def extract(
     spool.make_folder(spool.sync_folder(snapshot.sync_id))
     try:
         with source.connection() as connection, ExitStack() as files:
-            with transaction(source, connection, Isolation.READ, doing) as cursor:
-                server = observe_server(cursor)
-            # TRUNCATE and rewriting ALTER TABLE are not MVCC-safe: under a snapshot older than they are, the table is
-            # empty. The lock comes before the snapshot, so either they are over or they wait for us
-            # (https://www.postgresql.org/docs/current/mvcc-caveats.html).
-            lock = read_lock(table, snapshot.identity.kind)
-            with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
-                facts, storage = read_source(cursor, server, snapshot.config)
-                if len(storage) > 1:
-                    # A partition attached between the lock and the snapshot is not locked yet, and may be truncated.
-                    cursor.execute(lock)
-                    facts, storage = read_source(cursor, server, snapshot.config)
+            kind = snapshot.identity.kind
+            with locked_source(source, connection, snapshot.config, kind, doing) as (cursor, facts, storage):
                 lsn, since = wal_position(cursor), time.monotonic()
                 _require_as_planned(snapshot, facts)
                 passes = Passes(snapshot, facts, spool, files, settings.batch_size, report)
@@ -118,7 +108,7 @@ def extract(
         max_xmin=passes.max_xmin,
         horizon=facts.horizon,
         source_lsn=lsn,
-        source_started=server.started,
+        source_started=facts.server.started,
         checksum=passes.checksum if snapshot.plan.checksum else None,
         cursor=seen[0] if seen[0] is not None else snapshot.plan.cursor_from,
         null_cursors=seen[1],

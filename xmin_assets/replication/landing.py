@@ -72,8 +72,9 @@ class Ground:
 
     def _schema_of(self, wanted: UserType) -> str:
         installed = self.extensions.get(wanted.extension or "")
-        moved = installed and installed.schema and wanted.schema == wanted.extension_schema
-        return installed.schema if installed and installed.schema and moved else wanted.schema
+        if installed and installed.schema and wanted.schema == wanted.extension_schema:
+            return installed.schema
+        return wanted.schema
 
 
 def needs_ground(read: Selection) -> bool:
@@ -138,16 +139,16 @@ def type_changes(
     for wanted in read.types:
         made = _landed(wanted, names, ground)
         here = ground.of(wanted)
-        if here is None:
-            if made.schema not in schemas and not made.extension:
-                statements.append(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(made.schema)))
-                schemas.add(made.schema)
-            if not made.extension:
-                statements.append(_create(table, made))
-            elif made.extension not in extensions:
+        if made.extension:
+            if here is None and made.extension not in extensions:
                 statements += _create_extension(table, made, ground, schemas)
                 extensions.add(made.extension)
-        elif not made.extension:
+        elif here is None:
+            if made.schema not in schemas:
+                statements.append(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(made.schema)))
+                schemas.add(made.schema)
+            statements.append(_create(table, made))
+        else:
             changes = _alter(table, made, here, before.get(wanted.qualified))
             if changes and before and not allowed:
                 raise SchemaChangeRefused(

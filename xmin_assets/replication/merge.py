@@ -24,7 +24,7 @@ from xmin_assets.replication import history, upsert
 from xmin_assets.replication.alteration import alter
 from xmin_assets.replication.checksum import row_hash
 from xmin_assets.replication.contents import replace_contents
-from xmin_assets.replication.deletes import delete_missing, disown_missing
+from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
 from xmin_assets.replication.plan import same_relation
 from xmin_assets.replication.promote import add_key, key_changes, promote
@@ -224,7 +224,8 @@ class _Merge:
         elif state and not (compared and self._staged.name):
             rows = state.rows + counts.inserted
         else:
-            self._cursor.execute(sql.SQL("SELECT count(*) FROM {}{}").format(self._name.sql, self._alive()))
+            live = alive(selection)
+            self._cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(self._name.sql, live))
             (rows,) = self._cursor.fetchone() or (0,)
         expected = self._extract.source_rows
         if expected is None or selection.deletes == "ignore":
@@ -245,8 +246,8 @@ class _Merge:
             return
         selection = self._snapshot.selection
         self._cursor.execute(
-            sql.SQL("SELECT coalesce(sum({}), 0) FROM {} AS t{}").format(
-                row_hash(selection.columns, "t", portable=self._snapshot.portable), self._name.sql, self._alive()
+            sql.SQL("SELECT coalesce(sum({}), 0) FROM {} AS t WHERE {}").format(
+                row_hash(selection.columns, "t", portable=self._snapshot.portable), self._name.sql, alive(selection)
             )
         )
         (found,) = self._cursor.fetchone() or (0,)
@@ -255,11 +256,6 @@ class _Merge:
                 self._table.label,
                 found="the source server was started anew, and its rows are not those that the last sync has left",
             )
-
-    def _alive(self) -> sql.Composable:
-        if self._snapshot.selection.deletes != "soft":
-            return sql.SQL("")
-        return sql.SQL(" WHERE {} IS NULL").format(sql.Identifier(self._snapshot.selection.deleted_at_column))
 
     def _result(self, counts: _Counts, rows: int, seconds: float) -> MergedTarget:
         extract, state = self._extract, self._snapshot.state

@@ -10,6 +10,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.landing import ensure_types
 from xmin_assets.replication.manifest import Part, SourceSnapshot
 from xmin_assets.replication.schema_changes import column_definitions
@@ -37,12 +38,9 @@ def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[P
         cursor.execute(sql.SQL("ANALYZE {}").format(keys))
         assert snapshot.target_oid is not None  # an incremental sync has a target
         same = same_key(cursor, snapshot.target_oid, selection.key, snapshot.target_oid)
-        alive: sql.Composable = sql.SQL("")
-        if selection.deletes == "soft":
-            alive = sql.SQL(" AND t.{} IS NULL").format(sql.Identifier(selection.deleted_at_column))
         cursor.execute(
-            sql.SQL("SELECT count(*) FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {}{})").format(
-                keys, snapshot.config.target_name.sql, same, alive
+            sql.SQL("SELECT count(*) FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {} AND {})").format(
+                keys, snapshot.config.target_name.sql, same, alive(selection, "t")
             )
         )
         (new,) = cursor.fetchone() or (0,)

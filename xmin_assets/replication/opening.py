@@ -12,13 +12,12 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import NotComparable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import observe_server
-from xmin_assets.postgres.transaction import Isolation, transact, transaction
+from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.history import MergeXids, merge_xids
 from xmin_assets.replication.manifest import State
 from xmin_assets.replication.plan import SourceFacts, require_caught_up
 from xmin_assets.replication.scan import read_lock
-from xmin_assets.replication.snapshot import read_source
+from xmin_assets.replication.snapshot import locked_source
 from xmin_assets.replication.state import read_state
 
 
@@ -42,7 +41,6 @@ class Original:
     facts: SourceFacts
     leaves: tuple[catalog.Storage, ...]
     attributes: tuple[catalog.Attribute, ...]
-    encoding: str
 
 
 @contextmanager
@@ -78,18 +76,13 @@ def opened_source(source: Database, table: TableConfig, state: State, doing: str
         SourceBehind: a standby has not replayed what the last sync saw.
         XminAssetsError: the source failed, or its table cannot be read as configured.
     """
-    with source.connection() as connection:
-        with transaction(source, connection, Isolation.READ, doing) as cursor:
-            server = observe_server(cursor)
-        lock = read_lock(table.source_name, state.identity.kind)  # before the snapshot, as in `extract`
-        with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
-            facts, leaves = read_source(cursor, server, table)
-            if len(leaves) > 1:
-                cursor.execute(lock)
-                facts, leaves = read_source(cursor, server, table)
-            require_caught_up(table, facts, state)
-            attributes = catalog.columns_of(cursor, facts.identity.relation_oid)
-            yield Original(cursor, facts, leaves, attributes, _encoding(cursor))
+    kind = state.identity.kind
+    with (
+        source.connection() as connection,
+        locked_source(source, connection, table, kind, doing) as (cursor, facts, leaves),
+    ):
+        require_caught_up(table, facts, state)
+        yield Original(cursor, facts, leaves, catalog.columns_of(cursor, facts.identity.relation_oid))
 
 
 def _require_synced(cursor: ext.cursor, table: TableConfig) -> tuple[State, catalog.Relation]:

@@ -16,7 +16,14 @@ from xmin_assets.errors import Cancelled, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
-from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, SyncReport, TableResult
+from xmin_assets.replication.manifest import (
+    MergedTarget,
+    SourceSnapshot,
+    StagedTable,
+    Station,
+    SyncReport,
+    TableResult,
+)
 from xmin_assets.replication.merge import merge
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resync import resync
@@ -92,7 +99,15 @@ def sync_tables(
         def sync(table: TableConfig) -> TableResult:
             if reason:
                 return TableResult(table=table.label, status="failed", error=reason)
-            return _sync_table(source, target, table, spool, config.settings, allow_mass_delete, report)
+            return persistently(
+                table,
+                "snapshot",
+                report,
+                lambda: sync_table(
+                    source, target, table, spool, config.settings, allow_mass_delete=allow_mass_delete, report=report
+                ),
+                lambda error: TableResult(table=table.label, status="failed", error=error),
+            )
 
         return SyncReport(tuple(side_by_side(sync, chosen, workers_for(config.settings))))
 
@@ -200,36 +215,36 @@ def pass_table(
     return staged, merged
 
 
-def _sync_table(
-    source: Database,
-    target: Database,
+def persistently(
     table: TableConfig,
-    spool: Spool,
-    settings: Settings,
-    allow_mass_delete: bool,
+    station: Station,
     report: Report,
-) -> TableResult:
+    attempt: Callable[[], Result],
+    failed: Callable[[str], Result],
+) -> Result:
+    """Try again what may pass; what goes wrong for good is the table's alone, and the other tables go on.
+
+    Args:
+        table: what the work is about.
+        station: where a retry is shown.
+        report: told of every retry.
+        attempt: the work.
+        failed: what to return, given what to say of the error.
+    """
+
     def say_retry(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        report(Progress(table.label, "snapshot", 0, 0, f"trying again: {error}", is_retry=True))
-
-    def attempt() -> TableResult:
-        return sync_table(source, target, table, spool, settings, allow_mass_delete=allow_mass_delete, report=report)
+        report(Progress(table.label, station, 0, 0, f"trying again: {error}", is_retry=True))
 
     try:
-        return persistent(say_retry)(attempt)
+        return _persistent(say_retry)(attempt)
     except XminAssetsError as error:
         _log.debug("%s: failed", table.label, exc_info=True)
-        return TableResult(table=table.label, status="failed", error=str(error))
+        return failed(str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, the other tables go on
         _log.debug("%s: failed", table.label, exc_info=True)
-        return TableResult(table=table.label, status="failed", error=unexpected(table, error))
-
-
-def unexpected(table: TableConfig, error: Exception) -> str:
-    """What is said of an error that is none of ours."""
-    what = f"{type(error).__name__}: {error}".strip()
-    return f"{table.label}: unexpected: {what}. Run it with --debug."
+        what = f"{type(error).__name__}: {error}".strip()
+        return failed(f"{table.label}: unexpected: {what}. Run it with --debug.")
 
 
 def unreachable(source: Database, target: Database) -> str | None:
@@ -241,14 +256,14 @@ def unreachable(source: Database, target: Database) -> str | None:
                 pass
 
     try:
-        persistent()(connect)
+        _persistent()(connect)
     except XminAssetsError as error:
         _log.debug("no connection", exc_info=True)
         return str(error)
     return None
 
 
-def persistent(before_sleep: Callable[[tenacity.RetryCallState], None] | None = None) -> tenacity.Retrying:
+def _persistent(before_sleep: Callable[[tenacity.RetryCallState], None] | None = None) -> tenacity.Retrying:
     """Try again what failed for a reason that may pass."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(

@@ -14,10 +14,6 @@ from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
 from xmin_assets.replication.state import SCHEMA, lock_schemas
 
 _PRIMARY_KEY = """
-SELECT conname::text FROM pg_catalog.pg_constraint WHERE conrelid = %s AND contype = 'p'
-"""
-
-_FORMER_KEY = """
 SELECT c.conname::text, ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
                                WHERE a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey))
   FROM pg_catalog.pg_constraint c
@@ -39,7 +35,7 @@ def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
     key_name = _key_name(target)
     if catalog.find_relation(cursor, QualifiedName(target.schema, key_name)) is None:
         cursor.execute(_PRIMARY_KEY, (relation.oid,))
-        for (constraint,) in cursor.fetchall():  # none, if the rows have no key
+        for constraint, _ in cursor.fetchall():  # none, if the rows have no key
             cursor.execute(
                 sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
                     target.sql, sql.Identifier(constraint), sql.Identifier(key_name)
@@ -74,7 +70,7 @@ def key_changes(
     """
     if key in catalog.keys_of(cursor, oid) or (not key and not former):
         return [], []
-    cursor.execute(_FORMER_KEY, (oid,))
+    cursor.execute(_PRIMARY_KEY, (oid,))
     primary = cursor.fetchone()
     before, after = [], []
     if primary and former and set(primary[1]) == set(former):

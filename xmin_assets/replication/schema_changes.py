@@ -264,10 +264,14 @@ def column_definitions(columns: tuple[Column, ...]) -> list[sql.Composable]:
     return [_definition(column.name, column.type, column.collation) for column in columns]
 
 
+def target_columns(selection: Selection) -> tuple[Column, ...]:
+    """All columns of a target table: those that are copied, and ours."""
+    return (*selection.columns, *(Column(0, name, kind) for name, kind in own_columns(selection)))
+
+
 def create_statement(target: QualifiedName, selection: Selection) -> sql.Composed:
     """CREATE TABLE of a target, as people are shown it: the staged table is made so and renamed."""
-    own = [Column(0, name, kind) for name, kind in own_columns(selection)]
-    definitions: list[sql.Composable] = [*column_definitions((*selection.columns, *own))]
+    definitions = column_definitions(target_columns(selection))
     if selection.key:
         key = sql.SQL(", ").join(map(sql.Identifier, selection.key))
         definitions.append(sql.SQL("PRIMARY KEY ({})").format(key))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -23,6 +25,7 @@ from xmin_assets.replication.landing import Ground, known_types, land, needs_gro
 from xmin_assets.replication.manifest import Identity, Leaf, SourceSnapshot, State, new_sync_id
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide
 from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.scan import read_lock
 from xmin_assets.replication.selection import KINDS, VIEWS, select
 from xmin_assets.replication.state import read_state
 
@@ -84,6 +87,37 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     )
     report(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
     return result
+
+
+@contextmanager
+def locked_source(
+    source: Database, connection: ext.connection, table: TableConfig, kind: str, doing: str
+) -> Iterator[tuple[ext.cursor, SourceFacts, tuple[catalog.Storage, ...]]]:
+    """A transaction whose snapshot nobody can pull the table from under, and the table's facts in it.
+
+    Args:
+        source: the source database.
+        connection: of it, with no transaction open.
+        table: the table's configuration.
+        kind: pg_class.relkind of the table, as it was last seen.
+        doing: the beginning of an error's sentence.
+
+    Raises:
+        XminAssetsError: see `read_source`; or the source failed.
+    """
+    with transaction(source, connection, Isolation.READ, doing) as cursor:
+        server = observe_server(cursor)
+    # TRUNCATE and rewriting ALTER TABLE are not MVCC-safe: under a snapshot older than they are, the table is empty.
+    # The lock comes before the snapshot, so either they are over or they wait for us
+    # (https://www.postgresql.org/docs/current/mvcc-caveats.html).
+    lock = read_lock(table.source_name, kind)
+    with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
+        facts, storage = read_source(cursor, server, table)
+        if len(storage) > 1:
+            # A partition attached between the lock and the snapshot is not locked yet, and may be truncated.
+            cursor.execute(lock)
+            facts, storage = read_source(cursor, server, table)
+        yield cursor, facts, storage
 
 
 def read_source(

@@ -24,7 +24,7 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.landing import ensure_types
 from xmin_assets.replication.manifest import Column, CsvExtract, Part, SourceSnapshot, StagedTable
 from xmin_assets.replication.progress import Progress, Report, silent
-from xmin_assets.replication.schema_changes import column_definitions, own_columns
+from xmin_assets.replication.schema_changes import column_definitions, target_columns
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state
@@ -152,7 +152,6 @@ class _Loading:
     def create(self) -> None:
         """Replace whatever an earlier sync has left by empty tables."""
         selection = self._snapshot.selection
-        own = [Column(0, name, kind) for name, kind in own_columns(selection)]
         # A staged table that is to become the target must survive a crash of the server; others need not.
         persistence = sql.SQL("" if self._snapshot.plan.create_target else "UNLOGGED")
         with transact(self._target, Isolation.WRITE, self._doing) as cursor:
@@ -161,7 +160,7 @@ class _Loading:
             lock_table_state(cursor, self._snapshot.config.target_name)
             for name in (self.name, self.keys_name):
                 cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
-            self._create(cursor, self.name, persistence, (*selection.columns, *own))
+            self._create(cursor, self.name, persistence, target_columns(selection))
             if self._extract.key_parts is not None:
                 self._create(cursor, self.keys_name, sql.SQL("UNLOGGED"), selection.key_columns)
 

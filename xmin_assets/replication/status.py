@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from xmin_assets.config import ReplicationConfig, load_config
+import psycopg2.extensions as ext
+
+from xmin_assets.config import ReplicationConfig, TableConfig, load_config
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.server import horizon
 from xmin_assets.postgres.transaction import Isolation, transact
@@ -14,6 +17,8 @@ from xmin_assets.replication.history import PastMerge, read_history
 from xmin_assets.replication.manifest import HeldBack, MergedTarget, State
 from xmin_assets.replication.pipeline import open_databases, open_target
 from xmin_assets.replication.state import read_result, read_state
+
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
@@ -33,22 +38,18 @@ def table_statuses(config: ReplicationConfig | None = None, *, tables: Sequence[
     Raises:
         ConfigError: the configuration is wrong or names no such table.
     """
-    config = config or load_config()
-    chosen = config.select(list(tables))
-    with open_target(config) as target:
-        try:
-            with transact(target, Isolation.READ, "Reading the state") as cursor:
-                return tuple(
-                    TableStatus(
-                        table.label,
-                        str(table.target_name),
-                        read_state(cursor, table.target_name),
-                        read_result(cursor, table.target_name),
-                    )
-                    for table in chosen
-                )
-        except XminAssetsError as error:
-            return tuple(TableStatus(table.label, str(table.target_name), error=str(error)) for table in chosen)
+    return _told(
+        config,
+        tables,
+        "Reading the state",
+        lambda cursor, table: TableStatus(
+            table.label,
+            str(table.target_name),
+            read_state(cursor, table.target_name),
+            read_result(cursor, table.target_name),
+        ),
+        lambda table, error: TableStatus(table.label, str(table.target_name), error=error),
+    )
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,33 @@ def table_histories(
     Raises:
         ConfigError: the configuration is wrong or names no such table.
     """
+    return _told(
+        config,
+        tables,
+        "Reading the history",
+        lambda cursor, table: TableHistory(
+            table.label, str(table.target_name), read_history(cursor, table.target_name, limit)
+        ),
+        lambda table, error: TableHistory(table.label, str(table.target_name), error=error),
+    )
+
+
+def _told(
+    config: ReplicationConfig | None,
+    tables: Sequence[str],
+    doing: str,
+    read: Callable[[ext.cursor, TableConfig], Told],
+    failed: Callable[[TableConfig, str], Told],
+) -> tuple[Told, ...]:
+    """What one transaction of the target tells of each table, or why it could not."""
     config = config or load_config()
     chosen = config.select(list(tables))
     with open_target(config) as target:
         try:
-            with transact(target, Isolation.READ, "Reading the history") as cursor:
-                return tuple(
-                    TableHistory(table.label, str(table.target_name), read_history(cursor, table.target_name, limit))
-                    for table in chosen
-                )
+            with transact(target, Isolation.READ, doing) as cursor:
+                return tuple(read(cursor, table) for table in chosen)
         except XminAssetsError as error:
-            return tuple(TableHistory(table.label, str(table.target_name), error=str(error)) for table in chosen)
+            return tuple(failed(table, str(error)) for table in chosen)
 
 
 @dataclass(frozen=True)

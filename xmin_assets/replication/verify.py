@@ -7,29 +7,28 @@ newer than the watermark.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import tenacity
 from psycopg2 import sql
 
 from xmin_assets.config import Mode, ReplicationConfig, Settings, TableConfig, load_config
-from xmin_assets.errors import ConfigError, PlanOutdated, XminAssetsError
+from xmin_assets.errors import ConfigError, PlanOutdated
 from xmin_assets.postgres import catalog, xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import horizon
 from xmin_assets.replication.buckets import Buckets, count_both, differing
+from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.differences import compare, source_ids, target_ids
 from xmin_assets.replication.history import MergeXids
 from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
-from xmin_assets.replication.manifest import Selection, State
+from xmin_assets.replication.manifest import State
 from xmin_assets.replication.opening import opened_source, opened_target
 from xmin_assets.replication.pairing import pair, watermark_lost
-from xmin_assets.replication.pipeline import open_databases, persistent, side_by_side, unexpected, unreachable
+from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
 from xmin_assets.replication.plan import SourceFacts
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.scan import fulfils
@@ -39,8 +38,6 @@ from xmin_assets.replication.sizing import workers_for
 FEW_ROWS = 10_000
 """Up to so many rows in the target all are compared one by one: in a part of a small table there would be too few to
 tell by whether its rows are usually written by merges alone."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,13 @@ def verify_tables(
         def verify(table: TableConfig) -> TableVerification:
             if reason:
                 return TableVerification(table=table.label, status="failed", error=reason)
-            return _verify_persistently(source, target, table, config.settings, sample, report)
+            return persistently(
+                table,
+                "verify",
+                report,
+                lambda: verify_table(source, target, table, config.settings, sample=sample, report=report),
+                lambda error: TableVerification(table=table.label, status="failed", error=error),
+            )
 
         return Verification(tuple(side_by_side(verify, chosen, workers_for(config.settings))))
 
@@ -140,9 +143,9 @@ def verify_table(
         selection = copy.state.selection
         pairing = pair(table.label, copy.state, original.facts, original.attributes, copy.attributes)
         source_key, target_key = pairing.key(selection.key)
-        portable = {original.encoding, copy.encoding} != {"UTF8"}
+        portable = {original.facts.server.encoding, copy.encoding} != {"UTF8"}
         ours = Shape(pairing.source, source_key, fulfils(selection.where), portable)
-        theirs = Shape(pairing.target, target_key, _is_alive(selection), portable)
+        theirs = Shape(pairing.target, target_key, alive(selection), portable)
         return _Comparison(
             table.label,
             copy.state,
@@ -271,37 +274,6 @@ class _Telling:
         self._report(Progress(self._table, "verify", self._done, self._done))
 
 
-def _is_alive(selection: Selection) -> sql.Composable | None:
-    if selection.deletes != "soft":
-        return None
-    return sql.SQL("{} IS NULL").format(sql.Identifier(selection.deleted_at_column))
-
-
 def _status(verdict: Verdict) -> Literal["match", "mismatch"]:
     faults: tuple[Kind, ...] = ("missing", "extra", "different")
     return "mismatch" if any(verdict.tallies[kind].count for kind in faults) else "match"
-
-
-def _verify_persistently(
-    source: Database,
-    target: Database,
-    table: TableConfig,
-    settings: Settings,
-    sample: float | None,
-    report: Report,
-) -> TableVerification:
-    def say_retry(state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        report(Progress(table.label, "verify", 0, 0, f"trying again: {error}", is_retry=True))
-
-    def attempt() -> TableVerification:
-        return verify_table(source, target, table, settings, sample=sample, report=report)
-
-    try:
-        return persistent(say_retry)(attempt)
-    except XminAssetsError as error:
-        _log.debug("%s: failed", table.label, exc_info=True)
-        return TableVerification(table=table.label, status="failed", error=str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other tables go on
-        _log.debug("%s: failed", table.label, exc_info=True)
-        return TableVerification(table=table.label, status="failed", error=unexpected(table, error))
