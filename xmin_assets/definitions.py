@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dagster import Definitions, definitions
 
-from xmin_assets.config import DEFAULT_CONFIG, load_config
+from xmin_assets.config import DEFAULT_CONFIG, ReplicationConfig, load_config
 from xmin_assets.errors import ConfigError
 from xmin_assets.orchestration.deployment import build_definitions
 
@@ -23,6 +23,10 @@ def default_config() -> Path | None:
         return None
     beside = Path(__file__).resolve().parent.parent / DEFAULT_CONFIG
     return beside if beside.exists() else None
+
+
+_last: list[tuple[ReplicationConfig, Definitions]] = []
+"""The configuration of the last call and what it made, if there was one."""
 
 
 @definitions
@@ -37,4 +41,9 @@ def defs() -> Definitions:
     except ConfigError as error:
         # Dagster prints the traceback below the message; how far the reading got says nothing to anybody.
         raise error.with_traceback(None) from None
-    return build_definitions(config)
+    # A command of Dagster's asks some five times, which for hundreds of tables takes as long as syncing them.
+    if _last and _last[0][0] == config:
+        return _last[0][1]
+    made = build_definitions(config)
+    _last[:] = [(config, made)]
+    return made

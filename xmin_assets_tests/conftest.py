@@ -33,8 +33,6 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, _end_session)
     # A shell starts what runs in its background with Ctrl-C ignored, which the programs under test would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A shell lets what it runs in the background ignore Ctrl-C, and what the tests start would inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _end_session(signum: int, frame: FrameType | None) -> None:

@@ -42,6 +42,14 @@ def test_the_variable_goes_before_everything(tmp_path: Path, monkeypatch: pytest
     assert tables(defs()) == {"public/other"}
 
 
+def test_the_same_configuration_is_made_into_assets_once(tmp_path: Path) -> None:
+    file = config(tmp_path / DEFAULT_CONFIG, "public.mine")
+    first = defs()
+    assert defs() is first
+    config(file, "public.another")
+    assert tables(defs()) == {"public/another"}
+
+
 def test_loading_connects_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
