@@ -320,7 +320,8 @@ class _TableAssets:
         """
         keep_connection(context.instance)
         planner = None if again else self.keys["source_snapshot"]
-        with station_errors(context, self.table.label, planner, self.retry_policy):
+        op = context.op_execution_context.op.name
+        with station_errors(context, self.table.label, op, planner, self.retry_policy):
             if planned is not None:
                 self.check_manifest(planned.config)
             settings = resource.to_settings()
