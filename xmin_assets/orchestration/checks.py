@@ -150,8 +150,8 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
         name=EQUAL,
         description=f"The target's rows are the source's, except for what the source changed since the last sync."
         f"{sample} If it fails: run `xmin-assets resync {table.label}` and materialize the table; the next sync then "
-        "compares every row and writes only those that differ. A good result stands for "
-        f"{duration(said.every)}.",
+        "compares every row and writes only those that differ. Along with a "
+        f"materialization a good result stands for {duration(said.every)}.",
     )
     def check(context: AssetCheckExecutionContext, replication_settings: ReplicationSettings) -> AssetCheckResult:
         # Whoever asks for the check alone, by its job or in the UI, wants the rows read: a nightly schedule would
