@@ -57,16 +57,6 @@ def color() -> bool | None:
     return False if os.environ.get("NO_COLOR") else None
 
 
-def bytes_text(size: int) -> str:
-    """A size as people read it: 1.5 MiB."""
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
-
-
 def _text(cell: object) -> str:
     if cell is None:
         return "-"

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xmin_assets.cli.console import bytes_text, show_json
+from xmin_assets.cli.console import show_json
 from xmin_assets.cli.failures import show_failures
 from xmin_assets.cli.interrupt import interruptible
 from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
+from xmin_assets.replication.units import bytes_text
 
 if TYPE_CHECKING:
     from xmin_assets.replication.manifest import SourceSnapshot

@@ -22,7 +22,8 @@ class EqualityCheck(Strict):
     )
     every: Duration = Field(
         default=86400,
-        description="How long a result that was good stands, such as `1 day`: a table is not compared again before.",
+        description="How long a result that was good stands, such as `1 day`: materializing the table does not compare "
+        "it again before. The check's own runs always do.",
     )
     sample: float | None = Field(default=None, gt=0, le=1, description="The share of the rows that is compared.")
 

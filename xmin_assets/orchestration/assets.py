@@ -41,6 +41,7 @@ from xmin_assets.orchestration.translator import DagsterXminTranslator
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
+from xmin_assets.replication.last_sync import remember
 from xmin_assets.replication.manifest import CsvExtract, MergedTarget, SourceSnapshot, StagedTable
 from xmin_assets.replication.merge import merge
 from xmin_assets.replication.pipeline import open_databases, pass_table
@@ -168,7 +169,7 @@ class _TableAssets:
             extracted, planned = staged.extract, staged.extract.snapshot
             if told := held_back.warning(planned.held_back, settings.held_back_warning):
                 context.log.warning(f"{self.table.label}: {told}")
-            context.log.info(_summary(merged))
+            context.log.info(f"{merged.table}: {metadata.changes(merged)}")
             yield MaterializeResult(
                 asset_key=keys["source_snapshot"],
                 metadata=metadata.of_source_snapshot(planned),
@@ -257,8 +258,10 @@ class _TableAssets:
             with self.station(context, replication_settings, planned) as (settings, _, target):
                 allowed, kept = config.allow_mass_delete, settings.history_rows
                 made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed, history_rows=kept))
-                Spool.open(settings).remove(made.sync_id)
-            context.log.info(_summary(made))
+                spool = Spool.open(settings)
+                spool.remove(made.sync_id)
+                remember(spool, target, staged_table, made)
+            context.log.info(f"{made.table}: {metadata.changes(made)}")
             facts = metadata.of_merged_target(made, staged_table, upstream)
             return MaterializeResult(value=made, metadata=facts)
 
@@ -320,7 +323,8 @@ class _TableAssets:
         """
         keep_connection(context.instance)
         planner = None if again else self.keys["source_snapshot"]
-        with station_errors(context, self.table.label, planner, self.retry_policy):
+        op = context.op_execution_context.op.name
+        with station_errors(context, self.table.label, op, planner, self.retry_policy):
             if planned is not None:
                 self.check_manifest(planned.config)
             settings = resource.to_settings()
@@ -334,12 +338,3 @@ class _TableAssets:
                 f"The manifest in the spool is about the copy of {planned.label} in {planned.target_name}, not of "
                 f"{self.table.label} in {self.table.target_name}."
             )
-
-
-def _summary(made: MergedTarget) -> str:
-    if made.repeated:
-        return f"{made.table}: this sync had been merged before; nothing was done"
-    return (
-        f"{made.table}: {made.inserted:,} inserted, {made.updated:,} updated, {made.deleted:,} deleted, "
-        f"{made.unchanged:,} unchanged; {made.rows:,} rows"
-    )

@@ -23,6 +23,7 @@ from xmin_assets.errors import (
     TransientError,
     XminAssetsError,
 )
+from xmin_assets.orchestration.way_out import way_out
 
 DEFAULT_RETRY_POLICY = RetryPolicy(max_retries=3, delay=5, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
 """Three more attempts, after about 5, 15 and 35 seconds: a restart of a server fits in."""
@@ -36,7 +37,7 @@ RETRY_FROM_THE_PLAN = {"dagster/retry_strategy": "ALL_STEPS", "dagster/retry_on_
 
 @contextmanager
 def station_errors(
-    context: AssetExecutionContext, table: str, planner: AssetKey | None, policy: RetryPolicy
+    context: AssetExecutionContext, table: str, op: str, planner: AssetKey | None, policy: RetryPolicy
 ) -> Iterator[None]:
     """Say an error of the engine as a `Failure`, and have the step retried where that can help.
 
@@ -48,6 +49,7 @@ def station_errors(
     Args:
         context: of the asset that runs the station.
         table: what people call the table.
+        op: what the step is called where its config is said.
         planner: the asset that makes the table's plan; None if the step makes it itself.
         policy: how often and when to try again.
     """
@@ -55,15 +57,19 @@ def station_errors(
         yield
     except NEEDS_NEW_PLAN as error:
         if planner is None:
-            raise _retried(context, policy) from Failure(str(error), allow_retries=False)
+            raise _retried(context, policy) from _failure(error, table, op)
         if context.job_def.has_node_named(planner.to_python_identifier()):
             context.instance.add_run_tags(context.run.run_id, RETRY_FROM_THE_PLAN)
         advice = f"Materialize the four assets of {table} together: they make a new plan."
-        raise Failure(f"{error} {advice}", allow_retries=False) from None
+        raise _failure(error, table, op, advice) from None
     except XminAssetsError as error:
         if isinstance(error, TransientError) and not isinstance(error, Cancelled):
-            raise _retried(context, policy) from Failure(str(error), allow_retries=False)
-        raise Failure(str(error), allow_retries=False) from None
+            raise _retried(context, policy) from _failure(error, table, op)
+        raise _failure(error, table, op) from None
+
+
+def _failure(error: XminAssetsError, table: str | None = None, op: str | None = None, advice: str = "") -> Failure:
+    return Failure(f"{error} {advice}".rstrip(), metadata=way_out(error, table, op), allow_retries=False)
 
 
 def _retried(context: AssetExecutionContext, policy: RetryPolicy) -> RetryRequested:
@@ -76,4 +82,4 @@ def spool_errors() -> Iterator[None]:
     try:
         yield
     except XminAssetsError as error:
-        raise Failure(str(error), allow_retries=False) from None
+        raise _failure(error) from None

@@ -7,7 +7,6 @@ re-executes, so two runs on one table do not mix. A run that materializes only a
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from dagster import (
     InitResourceContext,
     InputContext,
     IOManager,
-    MetadataValue,
     OutputContext,
     io_manager,
 )
@@ -33,7 +31,7 @@ from xmin_assets.replication.manifest import (
     from_json,
     to_json,
 )
-from xmin_assets.replication.spool import Spool, local_path
+from xmin_assets.replication.spool import Spool
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -58,11 +56,9 @@ class ManifestIOManager(IOManager):
             spool = Spool.open(self._settings.to_settings())
             folder = _folder(spool, key)
             spool.make_folder(folder)
-            own = folder / f"{context.run_id}.json"
-            for path in (own, folder / "latest.json"):
-                _replace(spool, path, to_json(obj))
+            for path in (folder / f"{context.run_id}.json", folder / "latest.json"):
+                spool.replace(path, to_json(obj))
             _prune(folder)
-        context.add_output_metadata({"xmin_assets/manifest": MetadataValue.path(str(own))})
 
     def load_input(self, context: InputContext) -> Any:
         """The manifest of the run that this one belongs to, else the latest."""
@@ -106,18 +102,6 @@ def _producer(context: InputContext) -> str | None:
         return context.upstream_output.run_id if context.upstream_output else None
     except DagsterInvariantViolationError:
         return None  # the upstream asset is no part of this run
-
-
-def _replace(spool: Spool, path: Path | UPath, data: bytes) -> None:
-    """Write the file so that a reader finds the old content or the new one, and nothing between."""
-    if (local := local_path(path)) is None:
-        with spool.write(path) as file:  # an object store shows an object when it is complete
-            file.write(data)
-        return
-    draft = local.with_name(f".{local.name}.{secrets.token_hex(8)}")
-    with spool.write(draft) as file:
-        file.write(data)
-    draft.replace(local)
 
 
 def _prune(folder: Path | UPath) -> None:

@@ -18,6 +18,7 @@ from dagster import (
     TableSchema,
 )
 
+from xmin_assets.config import duration
 from xmin_assets.replication import held_back
 from xmin_assets.replication.manifest import (
     CsvExtract,
@@ -28,6 +29,7 @@ from xmin_assets.replication.manifest import (
     StagedTable,
 )
 from xmin_assets.replication.schema_changes import own_columns
+from xmin_assets.replication.units import bytes_text
 
 Metadata = dict[str, Any]
 
@@ -35,8 +37,9 @@ Metadata = dict[str, Any]
 def of_source_snapshot(made: SourceSnapshot) -> Metadata:
     """What is going to be read, and why."""
     return {
+        "xmin_assets/summary": f"about {made.rows_estimate:,} rows at the source, {bytes_text(made.bytes)}",
         **_decision(made.plan.mode.value, made.plan.reason),
-        **_schema(made.selection),
+        **column_schema(made.selection),
         "xmin_assets/watermark": made.plan.watermark or 0,
         "xmin_assets/horizon": made.horizon,
         "xmin_assets/max_xmin": made.state.max_xmin if made.state else 0,
@@ -55,8 +58,9 @@ def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
     """What was read."""
     snapshot = made.snapshot
     return {
+        "xmin_assets/summary": f"{made.rows:,} rows read, {bytes_text(made.bytes)} in {duration(made.seconds)}",
         **_decision(snapshot.plan.mode.value, snapshot.plan.reason),
-        **_schema(snapshot.selection),
+        **column_schema(snapshot.selection),
         **_lineage(snapshot.selection, upstream),
         **({"dagster/uri": made.parts[0].uri.rpartition("/")[0]} if made.parts else {}),
         "xmin_assets/watermark": made.horizon,
@@ -77,8 +81,9 @@ def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
     extract = made.extract
     selection = extract.snapshot.selection
     return {
+        "xmin_assets/summary": f"{made.rows:,} rows loaded in {duration(made.seconds)}",
         **_decision(extract.snapshot.plan.mode.value, extract.snapshot.plan.reason),
-        **_schema(selection, own=True),
+        **column_schema(selection, own=True),
         **_lineage(selection, upstream),
         **({"dagster/table_name": f"xmin_assets.{made.name}"} if made.name else {}),
         "dagster/row_count": made.rows,
@@ -98,8 +103,9 @@ def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey
     selection = planned.selection
     in_all = planned.seconds + extract.seconds + staged.seconds + made.seconds
     return {
+        "xmin_assets/summary": f"{changes(made)}; {bytes_text(made.bytes_extracted)} read; {duration(in_all)} in all",
         **_decision(made.mode.value, made.reason),
-        **_schema(selection, own=True),
+        **column_schema(selection, own=True),
         **_lineage(selection, upstream),
         "dagster/row_count": made.rows,
         "xmin_assets/watermark": made.watermark,
@@ -117,6 +123,16 @@ def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey
         "xmin_assets/sync_id": made.sync_id,
         "xmin_assets/repeated": made.repeated,
     }
+
+
+def changes(made: MergedTarget) -> str:
+    """What the merge did to the target's rows, in words."""
+    if made.repeated:
+        return "this sync had been merged before; nothing was done"
+    return (
+        f"{made.inserted:,} inserted, {made.updated:,} updated, {made.deleted:,} deleted, "
+        f"{made.unchanged:,} unchanged; {made.rows:,} rows"
+    )
 
 
 def _rows_at_source(made: CsvExtract) -> int:
@@ -145,7 +161,8 @@ def script(statements: tuple[str, ...]) -> MetadataValue[Any]:
     return MetadataValue.md(f"```sql\n{lines}\n```")
 
 
-def _schema(selection: Selection, *, own: bool = False) -> Metadata:
+def column_schema(selection: Selection, *, own: bool = False) -> Metadata:
+    """The columns of a table; with those that this project adds to a target, where `own` says so."""
     plain, in_key = TableColumnConstraints(), TableColumnConstraints(nullable=False, other=["key"])
     columns = [
         TableColumn(column.name, column.type, constraints=in_key if column.name in selection.key else plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from dagster import AssetKey, AssetSpec
@@ -9,11 +10,13 @@ from dagster import AssetKey, AssetSpec
 from xmin_assets.config import Mode, ReplicationConfig, TableConfig
 from xmin_assets.errors import ConfigError
 from xmin_assets.orchestration.automation import automation_of
+from xmin_assets.orchestration.metadata import column_schema
 from xmin_assets.orchestration.names import STATIONS, StationName, asset_key, group_name, key_prefixes
 from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
+from xmin_assets.replication.last_sync import LastSync, recall
 
 _KINDS: dict[StationName, set[str]] = {
-    "source_snapshot": {"postgresql", "snapshot"},
+    "source_snapshot": {"postgresql", "source"},
     "csv_extract": {"csv"},
     "staged_table": {"postgresql", "table"},
     "merged_target": {"postgresql", "table"},
@@ -24,12 +27,12 @@ _STORAGE: dict[StationName, str] = {
     "merged_target": "postgresql",
 }
 _WHAT: dict[StationName, str] = {
-    "source_snapshot": "What to read from `{source}`, and why: the plan of one sync. Nothing is copied yet.",
-    "csv_extract": "The changed rows of `{source}`, and the keys of all where needed to find deletes: read under "
-    "one snapshot by several workers into CSV files in the spool.",
-    "staged_table": "The extract of `{source}`, loaded and checked in the schema `xmin_assets` of the target.",
-    "merged_target": "`{target}` in the target, equal to the source's `{source}` as of the extract's snapshot: "
-    "deletes, inserts, updates and the watermark in one transaction.",
+    "source_snapshot": "{source}: what the next sync reads, and why. Nothing is copied yet.",
+    "csv_extract": "{source}: the changed rows, and the keys of all where needed to find deletes, read under one "
+    "snapshot by several workers into CSV files in the spool.",
+    "staged_table": "{source}: the extract, loaded and checked in the schema `xmin_assets` of the target.",
+    "merged_target": "{target}: the copy, equal to the source's {source} as of the extract's snapshot. Deletes, "
+    "inserts, updates and the watermark are one transaction.",
 }
 _MODES: dict[Mode, str] = {
     Mode.XMIN_INCREMENTAL: "rows changed since the last sync, by `xmin`",
@@ -56,10 +59,11 @@ def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | N
     specs: dict[TableConfig, dict[StationName, AssetSpec]] = {}
     translator = translator or DagsterXminTranslator()
     taken: dict[AssetKey, str] = {}
+    known = recall(config)
     for table, prefix in key_prefixes(config.tables).items():
         specs[table] = {}
         for station in STATIONS:
-            default = asset_spec(table, station, asset_key(prefix, station))
+            default = asset_spec(table, station, asset_key(prefix, station), known.get(table))
             default = default.replace_attributes(**automation_of(config, station))
             spec = translator.get_asset_spec(XminTranslatorProps(config, table, station, default))
             what = f"{station} of {table.label}"
@@ -73,18 +77,21 @@ def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | N
     return specs
 
 
-def asset_spec(table: TableConfig, station: StationName, key: AssetKey) -> AssetSpec:
-    """One of a table's assets, as far as the configuration tells."""
+def asset_spec(table: TableConfig, station: StationName, key: AssetKey, last: LastSync | None = None) -> AssetSpec:
+    """One of a table's assets, as far as the configuration and the last sync tell."""
     storage = {"dagster/storage_kind": _STORAGE[station]} if station in _STORAGE else {}
     # Dagster takes assets of one table name for the same table, and the source's and the target's are often alike.
-    name = {"dagster/table_name": str(table.target_name)} if station == "merged_target" else {}
+    target = {"dagster/table_name": str(table.target_name)} if station == "merged_target" else {}
+    if target and last:
+        # Those of the other three would quadruple what the webserver loads, and say the same.
+        target |= column_schema(last.selection, own=True)
     return AssetSpec(
         key,
-        description=description(table, station),
+        description=description(table, station, last),
         group_name=group_name(table),
         kinds=_KINDS[station],
         metadata={
-            **name,
+            **target,
             **storage,
             "xmin_assets/source_table": table.label,
             "xmin_assets/target_table": str(table.target_name),
@@ -92,13 +99,13 @@ def asset_spec(table: TableConfig, station: StationName, key: AssetKey) -> Asset
     )
 
 
-def description(table: TableConfig, station: StationName) -> str:
+def description(table: TableConfig, station: StationName, last: LastSync | None = None) -> str:
     """What the asset is and how the table is replicated, in Markdown."""
     facts = {
         "Source": f"`{table.label}`",
         "Target": f"`{table.target_name}`",
-        "Reads": _MODES[table.mode].format(cursor=table.cursor),
-        "Key": _names(table.key) if table.key else "the primary key, or a unique one without NULLs",
+        "Mode": f"`{table.mode.value}`: {_MODES[table.mode].format(cursor=table.cursor)}",
+        "Key": _key(table, last),
         "Rows deleted at the source": _DELETES[table.deletes].format(column=table.deleted_at_column),
     }
     if table.where:
@@ -107,9 +114,26 @@ def description(table: TableConfig, station: StationName) -> str:
         facts["Only the columns"] = _names(table.columns)
     if table.exclude_columns:
         facts["Without the columns"] = _names(table.exclude_columns)
-    what = _WHAT[station].format(source=table.label, target=table.target_name)
+    if last:
+        facts["Last sync, when loaded"] = (
+            f"{last.rows:,} rows, watermark {last.watermark}, {last.at:%Y-%m-%d %H:%M} UTC"
+        )
+    what = _WHAT[station].format(source=_plain(table.label), target=_plain(str(table.target_name)))
     rows = [f"| {name} | {_cell(fact)} |" for name, fact in facts.items()]
     return "\n".join([what, "", "| | |", "| --- | --- |", *rows])
+
+
+def _key(table: TableConfig, last: LastSync | None) -> str:
+    if table.key:
+        return _names(table.key)
+    if last is None:
+        return "the first sync looks for one: the primary key, or a unique one without NULLs"
+    return _names(last.selection.key) or "none: the contents are compared and replaced as a whole"
+
+
+def _plain(name: str) -> str:
+    """A table's name where Markdown and the catalog's list, which shows its source, both show it as it is."""
+    return name if re.fullmatch(r"[A-Za-z0-9]+([._][A-Za-z0-9]+)*", name) else f"`{name}`"
 
 
 def _names(columns: tuple[str, ...]) -> str:

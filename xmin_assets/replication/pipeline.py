@@ -16,6 +16,7 @@ from xmin_assets.errors import Cancelled, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
+from xmin_assets.replication.last_sync import remember
 from xmin_assets.replication.manifest import (
     MergedTarget,
     SourceSnapshot,
@@ -209,6 +210,7 @@ def pass_table(
         staged = stage(target, extracted, spool, settings, report=report)
         report(Progress(table.label, "merge", 0, staged.rows))
         merged = merge(target, staged, allow_mass_delete=allow_mass_delete, history_rows=settings.history_rows)
+        remember(spool, target, staged, merged)
         report(Progress(table.label, "merge", staged.rows, staged.rows))
     finally:
         spool.remove(planned.sync_id)

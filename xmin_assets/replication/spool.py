@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import shutil
 import stat
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 _SYNCS = "syncs"
+_LOCAL_SCHEMES = ("file", "local")
 _BUFFER = 1 << 20
 
 
@@ -49,7 +51,7 @@ class Spool:
         Raises:
             SpoolError: it cannot be used, or is not private.
         """
-        place = settings.spool or os.environ.get("XMIN_SPOOL") or str(default_root())
+        place = _place(settings)
         try:
             root = _path(place)
         except (ValueError, ImportError) as error:
@@ -59,6 +61,28 @@ class Spool:
         spool = cls(root.expanduser().absolute() if isinstance(root, Path) else root)
         spool.make_folder(spool.root)
         return spool
+
+    @classmethod
+    def at_hand(cls, settings: Settings) -> Spool | None:
+        """The spool that `open` would open, if it is a folder that exists. No object store is asked, nothing is made.
+
+        Raises:
+            SpoolError: the folder cannot be looked at, or is not private.
+        """
+        place = _place(settings)
+        scheme, separator, _ = place.partition("://")
+        if separator and scheme not in _LOCAL_SCHEMES:
+            return None  # already to import an object store's driver may take seconds
+        if (root := local_path(_path(place))) is None:
+            return None
+        root = root.expanduser().absolute()
+        try:
+            _refuse_open(root)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SpoolError(f"The spool folder {root} cannot be looked at: {error.strerror or error}.") from None
+        return cls(root)
 
     def sync_folder(self, sync_id: str) -> Path | UPath:
         """Where one sync keeps its CSV parts."""
@@ -84,13 +108,9 @@ class Spool:
                 folder.mkdir(parents=True, exist_ok=True)
                 return
             _make_private(local)
-            found = local.lstat()
+            _refuse_open(local)
         except OSError as error:
             raise SpoolError(f"The spool folder {folder} cannot be made: {error.strerror or error}.") from None
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise SpoolError(f"The spool folder {folder} is not a directory of this user. Name another spool.")
-        if found.st_mode & 0o077:
-            raise SpoolError(f"The spool folder {folder} is open to other users. Run: chmod 700 {folder}")
 
     @contextmanager
     def write(self, path: Path | UPath) -> Iterator[IO[bytes]]:
@@ -109,6 +129,24 @@ class Spool:
             descriptor = os.open(local, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb", buffering=_BUFFER) as file:
                 yield file
+        except OSError as error:
+            raise SpoolError(f"The spool file {path} cannot be written: {error.strerror or error}.") from None
+
+    def replace(self, path: Path | UPath, data: bytes) -> None:
+        """Write a file so that a reader finds the old content or the new one, and nothing between.
+
+        Raises:
+            SpoolError: it cannot be written.
+        """
+        if (local := local_path(path)) is None:
+            with self.write(path) as file:  # an object store shows an object when it is complete
+                file.write(data)
+            return
+        draft = local.with_name(f".{local.name}.{secrets.token_hex(8)}")
+        with self.write(draft) as file:
+            file.write(data)
+        try:
+            draft.replace(local)
         except OSError as error:
             raise SpoolError(f"The spool file {path} cannot be written: {error.strerror or error}.") from None
 
@@ -165,13 +203,17 @@ def rewind(file: IO[bytes], size: int) -> None:
     file.truncate()
 
 
+def _place(settings: Settings) -> str:
+    return settings.spool or os.environ.get("XMIN_SPOOL") or str(default_root())
+
+
 def _path(text: str) -> Path | UPath:
     if "://" not in text:
         return Path(text)
     from upath import UPath  # here, because few need it and it takes a while
 
     path = UPath(text)
-    return Path(path.path) if path.protocol in ("file", "local") else path
+    return Path(path.path) if path.protocol in _LOCAL_SCHEMES else path
 
 
 def _make_private(folder: Path) -> None:
@@ -181,6 +223,14 @@ def _make_private(folder: Path) -> None:
         _make_private(folder.parent)
     # The mode is given at creation: there is no moment in which others may enter.
     folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _refuse_open(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise SpoolError(f"The spool folder {folder} is not a directory of this user. Name another spool.")
+    if found.st_mode & 0o077:
+        raise SpoolError(f"The spool folder {folder} is open to other users. Run: chmod 700 {folder}")
 
 
 def _modified(entry: Path | UPath) -> float:

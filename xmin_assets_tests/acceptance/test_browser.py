@@ -23,6 +23,7 @@ import psycopg2
 import pytest
 from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwright
 
+from xmin_assets.config import DEFAULT_CONFIG
 from xmin_assets.demo import DemoPair, down, up
 from xmin_assets.demo.changes import CHANGES
 from xmin_assets.demo.cluster import free_port
@@ -59,12 +60,18 @@ def demo(workshop: Workshop) -> Iterator[tuple[Path, DemoPair]]:
 
 
 @pytest.fixture
-def address(demo: tuple[Path, DemoPair]) -> Iterator[str]:
-    """Where `dagster dev` serves its UI. It is told its port and nothing else: the rest is in the folder."""
+def environment(demo: tuple[Path, DemoPair]) -> dict[str, str]:
+    """A user's, with a home of their own: the spool is in there."""
     folder, _ = demo
     home = folder / "home"
     home.mkdir()
-    environment = {**os.environ, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    return {**os.environ, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def address(demo: tuple[Path, DemoPair], environment: dict[str, str]) -> Iterator[str]:
+    """Where `dagster dev` serves its UI. It is told its port and nothing else: the rest is in the folder."""
+    folder, _ = demo
     address = f"http://127.0.0.1:{free_port()}"
     command = [BIN / "dagster", "dev", "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
     log = folder / "dagster.log"
@@ -101,14 +108,14 @@ class Dagster:
     page: Page
     address: str
 
-    def materialize_all(self, runs_before: int) -> None:
-        """Press the button over the asset graph, and wait until that run has succeeded."""
+    def materialize_all(self, runs: int, ending: str = "Success") -> None:
+        """Press the button over the asset graph, and wait until so many runs have ended like that."""
         self.page.goto(f"{self.address}/asset-groups")
         self.page.get_by_role("button", name="Materialize all").click()
         expect(self.page.get_by_text("Launched run")).to_be_visible()
         self.page.goto(f"{self.address}/runs")
-        succeeded = self.page.get_by_text("Success", exact=True)
-        expect(succeeded).to_have_count(runs_before + 1, timeout=RUN_SECONDS * 1000)
+        ended = self.page.get_by_text(ending, exact=True)
+        expect(ended).to_have_count(runs, timeout=RUN_SECONDS * 1000)
 
     def open(self, asset: str, tab: str = "Overview") -> None:
         self.page.goto(f"{self.address}/assets/{asset}")
@@ -124,24 +131,39 @@ class Dagster:
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
 
 
-def test_tables_are_synced_and_looked_at_in_the_browser(demo: tuple[Path, DemoPair], address: str, page: Page) -> None:
-    _, pair = demo
+def test_tables_are_synced_and_looked_at_in_the_browser(
+    demo: tuple[Path, DemoPair], environment: dict[str, str], address: str, page: Page
+) -> None:
+    folder, pair = demo
     ui = Dagster(page, address)
-    ui.materialize_all(runs_before=0)
+    # The command has synced a table that Dagster has not run yet.
+    sync = [BIN / "xmin-assets", "sync", "customers", "--config", ROOT / DEFAULT_CONFIG]
+    subprocess.run(sync, cwd=folder, env=environment, check=True)
+    page.goto(f"{address}/assets")
+    page.get_by_role("button", name="Reload definitions").click()
+    expect(page.get_by_text("Definitions reloaded")).to_be_visible()
+    ui.open("public/customers/merged_target")
+    expect(page.get_by_text("Never materialized")).to_be_visible()
+    expect(page.get_by_role("cell", name="customer_no", exact=True)).to_be_visible()
+    expect(page.get_by_role("cell", name="region, customer_no")).to_be_visible()
+    ui.shoot("before-a-run")
+
+    ui.materialize_all(runs=1)
     ui.open("public/orders/merged_target")
     expect(ui.metadata("mode")).to_have_text("full_sync")
     expect(ui.metadata("rows_inserted")).to_have_text("300000")
 
     transaction = change_orders(pair)
-    ui.materialize_all(runs_before=1)
+    ui.materialize_all(runs=2)
     page.goto(f"{address}/asset-groups")
     expect(page.get_by_text("merged_target").first).to_be_visible()
     ui.shoot("asset-graph")
 
     ui.open("public/orders/merged_target")
-    expect(page.get_by_text("300,250")).to_be_visible()
+    expect(page.get_by_text("300,250", exact=True)).to_be_visible()
     expect(ui.metadata("mode")).to_have_text("xmin_incremental")
     expect(ui.metadata("max_xmin")).to_have_text(str(transaction))
+    expect(ui.metadata("summary")).to_contain_text("500 inserted, 2,000 updated, 250 deleted")
     for key, rows in {"extracted": 2500, "inserted": 500, "updated": 2000, "deleted": 250}.items():
         expect(ui.metadata(f"rows_{key}")).to_have_text(str(rows))
     ui.shoot("merged-target")
@@ -174,6 +196,14 @@ def test_tables_are_synced_and_looked_at_in_the_browser(demo: tuple[Path, DemoPa
         expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(names))
         ui.shoot(f"checks-{station}")
 
+    delete_most_customers(pair)
+    ui.materialize_all(runs=1, ending="Failure")
+    page.locator("a[href*='/runs/']").first.click()
+    page.get_by_placeholder(re.compile("^Filter")).fill("step:public__customers__merged_target")
+    expect(page.get_by_text("the sync would delete 35000").first).to_be_visible()
+    expect(page.get_by_text("xmin-assets sync public.customers --allow-mass-delete").first).to_be_visible()
+    ui.shoot("failure")
+
 
 def change_orders(pair: DemoPair) -> int:
     """Delete 250 orders, update 2000 others and insert 500; return the id of the transaction."""
@@ -185,6 +215,12 @@ def change_orders(pair: DemoPair) -> int:
             (change,) = [c for c in CHANGES if (c.table, c.kind) == ("public.orders", kind)]
             assert change.apply(cursor, count) == count
         return int(found[0])
+
+
+def delete_most_customers(pair: DemoPair) -> None:
+    with closing(psycopg2.connect(pair.app_url)) as connected, connected, connected.cursor() as cursor:
+        cursor.execute("DELETE FROM customers WHERE customer_no % 10 < 7")
+        assert cursor.rowcount == 35000
 
 
 def answers(address: str) -> bool:

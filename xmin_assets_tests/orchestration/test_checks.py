@@ -17,13 +17,13 @@ def evaluations(result: Any) -> dict[str, AssetCheckEvaluation]:
     return {found.check_name: found for found in result.get_asset_check_evaluations()}
 
 
-def verify(deployment: Deployment) -> AssetCheckEvaluation:
-    """The check of the merged target alone."""
+def verify(deployment: Deployment, *, with_target: bool = False) -> AssetCheckEvaluation:
+    """The check of the merged target alone, or as materializing it in the UI has it run."""
     config = deployment.config
-    checks = build_xmin_checks(config)
+    assets, checks = build_xmin_assets(config), build_xmin_checks(config)
     result = materialize(
-        [*build_xmin_assets(config), *checks],
-        selection=AssetSelection.checks(*checks),
+        [*assets, *checks],
+        selection=AssetSelection.assets(*assets) if with_target else AssetSelection.checks(*checks),
         instance=deployment.instance,
         resources=build_resources(config.settings),
         raise_on_error=False,
@@ -125,18 +125,28 @@ def test_a_target_that_does_not_equal_its_source_fails_with_examples(
     assert "missing: `id` = `7`" in str(found.metadata["examples"].value)
 
 
-def test_a_good_result_stands_for_its_time_and_a_bad_one_does_not(deployment: Deployment, target_db: Database) -> None:
-    deployment.run()
-    verify(deployment)
-    target_db.execute("DELETE FROM orders WHERE id = 7")
+@pytest.mark.parametrize("steps", ["stages", "table"])
+def test_a_good_result_stands_for_its_time_and_a_bad_one_does_not(
+    deployment: Deployment, target_db: Database, steps: str
+) -> None:
+    deployment.options = {"steps": steps}
+    first = verify(deployment, with_target=True)
+    assert first.metadata["rows_in_target"].value == 50
+    target_db.execute("UPDATE orders SET item = 'x' WHERE id = 7")
 
-    again = verify(deployment)
+    again = verify(deployment, with_target=True)
     assert again.passed
-    assert "ago" in str(again.description)
+    assert "ago, and not again: a good result stands for 1 day." in str(again.description)
     deployment.checks = {"target_equals_source": {"every": 0, "severity": "WARN"}}
-    now = verify(deployment)
+    now = verify(deployment, with_target=True)
     assert (now.passed, now.severity) == (False, AssetCheckSeverity.WARN)
     deployment.checks = {}
+    assert not verify(deployment, with_target=True).passed
+
+
+def test_the_check_alone_compares_though_a_good_result_is_young(deployment: Deployment, target_db: Database) -> None:
+    assert verify(deployment, with_target=True).passed
+    target_db.execute("UPDATE orders SET item = 'x' WHERE id = 7")
     assert not verify(deployment).passed
 
 

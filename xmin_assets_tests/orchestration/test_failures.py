@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+import yaml
 from dagster import (
     DagsterEventType,
     DagsterInstance,
@@ -90,8 +91,49 @@ def test_a_known_error_brings_no_traceback_of_ours(deployment: Deployment, monke
     monkeypatch.setenv("XMIN_SOURCE_URL", NOWHERE)
     result = deployment.run("source_snapshot", raise_on_error=False)
     logged = everything_logged(deployment, result)
-    assert "ConnectionFailed" not in logged
+    assert "No connection to the source" in logged
+    assert "postgres/connection.py" not in logged
     assert "psycopg2" not in logged
+
+
+def shown(result: ExecuteInProcessResult, op: str) -> dict[str, object]:
+    """What the failed step shows beside its message."""
+    data = result.failure_data_for_node(op)
+    assert data is not None and data.user_failure_data is not None
+    return {name.removeprefix("xmin_assets/"): value.value for name, value in data.user_failure_data.metadata.items()}
+
+
+@pytest.mark.parametrize(("steps", "op"), [("stages", "public__orders__merged_target"), ("table", "public__orders")])
+def test_what_a_failure_shows_leads_out_of_it(
+    deployment: Deployment, source_db: Database, target_db: Database, steps: str, op: str
+) -> None:
+    deployment.options = {"steps": steps}
+    source_db.execute("INSERT INTO orders SELECT i, 'more', 1 FROM generate_series(1001, 3000) i")
+    deployment.run()
+    source_db.execute("DELETE FROM orders WHERE id > 50")
+
+    found = shown(deployment.run(raise_on_error=False), op)
+
+    assert found == {
+        "error": "MassDelete",
+        "command": "xmin-assets sync public.orders --allow-mass-delete",
+        "run_config": f"ops: {{{op}: {{config: {{allow_mass_delete: true}}}}}}",
+        "see": "docs/operations.md, What to do when",
+    }
+    assert deployment.run(run_config=yaml.safe_load(str(found["run_config"]))).success
+    assert target_db.fetch("SELECT count(*) FROM orders") == [(50,)]
+
+
+def test_a_failure_after_its_retries_shows_the_way_out_too(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.tables = [{"source": 'public."my orders"', "key": "id"}]
+    monkeypatch.setenv("XMIN_SOURCE_URL", NOWHERE)
+    result = deployment.run("source_snapshot", raise_on_error=False)
+    (step,) = [event.step_key for event in result.all_events if event.is_step_failure]
+    found = shown(result, str(step))
+    assert found["error"] == "ConnectionFailed"
+    assert found["command"] == "xmin-assets sync 'public.my orders' --debug"
 
 
 def test_a_sync_that_was_stopped_does_not_begin_again_by_itself() -> None:
@@ -99,7 +141,7 @@ def test_a_sync_that_was_stopped_does_not_begin_again_by_itself() -> None:
     with (
         build_asset_context() as context,
         pytest.raises(Failure),
-        station_errors(context, "public.orders", key("source_snapshot"), policy),
+        station_errors(context, "public.orders", "op", key("source_snapshot"), policy),
     ):
         raise Cancelled
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
+import pytest
 from dagster import ExecuteInProcessResult, TableColumnLineage, TableSchema
 
+from xmin_assets import resync_tables
+from xmin_assets.config import parse_config
 from xmin_assets.orchestration.assets import build_xmin_assets
 from xmin_assets.orchestration.names import STATIONS
 from xmin_assets_tests.clusters import Database
@@ -23,19 +29,58 @@ def metadata(result: ExecuteInProcessResult, station: str) -> dict[str, Any]:
     return {k: v.value for k, v in event.step_materialization_data.materialization.metadata.items()}
 
 
-def test_every_run_has_the_same_numbers_whether_anything_changed_or_not(
+KINDS = """
+CREATE TABLE by_cursor AS SELECT * FROM orders;
+ALTER TABLE by_cursor ADD PRIMARY KEY (id);
+CREATE TABLE in_full AS SELECT * FROM orders;
+ALTER TABLE in_full ADD PRIMARY KEY (id);
+CREATE TABLE no_key AS SELECT * FROM orders;
+CREATE VIEW seen AS SELECT * FROM orders;
+CREATE TABLE no_rows (id int PRIMARY KEY);
+"""
+KINDS_TABLES = [
+    {"source": "public.orders", "deletes": "soft"},
+    {"source": "public.by_cursor", "mode": "incremental_sync", "cursor": "id"},
+    {"source": "public.in_full", "mode": "full_sync"},
+    {"source": "public.no_key", "mode": "full_sync"},
+    {"source": "public.seen", "mode": "full_sync", "key": "id"},
+    {"source": "public.no_rows"},
+]
+
+
+def test_every_run_has_the_same_numbers_whatever_the_table_the_steps_and_the_changes(
     deployment: Deployment, source_db: Database
 ) -> None:
-    first = deployment.run()
-    source_db.execute(CHANGE)
-    changing = deployment.run()
-    idle = deployment.run()
-    source_db.execute("UPDATE orders SET price = 0")
-    changing_again = deployment.run()
+    source_db.execute(KINDS)
+    deployment.tables = KINDS_TABLES
+    for steps in ("stages", "table"):
+        deployment.options = {"steps": steps}
+        for table in ("orders", "by_cursor", "in_full", "no_key"):
+            source_db.execute(CHANGE.replace("orders", table))
+        deployment.run()
+        deployment.run()
+        source_db.execute("UPDATE orders SET price = 0; DELETE FROM orders WHERE id > 50")
+        deployment.run()
+        # The other steps begin with a first sync, too.
+        resync_tables(deployment.config)
+        source_db.execute(
+            "".join(f"DELETE FROM {table} WHERE id > 50;" for table in ("by_cursor", "in_full", "no_key"))
+        )
+
     for station in STATIONS:
-        kept = [set(numbers(run, station)) for run in (first, changing, idle, changing_again)]
-        assert kept[0] == kept[1] == kept[2] == kept[3]
-        assert {"xmin_assets/max_xmin", "xmin_assets/watermark", "xmin_assets/seconds"} <= kept[0]
+        made = [
+            {name: value.value for name, value in record.asset_materialization.metadata.items()}
+            for table in KINDS_TABLES
+            for record in deployment.instance.fetch_materializations(
+                key(station, table["source"].removeprefix("public.")), limit=100
+            ).records
+            if record.asset_materialization
+        ]
+        assert len(made) == len(KINDS_TABLES) * 6
+        found = {frozenset(name for name, value in facts.items() if type(value) in (int, float)) for facts in made}
+        assert len(found) == 1
+        assert {"xmin_assets/max_xmin", "xmin_assets/watermark", "xmin_assets/seconds"} <= found.pop()
+        assert {facts["xmin_assets/mode"] for facts in made} == {"full_sync", "xmin_incremental", "incremental_sync"}
 
 
 def test_the_first_sync_counts_its_inserts(deployment: Deployment) -> None:
@@ -56,6 +101,8 @@ def test_a_later_sync_counts_what_changed(deployment: Deployment, source_db: Dat
     assert merged["xmin_assets/rows_deleted"] == 1
     assert merged["xmin_assets/rows_unchanged"] == 0
     assert merged["dagster/row_count"] == 51
+    summary = metadata(result, "merged_target")["xmin_assets/summary"]
+    assert summary.startswith("2 inserted, 10 updated, 1 deleted, 0 unchanged; 51 rows; ")
     extracted = numbers(result, "csv_extract")
     assert extracted["xmin_assets/rows_extracted"] == 12
     assert extracted["xmin_assets/rows_at_source"] == 51
@@ -114,13 +161,29 @@ def test_only_the_target_claims_to_be_the_table_of_that_name(deployment: Deploym
 
 
 def test_a_description_tells_how_the_table_is_replicated() -> None:
-    from xmin_assets.config import parse_config
-
     table = {"source": "public.t", "target": "copy.t", "key": ["a", "b"], "deletes": "soft", "where": "x\n || y"}
-    (*_, merged) = build_xmin_assets(parse_config({"tables": [table]}))
+    (*others, merged) = build_xmin_assets(parse_config({"tables": [table]}))
     text = merged.descriptions_by_key[merged.key]
+    assert text.startswith("copy.t: ")
+    assert all(other.descriptions_by_key[other.key].startswith("public.t: ") for other in others)
     for fact in ("`public.t`", "`copy.t`", "`a`, `b`", "source_deleted_at", "`xmin`", "`x \\|\\| y`"):
         assert fact in text
+
+
+def test_a_name_that_markdown_would_change_is_shown_as_it_is() -> None:
+    (*_, merged) = build_xmin_assets(parse_config({"tables": ["public._t_"]}))
+    assert merged.descriptions_by_key[merged.key].startswith("`public._t_`: ")
+
+
+def test_every_kind_has_an_icon_in_the_ui() -> None:
+    folder = resources.files("dagster_webserver") / "webapp/build/_next/static/chunks"
+    scripts = "".join(path.read_text(errors="replace") for path in Path(str(folder)).rglob("*.js"))
+    known = set(re.findall(r"[,{](\w+):\{icon:", scripts))
+    if "postgresql" not in known:
+        pytest.skip("this webserver keeps its icons elsewhere")
+    assets = build_xmin_assets(parse_config({"tables": ["public.t"]}))
+    used = {kind for asset in assets for spec in asset.specs for kind in spec.kinds}
+    assert used <= known
 
 
 def test_a_held_back_watermark_is_shown_with_who_holds_it(deployment: Deployment, source_db: Database) -> None:

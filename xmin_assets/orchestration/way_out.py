@@ -1,0 +1,42 @@
+"""What a failed step shows beside its message: the kind of error, a command to go on with, and where to read on."""
+
+from __future__ import annotations
+
+import shlex
+
+from xmin_assets.errors import (
+    MassDelete,
+    PlanOutdated,
+    SchemaChangeRefused,
+    StaleExtract,
+    TargetDrifted,
+    XminAssetsError,
+)
+
+_COMMANDS: dict[type[XminAssetsError], str] = {
+    MassDelete: "sync {table} --allow-mass-delete",
+    PlanOutdated: "sync {table}",
+    SchemaChangeRefused: "plan {table}",
+    StaleExtract: "sync {table}",
+    TargetDrifted: "sync {table}",
+}
+_OTHERWISE = "sync {table} --debug"
+"""The same in a terminal, with everything that is known of the error."""
+
+
+def way_out(error: XminAssetsError, table: str | None = None, op: str | None = None) -> dict[str, str]:
+    """Metadata of a failure, in the order in which the UI shows it. It holds nothing of the error's message.
+
+    Args:
+        error: what went wrong.
+        table: what people call the table, if it is about one.
+        op: the step's op, where its config may be part of the way out.
+    """
+    kind = type(error)
+    found = {"xmin_assets/error": kind.__name__}
+    if table is not None:
+        command = _COMMANDS.get(kind, _OTHERWISE).format(table=shlex.quote(table))
+        found["xmin_assets/command"] = f"xmin-assets {command}"
+    if kind is MassDelete and op is not None:
+        found["xmin_assets/run_config"] = f"ops: {{{op}: {{config: {{allow_mass_delete: true}}}}}}"
+    return {**found, "xmin_assets/see": "docs/operations.md, What to do when"}
