@@ -260,7 +260,7 @@ class _TableAssets:
                 made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed, history_rows=kept))
                 spool = Spool.open(settings)
                 spool.remove(made.sync_id)
-                remember(spool, target, staged_table, made)
+                remember(target, staged_table, made)
             context.log.info(f"{made.table}: {metadata.changes(made)}")
             facts = metadata.of_merged_target(made, staged_table, upstream)
             return MaterializeResult(value=made, metadata=facts)

@@ -1,8 +1,8 @@
 """What a table's last sync left for those who may not connect: its columns, its key, its watermark.
 
-Dagster loads its definitions without a connection, and shows a table's columns all the same. The files are below
-``<spool>/tables``, if the spool is a folder: to read one from an object store is to connect. No decision rests on
-them. They may be missing, or of another release, and what the next sync resumes from is in the target.
+Dagster loads its definitions without a connection, and shows a table's columns all the same. The files are in the
+user's cache, not in the spool, which may be an object store: to read one from there is to connect. No decision rests
+on them. They may be missing, or of another release, and what the next sync resumes from is in the target.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xmin_assets.config import ReplicationConfig, TableConfig
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifest import MergedTarget, Selection, StagedTable, from_json, to_json
-from xmin_assets.replication.spool import Spool, local_path
+from xmin_assets.replication.spool import Spool, cache_folder
 
 _log = logging.getLogger(__name__)
 
@@ -33,36 +33,38 @@ class LastSync:
     at: datetime
 
 
-def remember(spool: Spool, target: Database, staged: StagedTable, merged: MergedTarget) -> None:
+def remember(target: Database, staged: StagedTable, merged: MergedTarget) -> None:
     """Leave what this sync knows of its table, for `recall`. A sync that is merged does not fail for it."""
     planned = staged.extract.snapshot
-    path = local_path(spool.root / "tables" / _name(str(target), planned.config))
-    if path is None:
-        return
     known = LastSync(planned.selection, merged.rows, merged.watermark, datetime.now(timezone.utc))
     try:
-        spool.make_folder(path.parent)
-        spool.replace(path, to_json(known))
+        folder = _folder()
+        folder.make_folder(folder.root)
+        folder.replace(folder.root / _name(str(target), planned.config), to_json(known))
     except XminAssetsError:
         _log.debug("%s: what this sync knows was not written", planned.table, exc_info=True)
 
 
 def recall(config: ReplicationConfig) -> dict[TableConfig, LastSync]:
-    """The last sync of each table, as far as one left a file where this process can read it without connecting."""
+    """The last sync of each table, as far as this user ran one on this machine."""
     found: dict[TableConfig, LastSync] = {}
     try:
-        spool = Spool.at_hand(config.settings)
+        folder = _folder()
         place = str(Database(config.target_url(), "target"))
     except XminAssetsError:
         return found
-    if spool is not None:
-        for table in config.tables:
-            with suppress(XminAssetsError), spool.read(str(spool.root / "tables" / _name(place, table))) as file:
-                found[table] = from_json(LastSync, file.read())
+    for table in config.tables:
+        with suppress(XminAssetsError), folder.read(str(folder.root / _name(place, table))) as file:
+            found[table] = from_json(LastSync, file.read())
     return found
 
 
+def _folder() -> Spool:
+    """The rules of a spool's files are these files' too: private, and no links."""
+    return Spool(cache_folder("tables"))
+
+
 def _name(target: str, table: TableConfig) -> str:
-    """A file name that belongs to one table in one target database: deployments may share a spool."""
+    """A file name that belongs to one table in one target database: deployments may share a user."""
     exact = "\0".join((target, str(table.source_name), str(table.target_name)))
     return f"{hashlib.sha256(exact.encode()).hexdigest()[:16]}.json"

@@ -210,7 +210,7 @@ def pass_table(
         staged = stage(target, extracted, spool, settings, report=report)
         report(Progress(table.label, "merge", 0, staged.rows))
         merged = merge(target, staged, allow_mass_delete=allow_mass_delete, history_rows=settings.history_rows)
-        remember(spool, target, staged, merged)
+        remember(target, staged, merged)
         report(Progress(table.label, "merge", staged.rows, staged.rows))
     finally:
         spool.remove(planned.sync_id)

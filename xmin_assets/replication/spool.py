@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from upath import UPath
 
 _SYNCS = "syncs"
-_LOCAL_SCHEMES = ("file", "local")
 _BUFFER = 1 << 20
 
 
-def default_root() -> Path:
-    """A private folder in the user's cache."""
+def cache_folder(name: str) -> Path:
+    """A folder in the user's cache.
+
+    Raises:
+        SpoolError: the user has no home.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
-        return Path(cache).expanduser() / "xmin_assets" / "spool"
+        return Path(cache).expanduser() / "xmin_assets" / name
     except RuntimeError:
         raise SpoolError("This user has no home directory. Set spool: in the settings, or XMIN_SPOOL.") from None
 
@@ -46,12 +49,12 @@ class Spool:
 
     @classmethod
     def open(cls, settings: Settings) -> Spool:
-        """The spool that the settings name, else ``XMIN_SPOOL``, else `default_root`.
+        """The spool that the settings name, else ``XMIN_SPOOL``, else a folder in the user's cache.
 
         Raises:
             SpoolError: it cannot be used, or is not private.
         """
-        place = _place(settings)
+        place = settings.spool or os.environ.get("XMIN_SPOOL") or str(cache_folder("spool"))
         try:
             root = _path(place)
         except (ValueError, ImportError) as error:
@@ -61,28 +64,6 @@ class Spool:
         spool = cls(root.expanduser().absolute() if isinstance(root, Path) else root)
         spool.make_folder(spool.root)
         return spool
-
-    @classmethod
-    def at_hand(cls, settings: Settings) -> Spool | None:
-        """The spool that `open` would open, if it is a folder that exists. No object store is asked, nothing is made.
-
-        Raises:
-            SpoolError: the folder cannot be looked at, or is not private.
-        """
-        place = _place(settings)
-        scheme, separator, _ = place.partition("://")
-        if separator and scheme not in _LOCAL_SCHEMES:
-            return None  # already to import an object store's driver may take seconds
-        if (root := local_path(_path(place))) is None:
-            return None
-        root = root.expanduser().absolute()
-        try:
-            _refuse_open(root)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise SpoolError(f"The spool folder {root} cannot be looked at: {error.strerror or error}.") from None
-        return cls(root)
 
     def sync_folder(self, sync_id: str) -> Path | UPath:
         """Where one sync keeps its CSV parts."""
@@ -203,17 +184,13 @@ def rewind(file: IO[bytes], size: int) -> None:
     file.truncate()
 
 
-def _place(settings: Settings) -> str:
-    return settings.spool or os.environ.get("XMIN_SPOOL") or str(default_root())
-
-
 def _path(text: str) -> Path | UPath:
     if "://" not in text:
         return Path(text)
     from upath import UPath  # here, because few need it and it takes a while
 
     path = UPath(text)
-    return Path(path.path) if path.protocol in _LOCAL_SCHEMES else path
+    return Path(path.path) if path.protocol in ("file", "local") else path
 
 
 def _make_private(folder: Path) -> None:

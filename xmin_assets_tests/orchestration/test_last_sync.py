@@ -1,8 +1,8 @@
-"""What Dagster shows of a table before any run of its own: what the last sync left in the spool."""
+"""What Dagster shows of a table before any run of its own: what the last sync left in the user's cache."""
 
 from __future__ import annotations
 
-import sys
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from dagster import AssetSpec, Definitions, TableSchema
 from xmin_assets import sync_tables
 from xmin_assets.orchestration.deployment import build_definitions
 from xmin_assets.orchestration.specs import table_specs
-from xmin_assets.replication.last_sync import recall
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, numbers
 
@@ -31,8 +30,14 @@ def columns(deployment: Deployment) -> list[tuple[str, str]] | None:
     return schema and [(column.name, column.type) for column in schema.columns]
 
 
-def left_in(spool: Path) -> Path:
-    (file,) = (spool / "tables").iterdir()
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Where the files are: the deployment sets the user's cache to this folder's parent."""
+    return tmp_path / "cache" / "xmin_assets" / "tables"
+
+
+def left_in(cache: Path) -> Path:
+    (file,) = cache.iterdir()
     return file
 
 
@@ -92,21 +97,25 @@ def a_link(file: Path) -> None:
     file.symlink_to(elsewhere)
 
 
-def a_spool_open_to_others(file: Path) -> None:
-    file.parents[1].chmod(0o755)
-
-
-@pytest.mark.parametrize("spoil", [of_another_release, cut, no_text, a_folder, a_link, a_spool_open_to_others])
-def test_a_file_that_cannot_be_used_is_as_none(deployment: Deployment, spoil: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("spoil", [of_another_release, cut, no_text, a_folder, a_link])
+def test_a_file_that_cannot_be_used_is_as_none(
+    deployment: Deployment, cache: Path, spoil: Callable[[Path], None]
+) -> None:
     deployment.run()
-    spoil(left_in(deployment.spool))
+    spoil(left_in(cache))
     assert columns(deployment) is None
     Definitions.validate_loadable(build_definitions(deployment.config))
 
 
-def test_loading_makes_no_spool(deployment: Deployment) -> None:
+def test_loading_makes_no_folder(deployment: Deployment, cache: Path) -> None:
     build_definitions(deployment.config)
-    assert not deployment.spool.exists()
+    assert not deployment.spool.exists() and not cache.exists()
+
+
+def test_what_is_left_is_private(deployment: Deployment, cache: Path) -> None:
+    deployment.run()
+    assert stat.S_IMODE(left_in(cache).stat().st_mode) == 0o600
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
 
 
 def test_without_connection_strings_the_definitions_load(
@@ -125,16 +134,11 @@ def test_another_target_database_does_not_show_this_ones_columns(
     assert columns(deployment) is None
 
 
-def test_a_spool_in_an_object_store_is_not_asked(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    deployment.settings = {"spool": "memory://xmin-last-sync"}
-    deployment.run()
-    monkeypatch.setitem(sys.modules, "upath", None)  # its import, and so any use of a store, fails
-    assert recall(deployment.config) == {}
-
-
-def test_a_sync_that_cannot_leave_anything_is_merged_all_the_same(deployment: Deployment, target_db: Database) -> None:
-    deployment.spool.mkdir(mode=0o700)
-    (deployment.spool / "tables").write_text("in the way")
+def test_a_sync_that_cannot_leave_anything_is_merged_all_the_same(
+    deployment: Deployment, cache: Path, target_db: Database
+) -> None:
+    cache.parent.mkdir(parents=True, mode=0o700)
+    cache.write_text("in the way")
     deployment.run()
     assert sync_tables(deployment.config).ok
     assert target_db.fetch("SELECT count(*) FROM orders") == [(50,)]
