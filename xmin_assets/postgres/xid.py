@@ -4,7 +4,7 @@ A tuple keeps 32 bits of its xmin, so a row's xid64 is found from its age. ``age
 next xid to be assigned, which PostgreSQL fixes at the first call in a transaction (`xid_age` and
 `GetStableLatestTransactionId` in its source). An age in [0, 2^32) therefore belongs to one xid64, given the xid64 of
 any one xid of the same transaction. age() of the permanent ids 1 (bootstrap) and 2 (frozen by servers older than 9.4)
-is always 2^31 - 1; they are no moment in time and keep their own value.
+is always `PERMANENT_AGE`; they are no moment in time and keep their own value.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from psycopg2 import sql
 
 CYCLE = 2**32
 """After so many transactions the 32 bits of an xid come round."""
+
+PERMANENT_AGE = 2**31 - 1
+"""What age() says of a permanent id."""
 
 ROW_AGE = sql.SQL("(pg_catalog.age(xmin)::int8 & 4294967295)")
 """The age of a row version in transactions, in [0, 2^32)."""

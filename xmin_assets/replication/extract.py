@@ -1,6 +1,6 @@
 """The second station: the changed rows, and the keys of all rows where they are needed, as CSV files in the spool.
 
-All of it under one snapshot. The first pass counts, range by range: rows, changed rows, highest xid64. The second
+All of it under one snapshot. The first pass counts the rows, range by range, and finds the youngest of each. The second
 copies the changed rows of ranges that have any. The keys of all rows are copied only if rows were deleted, and the
 counts tell whether they were (see `deleted_rows`).
 """

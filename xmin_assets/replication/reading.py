@@ -125,8 +125,8 @@ class Passes:
 
     @property
     def changed_rows(self) -> int:
-        """Rows to be copied."""
-        return sum(count.changed for count in self._counts)
+        """Rows that were copied."""
+        return self._done
 
     @property
     def max_xmin(self) -> int:
@@ -139,11 +139,13 @@ class Passes:
         return sum(count.checksum for count in self._counts)
 
     def count(self, crew: Crew[Reader], spans: list[Range]) -> None:
-        """Count rows and changed rows, range by range."""
+        """Count rows and find out which ranges have changed ones."""
 
         def count_one(reader: Reader, span: Range) -> None:
             reader.cursor.execute(reader.query.count(span))
-            rows, changed, max_xmin, checksum = reader.cursor.fetchone() or (0, 0, 0, 0)
+            rows, youngest, checksum = reader.cursor.fetchone() or (0, None, 0)
+            changed = reader.query.changed(span, rows, youngest)
+            max_xmin = _highest(reader, span, youngest) if changed != 0 else 0
             with self._guard:
                 self._counts.append(Count(span, rows, changed, max_xmin, int(checksum)))
 
@@ -152,14 +154,21 @@ class Passes:
 
     def copy_rows(self, crew: Crew[Reader]) -> None:
         """Copy the changed rows, batch by batch."""
+        cut = [batch for count in self._counts for batch in batches(count, self.batch_size)]
+        known = sum(count.changed for count in self._counts if count.changed is not None)
+        total = known if all(count.changed is not None for count in self._counts) else None
+        batches_done = 0
 
         def copy_one(reader: Reader, batch: Range) -> None:
+            nonlocal batches_done
             rows = _sendable(batch, lambda: reader.rows.append(reader.cursor, reader.query.rows(batch)))
             with self._guard:
                 self._done += rows
-                self._say(self.changed_rows)
+                batches_done += 1
+                # As many as in the batches so far, where the scan has not counted them.
+                self._say(self._done * len(cut) // batches_done if total is None else total)
 
-        crew.run([batch for count in self._counts for batch in batches(count, self.batch_size)], copy_one)
+        crew.run(cut, copy_one)
 
     def copy_uncounted(self, crew: Crew[Reader]) -> None:
         """Copy the changed rows by one statement, of a table that is not cut into ranges."""
@@ -167,8 +176,7 @@ class Passes:
         def copy_all(reader: Reader, span: Range) -> None:
             max_xmin = 0
             if self.facts.identity.kind not in VIEWS:
-                reader.cursor.execute(reader.query.highest())
-                (max_xmin,) = reader.cursor.fetchone() or (0,)
+                max_xmin = _highest(reader, span, None)
             rows = _sendable(span, lambda: reader.rows.append(reader.cursor, reader.query.rows(span)))
             self._counts.append(Count(span, rows, rows, max_xmin))
             self._done += rows
@@ -183,7 +191,7 @@ class Passes:
         def copy_one(reader: Reader, span: Range) -> None:
             _sendable(span, lambda: reader.changed_keys.append(reader.cursor, reader.query.changed_keys(span)))
 
-        crew.run([count.span for count in self._counts if count.changed], copy_one)
+        crew.run([count.span for count in self._counts if count.changed != 0], copy_one)
         for reader in self.readers:
             reader.changed_keys.flush()
         return self.parts("changed_keys")
@@ -214,6 +222,15 @@ class Passes:
 
     def _say(self, total: int, note: str = "") -> None:
         self.report(Progress(self.snapshot.table, "extract", self._done, total, note))
+
+
+def _highest(reader: Reader, span: Range, youngest: int | None) -> int:
+    """The highest xid64 of the rows to be copied: by the youngest's age if it is known and tells, else by a scan."""
+    if youngest is not None and (told := reader.query.highest_of(youngest)) is not None:
+        return told
+    reader.cursor.execute(reader.query.highest(span))
+    (found,) = reader.cursor.fetchone() or (0,)
+    return int(found)
 
 
 def _sendable(span: Range, copy: Callable[[], int]) -> int:

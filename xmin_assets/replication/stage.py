@@ -161,6 +161,9 @@ class _Loading:
             for name in (self.name, self.keys_name):
                 cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
             self._create(cursor, self.name, persistence, target_columns(selection))
+            if self._snapshot.config.key is None and selection.key:
+                # A key that was found is NOT NULL at the source, and a primary key over such columns costs no scan.
+                self._set_not_null(cursor, selection.key)
             if self._extract.key_parts is not None:
                 self._create(cursor, self.keys_name, sql.SQL("UNLOGGED"), selection.key_columns)
 
@@ -173,6 +176,12 @@ class _Loading:
         )
         comment = sql.Literal(COMMENT_PREFIX + self._snapshot.sync_id)
         cursor.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
+
+    def _set_not_null(self, cursor: ext.cursor, names: tuple[str, ...]) -> None:
+        changes = (sql.SQL("ALTER COLUMN {} SET NOT NULL").format(sql.Identifier(name)) for name in names)
+        cursor.execute(
+            sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(SCHEMA, self.name), sql.SQL(", ").join(changes))
+        )
 
     def load(self, pool: ThreadPoolExecutor, name: str, columns: Sequence[str], parts: Sequence[Part]) -> int:
         """Load all parts, side by side as connections allow; the number of rows.
@@ -235,7 +244,7 @@ class _Loading:
             )
 
     def finish(self) -> None:
-        """Build the key, which proves that it is unique and not NULL, and gather statistics for the merge.
+        """Build the key, which proves that it is unique and not NULL, and gather the statistics that a merge needs.
 
         Raises:
             KeyInvalid: the key repeats or is NULL.
@@ -251,7 +260,8 @@ class _Loading:
                 self._require_count(cursor, self.keys_name, sum(part.rows for part in self._extract.key_parts))
             if key:
                 self._add_key(cursor, table, key)
-            cursor.execute(sql.SQL("ANALYZE {}").format(table))
+            if not self._snapshot.plan.create_target:  # else nothing is joined with it, and autovacuum analyzes it
+                cursor.execute(sql.SQL("ANALYZE {}").format(table))
             if self._extract.key_parts is not None:
                 cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(SCHEMA, self.keys_name)))
 

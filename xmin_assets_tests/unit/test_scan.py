@@ -79,7 +79,7 @@ def test_small_table_is_not_cut_up() -> None:
 
 
 def test_large_table_gives_every_worker_work() -> None:
-    assert len(spans((leaf(8 * MIN_BLOCKS * 4),), 4)) >= 8
+    assert len(spans((leaf(64 * MIN_BLOCKS),), 4)) == 64
 
 
 @pytest.mark.parametrize(("toast", "pieces"), [(0, 1), (9, 10)])
@@ -93,3 +93,10 @@ def test_batches_have_about_the_wanted_rows() -> None:
     span = Range(leaf(100 * MIN_BLOCKS), 0, None, 100 * MIN_BLOCKS)
 
     assert len(batches(Count(span, 50_000, 5_000, 0), 1000)) == 5
+
+
+@pytest.mark.parametrize(("toast", "pieces"), [(0, 1), (9, 10)])
+def test_range_with_an_unknown_number_of_changes_is_cut_by_its_bytes(toast: int, pieces: int) -> None:
+    span = Range(leaf(SPAN_BLOCKS, all_bytes=SPAN_BYTES * (1 + toast)), 0, None, SPAN_BLOCKS)
+
+    assert len(batches(Count(span, 1_000_000, None, 0), 1000)) == pieces
