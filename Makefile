@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo "$$python"; break; }; done)
 
-.PHONY: help .venv venv demo dev test lint format clean
+.PHONY: help .venv venv demo dev test bench lint format clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -41,6 +41,10 @@ dev: $(STAMP) ## Start the demo servers and the Dagster UI
 # Two at a time, each with servers of its own; a file's tests stay together, as some share a server.
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# ROWS and RUNS make it shorter or longer, ONLY=full,idle picks scenarios: .venv/bin/python -m benchmarks run --help
+bench: $(STAMP) ## Measure against PostgreSQL's own tools, on two servers of its own
+	@$(BIN)/python -m benchmarks run $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only $(ONLY))
 
 lint: $(STAMP) ## Check style, formatting and types
 	$(BIN)/ruff check .

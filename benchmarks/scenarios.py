@@ -1,0 +1,62 @@
+"""The scenarios: what is copied, what changes before every run, what it is measured against, and who takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.contender import Contender
+from benchmarks.data import Change
+from benchmarks.floors import COUNT, DELETE, MERGE, PIPE
+from benchmarks.ours import Command, Engine
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One line of the table of results, without its figures."""
+
+    name: str
+    title: str
+    dataset: str
+    """A name of `data.SIZED`."""
+    floor: Contender
+    change: Change | None = None
+    """What happens to the source before every turn."""
+    fresh: bool = False
+    """Whether every run begins with an empty target; else the copies are brought up to date."""
+    others: tuple[Contender, ...] = ()
+    """Who takes part beside the engine and the floor."""
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario("full", "full load", "orders", PIPE, fresh=True),
+    Scenario("idle", "idle sync", "orders", COUNT),
+    Scenario("updated_01", "0.1 % updated", "orders", MERGE, Change("update", 1000)),
+    Scenario("updated_1", "1 % updated", "orders", MERGE, Change("update", 100)),
+    Scenario("updated_10", "10 % updated", "orders", MERGE, Change("update", 10)),
+    Scenario("deleted_1", "1 % deleted", "orders", DELETE, Change("delete", 100)),
+    Scenario("wide", "full load, 100 columns", "wide", PIPE, fresh=True),
+    Scenario("wide_1", "1 % updated, 100 columns", "wide", MERGE, Change("update", 100)),
+    Scenario("toast", "full load, 8 to 20 kB of text per row", "toast", PIPE, fresh=True),
+    Scenario("toast_1", "1 % updated, 8 to 20 kB of text per row", "toast", MERGE, Change("update", 100)),
+    Scenario("many", "full load, 100 small tables", "many", PIPE, fresh=True),
+    Scenario("many_idle", "idle sync, 100 small tables", "many", COUNT),
+    Scenario("command", "whole command, one table of 1000 rows", "small", COUNT, others=(Command(),)),
+)
+
+
+def chosen(names: Sequence[str]) -> list[Scenario]:
+    """The scenarios of these names, in their own order; all for none.
+
+    Raises:
+        ValueError: there is no such scenario.
+    """
+    known = {scenario.name for scenario in SCENARIOS}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"There is no scenario {unknown[0]}; there are {', '.join(known)}.")
+    return [scenario for scenario in SCENARIOS if not names or scenario.name in names]
+
+
+def contenders(scenario: Scenario, workers: int, peers: Sequence[Contender] = ()) -> list[Contender]:
+    """Who takes part, in the order of their turns."""
+    return [Engine(workers), scenario.floor, *scenario.others, *peers]

@@ -1,0 +1,82 @@
+"""What a process needs while it runs: memory, and bytes in its spool.
+
+The kernel's own count of a child, ``ru_maxrss``, begins with what its parent had when it forked, so the high-water mark
+of the program itself is read from /proc. It only rises: the last look before the end is off by the last moment at most.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+INTERVAL = 0.02
+"""Seconds between two looks."""
+
+
+class Watch:
+    """Looks at processes with all their children, and at a folder, until it is left."""
+
+    def __init__(self, *processes: subprocess.Popen[bytes], spool: Path | None = None) -> None:
+        self._roots = [process.pid for process in processes]
+        self._spool = spool
+        self._peaks: dict[int, int] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.spool_bytes = 0
+        """The most that the spool held."""
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The peaks of all processes together; None where the system does not tell them."""
+        return sum(self._peaks.values()) or None
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(INTERVAL):
+            for root in self._roots:
+                for pid in _family(root):
+                    self._peaks[pid] = max(self._peaks.get(pid, 0), high_water_mark(pid) or 0)
+            if self._spool is not None:
+                self.spool_bytes = max(self.spool_bytes, size_of(self._spool))
+
+
+def high_water_mark(pid: int | str = "self") -> int | None:
+    """The most memory that a process had, in bytes; None if it has ended, or on a system without /proc."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder; files may come and go meanwhile."""
+    return sum(_size(Path(parent) / name) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _family(root: int) -> list[int]:
+    try:
+        return [root, *(child.pid for child in psutil.Process(root).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
