@@ -42,9 +42,10 @@ dev: $(STAMP) ## Start the demo servers and the Dagster UI
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-# ROWS and RUNS make it shorter or longer, ONLY=full,idle picks scenarios: .venv/bin/python -m benchmarks run --help
+# ROWS and RUNS make it shorter or longer, ONLY=full,idle picks scenarios, PEERS=none leaves other programs out.
 bench: $(STAMP) ## Measure against PostgreSQL's own tools, on two servers of its own
-	@$(BIN)/python -m benchmarks run $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m benchmarks run $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(PEERS),--peers $(PEERS))
 
 lint: $(STAMP) ## Check style, formatting and types
 	$(BIN)/ruff check .

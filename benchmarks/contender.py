@@ -37,8 +37,8 @@ class Outcome:
     """How a contender's work went."""
 
     seconds: float
-    memory_bytes: int | None = None
-    """Peak of its processes; None where it has none of its own."""
+    memory_bytes: int = 0
+    """Peak of its processes; 0 where it has none of its own."""
     spool_bytes: int = 0
     """The most that its files on the way held."""
     left_bytes: int = 0

@@ -56,7 +56,7 @@ def orders(rows: int) -> Dataset:
                (i * 104729 % 10000000) / 100.0,
                md5(i::text) || ' ' || left(md5((i * 7)::text), 20 + (i % 9)::integer),
                {first} + i * interval '7 seconds',
-               {first} + i * interval '9 seconds'
+               {first} + i * interval '1 second'
           FROM generate_series(1::bigint, {rows}) AS i
     """
     columns = """
@@ -85,7 +85,7 @@ def wide(rows: int) -> Dataset:
         sql.SQL("id bigint NOT NULL, amount numeric(12, 2) NOT NULL, updated_at timestamptz NOT NULL")
     ]
     columns += [sql.SQL("{} {}").format(name, sql.SQL(kind)) for name, _, kind, _ in kinds]
-    values = [sql.SQL("i, i % 1000, {} + i * interval '9 seconds'").format(_FIRST)]
+    values = [sql.SQL("i, i % 1000, {} + i * interval '1 second'").format(_FIRST)]
     values += [sql.SQL(value).format(n=sql.Literal(n), first=_FIRST) for _, n, _, value in kinds]
     fill = sql.SQL("INSERT INTO public.wide SELECT {} FROM generate_series(1::bigint, {}) AS i").format(
         sql.SQL(", ").join(values), sql.Literal(rows)
@@ -99,7 +99,7 @@ def toast(rows: int) -> Dataset:
         INSERT INTO public.documents
         SELECT i,
                i % 1000,
-               {first} + i * interval '9 seconds',
+               {first} + i * interval '1 second',
                (SELECT string_agg(translate(encode(sha512((i || ' ' || n)::bytea), 'base64'), E'\\n', ''), '')
                   FROM generate_series(1, 95 + (i % 140)::integer) AS n)
           FROM generate_series(1::bigint, {rows}) AS i
@@ -119,7 +119,7 @@ def many(tables: int, rows: int) -> Dataset:
     statements: list[sql.Composable] = []
     for name in names:
         fill = sql.SQL(
-            "INSERT INTO {} SELECT i, i % 1000, {} + i * interval '9 seconds', md5(i::text)"
+            "INSERT INTO {} SELECT i, i % 1000, {} + i * interval '1 second', md5(i::text)"
             " FROM generate_series(1::bigint, {}) AS i"
         ).format(sql.Identifier("public", name), _FIRST, sql.Literal(rows))
         statements += _statements(name, columns, fill)

@@ -1,4 +1,4 @@
-"""Whether a copy has the source's rows: their number, and a checksum over all values.
+"""Whether a copy has the source's rows and key: the number of rows, a checksum over all values, a unique index.
 
 The copy's values are cast to the source's types first: a program that keeps a numeric as a wider one has copied the
 value. What it adds in columns of its own is not looked at.
@@ -12,9 +12,17 @@ import psycopg2
 from psycopg2 import sql
 
 from benchmarks.columns import Column, columns_of
+from benchmarks.data import KEY
 from xmin_assets_tests.clusters import Database
 
 EQUAL = "equal"
+
+_HAS_KEY = """
+SELECT EXISTS (SELECT FROM pg_index i
+                 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+                WHERE i.indrelid = format('public.%%I', %s::text)::regclass AND i.indisunique AND i.indnkeyatts = 1
+                  AND a.attname = %s)
+"""
 
 
 @dataclass(frozen=True)
@@ -37,17 +45,20 @@ def contents_of(database: Database, tables: tuple[str, ...]) -> dict[str, tuple[
 def compare(source: dict[str, tuple[list[Column], Contents]], copy: Database) -> str:
     """What is wrong with a copy, in words; `EQUAL` if nothing is."""
     missing = extra = 0
-    differ = False
+    differ = keyless = False
     for table, (columns, wanted) in source.items():
         try:
             found = _contents(copy, table, columns)
+            ((has_key,),) = copy.fetch(_HAS_KEY, (table, KEY))
         except psycopg2.Error as error:
             return str(error).splitlines()[0]
         missing += max(0, wanted.rows - found.rows)
         extra += max(0, found.rows - wanted.rows)
         differ = differ or (wanted.rows == found.rows and wanted.checksum != found.checksum)
+        keyless = keyless or not has_key
     said = [f"{missing} rows too few"] * bool(missing) + [f"{extra} rows too many"] * bool(extra)
-    return ", ".join(said + ["values differ"] * differ) or EQUAL
+    said += ["values differ"] * differ
+    return ", ".join((said or [EQUAL]) + ["no key"] * keyless)
 
 
 def _contents(database: Database, table: str, columns: list[Column]) -> Contents:

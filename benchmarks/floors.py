@@ -146,7 +146,7 @@ def _one_transaction(
     return Outcome(time.perf_counter() - began, memory)
 
 
-def _pipe_script(task: Task) -> int | None:
+def _pipe_script(task: Task) -> int:
     """Many tables through one pipe: what the source's psql writes is the target's script, as pg_dump does it."""
     lines = []
     for table in task.tables:
@@ -157,7 +157,7 @@ def _pipe_script(task: Task) -> int | None:
     return _pipe(task, ["-f", str(script)], ["-1", "-f", "-"])
 
 
-def _pipe(task: Task, send: Sequence[str], take: Sequence[str]) -> int | None:
+def _pipe(task: Task, send: Sequence[str], take: Sequence[str]) -> int:
     """Run two psql with a pipe between them; their memory, in bytes."""
     psql = [str(task.servers.program("psql")), "-X", "-q", "-v", "ON_ERROR_STOP=1"]
     source = subprocess.Popen([*psql, *send], env=environment(task.source.url), stdout=subprocess.PIPE)

@@ -51,7 +51,7 @@ def cells(line: Line, *, repeated: bool) -> list[str]:
         seconds(line.seconds),
         f"{seconds(line.fastest)} - {seconds(line.slowest)}",
         "" if line.ratio is None else f"{line.ratio:.2f}",
-        megabytes(line.memory_bytes),
+        megabytes(line.memory_bytes or None),
         megabytes(line.spool_bytes or None),
         megabytes(line.wal_bytes),
         megabytes(line.written_bytes),

@@ -22,8 +22,8 @@ class Measurement:
     data_bytes: int
     """Of the source's tables, without their indexes."""
     seconds: float
-    memory_bytes: int | None
-    """Peak of the contender's processes; None where it has none of its own."""
+    memory_bytes: int
+    """Peak of the contender's processes; 0 where it has none of its own, or the system does not tell."""
     spool_bytes: int
     """The most that its files on the way held."""
     left_bytes: int
@@ -31,7 +31,7 @@ class Measurement:
     wal_bytes: int
     """WAL of the target."""
     written_bytes: int | None
-    """Pages of tables and indexes that the target wrote, up to the checkpoint that follows; None if it does not tell."""
+    """Pages of tables and indexes that the target wrote, the checkpoint after it included; None if it does not tell."""
     verdict: str
     """`equality.EQUAL`, or what is wrong with the copy."""
     parts: dict[str, float] = field(default_factory=dict)

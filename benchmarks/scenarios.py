@@ -9,6 +9,7 @@ from benchmarks.contender import Contender
 from benchmarks.data import Change
 from benchmarks.floors import COUNT, DELETE, MERGE, PIPE
 from benchmarks.ours import Command, Engine
+from benchmarks.peers import peers
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ def chosen(names: Sequence[str]) -> list[Scenario]:
     return [scenario for scenario in SCENARIOS if not names or scenario.name in names]
 
 
-def contenders(scenario: Scenario, workers: int, peers: Sequence[Contender] = ()) -> list[Contender]:
-    """Who takes part, in the order of their turns."""
-    return [Engine(workers), scenario.floor, *scenario.others, *peers]
+def contenders(scenario: Scenario, workers: int, programs: Sequence[str]) -> list[Contender]:
+    """Who takes part, in the order of their turns.
+
+    Args:
+        scenario: what they race in.
+        workers: of the engine.
+        programs: names of other programs, of `peers.NAMES`.
+    """
+    deletes = scenario.change is not None and scenario.change.verb == "delete"
+    others = peers(programs, fresh=scenario.fresh, deletes=deletes)
+    return [Engine(workers), scenario.floor, *scenario.others, *others]

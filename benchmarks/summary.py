@@ -27,7 +27,7 @@ class Line:
     slowest: float
     ratio: float | None
     """Of the median to that of the floor in the same scenario with as many rows; None without a floor."""
-    memory_bytes: int | None
+    memory_bytes: int
     """The largest."""
     spool_bytes: int
     """The largest."""
@@ -52,7 +52,6 @@ def summarize(measurements: Iterable[Measurement]) -> list[Line]:
 def _line(runs: Sequence[Measurement], floor: Sequence[float] | None) -> Line:
     first = runs[0]
     seconds = [one.seconds for one in runs]
-    memory = [one.memory_bytes for one in runs if one.memory_bytes is not None]
     written = [one.written_bytes for one in runs if one.written_bytes is not None]
     wrong = [one.verdict for one in runs if one.verdict != EQUAL]
     return Line(
@@ -67,7 +66,7 @@ def _line(runs: Sequence[Measurement], floor: Sequence[float] | None) -> Line:
         fastest=min(seconds),
         slowest=max(seconds),
         ratio=median(seconds) / median(floor) if floor else None,
-        memory_bytes=max(memory, default=None),
+        memory_bytes=max(one.memory_bytes for one in runs),
         spool_bytes=max(one.spool_bytes for one in runs),
         left_bytes=max(one.left_bytes for one in runs),
         wal_bytes=round(median(one.wal_bytes for one in runs)),

@@ -24,16 +24,12 @@ class Watch:
     def __init__(self, *processes: subprocess.Popen[bytes], spool: Path | None = None) -> None:
         self._roots = [process.pid for process in processes]
         self._spool = spool
-        self._peaks: dict[int, int] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self.spool_bytes = 0
         """The most that the spool held."""
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """The peaks of all processes together; None where the system does not tell them."""
-        return sum(self._peaks.values()) or None
+        self.memory_bytes = 0
+        """The most that the peaks of all processes of one moment came to; 0 where the system does not tell them."""
 
     def __enter__(self) -> Watch:
         self._thread.start()
@@ -47,20 +43,19 @@ class Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(INTERVAL):
-            for root in self._roots:
-                for pid in _family(root):
-                    self._peaks[pid] = max(self._peaks.get(pid, 0), high_water_mark(pid) or 0)
+            alive = [pid for root in self._roots for pid in _family(root)]
+            self.memory_bytes = max(self.memory_bytes, sum(high_water_mark(pid) for pid in alive))
             if self._spool is not None:
                 self.spool_bytes = max(self.spool_bytes, size_of(self._spool))
 
 
-def high_water_mark(pid: int | str = "self") -> int | None:
-    """The most memory that a process had, in bytes; None if it has ended, or on a system without /proc."""
+def high_water_mark(pid: int | str = "self") -> int:
+    """The most memory that a process had, in bytes; 0 if it has ended, and on a system without /proc."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def size_of(folder: Path) -> int:
