@@ -5,22 +5,43 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from benchmarks import machine, race, report
-from benchmarks.contender import Contender
-from benchmarks.data import SIZED
+from benchmarks import courtesy, document, machine, race, report
 from benchmarks.equality import EQUAL
 from benchmarks.peers import NAMES
 from benchmarks.results import Results
-from benchmarks.scenarios import SCENARIOS, Scenario, chosen, contenders
-from benchmarks.servers import Servers, open_servers
+from benchmarks.scenarios import SCENARIOS, Heat, heats, heats_of_sizes, heats_of_workers
+from benchmarks.servers import open_servers
 
 RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def _words(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:  # noqa: ARG001
+    return [word.strip() for word in value.split(",") if word.strip() not in ("", "none")]
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(context, parameter, value)]
+    except ValueError:
+        raise click.BadParameter(f"{value} is no list of numbers such as 1,2,4") from None
+
+
+rows_option = click.option("--rows", default=3_000_000, show_default=True, help="Rows of the table of orders.")
+runs_option = click.option("--runs", default=3, show_default=True, help="Turns that everybody has.")
+workers_option = click.option("--workers", default=2, show_default=True, help="Connections of ours to each side.")
+folder_option = click.option(
+    "--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where the servers keep their data."
+)
+results_option = click.option(
+    "--results", default=RESULTS, type=click.Path(file_okay=False, path_type=Path), help="Where raw results are kept."
+)
 
 
 @click.group()
@@ -28,56 +49,105 @@ def app() -> None:
     """Measure the engine against PostgreSQL's own tools and against other programs."""
 
 
-@app.command(help="Run scenarios, in turns, and print medians: " + ", ".join(one.name for one in SCENARIOS) + ".")
-@click.option("--rows", default=3_000_000, show_default=True, help="Rows of the table of orders; others follow it.")
-@click.option("--runs", default=3, show_default=True, help="Turns that everybody has.")
-@click.option("--only", default="", help="Names of scenarios, with commas between them.  [default: all]")
-@click.option("--peers", default=",".join(NAMES), show_default=True, help="Other programs; none for none.")
-@click.option("--workers", default=2, show_default=True, help="Connections that the engine may have to each side.")
-@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where the servers live.")
-@click.option("--output", default=RESULTS / "latest.json", type=click.Path(dir_okay=False, path_type=Path))
-def run(rows: int, runs: int, only: str, peers: str, workers: int, folder: Path | None, output: Path) -> None:
+@app.command(help="Run scenarios: " + ", ".join(one.name for one in SCENARIOS) + ".")
+@rows_option
+@runs_option
+@workers_option
+@click.option("--only", default="", callback=_words, help="Scenarios, with commas between them.  [default: all]")
+@click.option("--peers", default=",".join(NAMES), callback=_words, show_default=True, help="Other programs, or none.")
+@folder_option
+@results_option
+def scenarios(
+    rows: int, runs: int, workers: int, only: list[str], peers: list[str], folder: Path | None, results: Path
+) -> None:
     """Run scenarios."""
-    programs = [] if peers == "none" else _names(peers)
     try:
-        racing = [(scenario, contenders(scenario, workers, programs)) for scenario in chosen(_names(only))]
+        chosen = heats(only, rows, workers, peers)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    console = Console(stderr=True, highlight=False)
+    _race(chosen, {"rows": rows, "runs": runs, "workers": workers}, folder, results / "scenarios.json")
+
+
+@app.command()
+@click.option("--sizes", default="1000000,3000000,10000000,30000000", callback=_numbers, show_default=True)
+@runs_option
+@workers_option
+@folder_option
+@results_option
+def scale(sizes: list[int], runs: int, workers: int, folder: Path | None, results: Path) -> None:
+    """Full load, idle and 1 % updated with more and more rows; sizes that the disk has no room for are left out."""
+    options = {"rows": max(sizes, default=0), "runs": runs, "workers": workers}
+    _race(heats_of_sizes(sizes, workers), options, folder, results / "scale.json")
+
+
+@app.command()
+@click.option("--counts", default="1,2,4,8", callback=_numbers, show_default=True, help="Numbers of workers.")
+@rows_option
+@runs_option
+@folder_option
+@results_option
+def workers(counts: list[int], rows: int, runs: int, folder: Path | None, results: Path) -> None:
+    """A full load with more and more workers."""
+    _race(heats_of_workers(counts, rows), {"rows": rows, "runs": runs}, folder, results / "workers.json")
+
+
+@app.command("courtesy")
+@click.option("--counts", default="1,2,4", callback=_numbers, show_default=True, help="Numbers of workers.")
+@click.option("--seconds", default=30, show_default=True, help="That each run of pgbench takes.")
+@rows_option
+@runs_option
+@folder_option
+@results_option
+def measure_courtesy(counts: list[int], seconds: int, rows: int, runs: int, folder: Path | None, results: Path) -> None:
+    """What others at the source notice of a sync."""
     with open_servers(folder) as servers:
-        results = Results(machine.describe(servers), {"rows": rows, "runs": runs, "workers": workers})
-        _race(servers, racing, results, output, console)
-    # A file or a pipe has no width of its own, and the table does not fit into that of an old terminal.
-    report.show(results, Console() if sys.stdout.isatty() else Console(width=200))
+        described = machine.describe(servers)
+        latencies = courtesy.measure(servers, rows, runs, counts, seconds, _telling())
+    found = courtesy.Courtesy(described, {"rows": rows, "runs": runs, "seconds": seconds}, latencies)
+    found.write(results / "courtesy.json")
+    report.show_courtesy(courtesy.costs(latencies), _console())
+
+
+@app.command()
+@results_option
+@click.option("--folder", default=DOCS, type=click.Path(file_okay=False, path_type=Path), help="Where it is written.")
+def docs(results: Path, folder: Path) -> None:
+    """Make docs/benchmarks.md and its plots from the results that there are."""
+    if not (results / "scenarios.json").exists():
+        raise click.ClickException(f"There are no results in {results}: run make bench first.")
+    read = [
+        Results.read(file) if (file := results / f"{name}.json").exists() else None for name in ("scale", "workers")
+    ]
+    polite = courtesy.Courtesy.read(results / "courtesy.json") if (results / "courtesy.json").exists() else None
+    document.write(folder, Results.read(results / "scenarios.json"), read[0], read[1], polite)
+
+
+def _race(chosen: list[Heat], options: dict[str, int], folder: Path | None, file: Path) -> None:
+    with open_servers(folder) as servers:
+        results = Results(machine.describe(servers), options)
+        race.run(servers, chosen, results, file, _telling())
+    results.write(file)
+    report.show(results, _console())
     if any(one.role == "ours" and one.verdict != EQUAL for one in results.measurements):
-        sys.exit("A copy of ours does not equal its source.")
+        raise click.ClickException("A copy of ours does not equal its source.")
+    ours = {contender.name for heat in chosen for contender in heat.contenders if contender.role == "ours"}
+    if any(out.contender in ours for out in results.skipped):
+        raise click.ClickException("A sync of ours failed.")
 
 
-Racing = list[tuple[Scenario, list[Contender]]]
+def _console() -> Console:
+    # A file or a pipe has no width of its own, and the table does not fit into that of an old terminal.
+    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
-def _race(servers: Servers, racing: Racing, results: Results, output: Path, console: Console) -> None:
-    rows, runs = results.options["rows"], results.options["runs"]
-    began = time.monotonic()
+def _telling() -> Callable[[str], None]:
+    """Says what happens on stderr, with the seconds since now."""
+    console, began = Console(stderr=True, highlight=False, soft_wrap=True), time.monotonic()
 
     def say(text: str) -> None:
         console.print(f"{time.monotonic() - began:7.1f} s  {text}", markup=False)
 
-    for name in dict.fromkeys(scenario.dataset for scenario, _ in racing):
-        dataset = SIZED[name](rows)
-        say(f"{dataset.rows:,} rows are made: {name}")
-        with closing(race.Arena.build(servers, dataset)) as arena:
-            for scenario, contenders in racing:
-                if scenario.dataset != name:
-                    continue
-                measured, skipped = race.run(arena, scenario, contenders, runs, say)
-                results.measurements += measured
-                results.skipped += skipped
-                results.write(output)
-
-
-def _names(listed: str) -> list[str]:
-    return [name.strip() for name in listed.split(",") if name.strip()]
+    return say
 
 
 def main() -> None:

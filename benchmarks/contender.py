@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 from benchmarks.servers import Servers
 from xmin_assets_tests.clusters import Database
 
-Role = Literal["ours", "floor", "peer"]
+Role = Literal["ours", "floor", "reference", "peer"]
+"""A reference is another way to do it by hand, which no ratio is taken of; a peer is another program."""
 
 
 class ContenderFailed(Exception):

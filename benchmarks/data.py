@@ -24,6 +24,8 @@ class Dataset:
     name: str
     rows: int
     """In all tables together."""
+    bytes: int
+    """About as many, in all tables together."""
     tables: tuple[str, ...]
     statements: tuple[sql.Composable, ...]
 
@@ -54,7 +56,7 @@ def orders(rows: int) -> Dataset:
                (i * 2654435761 % 500000)::integer,
                (ARRAY['new', 'paid', 'packed', 'shipped', 'returned'])[1 + i % 5],
                (i * 104729 % 10000000) / 100.0,
-               md5(i::text) || ' ' || left(md5((i * 7)::text), 20 + (i % 9)::integer),
+               md5(i::text) || md5((i * 7)::text) || repeat('.', (i % 13)::integer),
                {first} + i * interval '7 seconds',
                {first} + i * interval '1 second'
           FROM generate_series(1::bigint, {rows}) AS i
@@ -63,7 +65,7 @@ def orders(rows: int) -> Dataset:
         id bigint NOT NULL, customer integer NOT NULL, status text NOT NULL, amount numeric(12, 2) NOT NULL,
         note text, created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL
     """
-    return _one_table("orders", rows, sql.SQL(columns), sql.SQL(fill).format(rows=sql.Literal(rows), first=_FIRST))
+    return _one_table("orders", rows, 150, sql.SQL(columns), sql.SQL(fill).format(rows=sql.Literal(rows), first=_FIRST))
 
 
 _WIDE: tuple[tuple[str, str], ...] = (
@@ -90,7 +92,7 @@ def wide(rows: int) -> Dataset:
     fill = sql.SQL("INSERT INTO public.wide SELECT {} FROM generate_series(1::bigint, {}) AS i").format(
         sql.SQL(", ").join(values), sql.Literal(rows)
     )
-    return _one_table("wide", rows, sql.SQL(", ").join(columns), fill)
+    return _one_table("wide", rows, 1000, sql.SQL(", ").join(columns), fill)
 
 
 def toast(rows: int) -> Dataset:
@@ -107,7 +109,7 @@ def toast(rows: int) -> Dataset:
     columns = sql.SQL(
         "id bigint NOT NULL, amount numeric(12, 2) NOT NULL, updated_at timestamptz NOT NULL, body text NOT NULL"
     )
-    return _one_table("documents", rows, columns, sql.SQL(fill).format(rows=sql.Literal(rows), first=_FIRST))
+    return _one_table("documents", rows, 15_000, columns, sql.SQL(fill).format(rows=sql.Literal(rows), first=_FIRST))
 
 
 def many(tables: int, rows: int) -> Dataset:
@@ -123,11 +125,11 @@ def many(tables: int, rows: int) -> Dataset:
             " FROM generate_series(1::bigint, {}) AS i"
         ).format(sql.Identifier("public", name), _FIRST, sql.Literal(rows))
         statements += _statements(name, columns, fill)
-    return Dataset("many", tables * rows, names, tuple(statements))
+    return Dataset("many", tables * rows, tables * rows * 100, names, tuple(statements))
 
 
-def _one_table(name: str, rows: int, columns: sql.Composable, fill: sql.Composable) -> Dataset:
-    return Dataset(name, rows, (name,), _statements(name, columns, fill))
+def _one_table(name: str, rows: int, width: int, columns: sql.Composable, fill: sql.Composable) -> Dataset:
+    return Dataset(name, rows, rows * width, (name,), _statements(name, columns, fill))
 
 
 def _statements(name: str, columns: sql.Composable, fill: sql.Composable) -> tuple[sql.Composable, ...]:

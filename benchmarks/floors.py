@@ -48,11 +48,7 @@ class Floor:
         return "floor"
 
     def obstacle(self, servers: Servers) -> str | None:
-        try:
-            servers.program("psql")
-        except FileNotFoundError as error:
-            return str(error)
-        return None
+        return _no_psql(servers)
 
     def load(self, task: Task) -> Outcome:
         return copy_through_pipe(task)
@@ -61,7 +57,33 @@ class Floor:
         return self.by_hand(task)
 
 
-def copy_through_pipe(task: Task) -> Outcome:
+@dataclass(frozen=True)
+class BinaryPipe:
+    """The pipe in PostgreSQL's binary format, which only servers that agree on every type can use."""
+
+    @property
+    def name(self) -> str:
+        return "psql binary COPY pipe + key"
+
+    @property
+    def role(self) -> Role:
+        return "reference"
+
+    @property
+    def copy(self) -> str:
+        return "binary"
+
+    def obstacle(self, servers: Servers) -> str | None:
+        return _no_psql(servers)
+
+    def load(self, task: Task) -> Outcome:
+        return copy_through_pipe(task, binary=True)
+
+    def sync(self, task: Task) -> Outcome:  # noqa: ARG002
+        raise ContenderFailed("it copies whole tables only")
+
+
+def copy_through_pipe(task: Task, *, binary: bool = False) -> Outcome:
     """``psql COPY TO | psql COPY FROM`` into plain tables, and their primary keys afterwards."""
     for table in task.tables:
         columns = [sql.SQL("{} {}").format(c.sql, sql.SQL(c.type)) for c in columns_of(task.source, table)]
@@ -70,8 +92,9 @@ def copy_through_pipe(task: Task) -> Outcome:
     began = time.perf_counter()
     if len(task.tables) == 1:
         (table,) = task.tables
-        send = _text(task.source, sql.SQL("COPY {} TO STDOUT").format(_public(table)))
-        take = _text(task.target, sql.SQL("COPY {} FROM STDIN").format(_public(table)))
+        form = sql.SQL(" (FORMAT binary)" if binary else "")
+        send = _text(task.source, sql.SQL("COPY {} TO STDOUT{}").format(_public(table), form))
+        take = _text(task.target, sql.SQL("COPY {} FROM STDIN{}").format(_public(table), form))
         memory = _pipe(task, ["-c", send], ["-c", take])
     else:
         memory = _pipe_script(task)
@@ -171,6 +194,14 @@ def _pipe(task: Task, send: Sequence[str], take: Sequence[str]) -> int:
     return watch.memory_bytes
 
 
+def _no_psql(servers: Servers) -> str | None:
+    try:
+        servers.program("psql")
+    except FileNotFoundError as error:
+        return str(error)
+    return None
+
+
 def _public(table: str) -> sql.Identifier:
     return sql.Identifier("public", table)
 
@@ -187,3 +218,4 @@ PIPE = Floor("psql COPY pipe + key", copy_through_pipe)
 COUNT = Floor("count(*)", count_rows)
 MERGE = Floor("scan + MERGE by hand", merge_by_hand)
 DELETE = Floor("keys + DELETE by hand", delete_by_hand)
+BINARY = BinaryPipe()

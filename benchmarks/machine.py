@@ -26,6 +26,7 @@ def describe(servers: Servers) -> dict[str, str]:
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "memory": f"{psutil.virtual_memory().total / (1 << 30):.0f} GiB",
         "disk": _disk(servers.folder),
+        "load before": f"{os.getloadavg()[0]:.1f} (processes that were running or waiting)",
         "system": f"{platform.system()} {platform.release()}",
         "PostgreSQL": f"{version}, source and target on this machine",
         "settings": ", ".join(f"{name} = {value}" for name, value in SETTINGS.items()),
@@ -44,15 +45,20 @@ def _processor() -> str:
 
 
 def _disk(folder: Path) -> str:
-    """The kind of the disk below a folder, as far as the kernel tells; a virtual one hides what it is made of."""
-    mounts = [m for m in psutil.disk_partitions(all=True) if folder.is_relative_to(m.mountpoint)]
+    """The disk below a folder, as far as the kernel tells: of a virtual one it does not know what it is made of."""
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if folder.is_relative_to(mount.mountpoint)]
     if not mounts:
         return "unknown"
     mount = max(mounts, key=lambda mount: len(mount.mountpoint))
     device = Path(mount.device).name
-    queue = Path("/sys/class/block") / device / "queue" / "rotational"
-    kind = {"0": "solid state or virtual", "1": "rotating"}.get(queue.read_text().strip()) if queue.exists() else None
-    return ", ".join([device or mount.device, mount.fstype, *([kind] if kind else [])])
+    rotates = Path("/sys/class/block") / device / "queue" / "rotational"
+    if device.startswith(("vd", "xvd")):
+        kind = ", virtual"
+    elif rotates.exists():
+        kind = ", rotating" if rotates.read_text().strip() == "1" else ", solid state"
+    else:
+        kind = ""
+    return f"{device}, {mount.fstype}{kind}"
 
 
 def _commit() -> str:

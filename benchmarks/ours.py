@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contender import ContenderFailed, Outcome, Role, Task
+from benchmarks.program import telling_line
 from benchmarks.servers import Servers
 from benchmarks.watch import Watch, high_water_mark, size_of
 
@@ -33,7 +34,9 @@ class Engine:
 
     @property
     def name(self) -> str:
-        return f"xmin_assets, {self.workers} workers" if self.said else "xmin_assets"
+        if not self.said:
+            return "xmin_assets"
+        return f"xmin_assets, {self.workers} worker{'s' * (self.workers != 1)}"
 
     @property
     def role(self) -> Role:
@@ -62,7 +65,7 @@ class Engine:
         with Watch(process, spool=spool) as watch:
             told, errors = process.communicate(json.dumps(_config(task, self.workers)).encode())
         if process.returncode != 0:
-            raise ContenderFailed(_last_line(errors))
+            raise ContenderFailed(telling_line(errors.decode(errors="replace")))
         said = json.loads(told)
         return Outcome(
             said["seconds"],
@@ -113,7 +116,7 @@ class Command:
             _, errors = process.communicate()
             seconds = time.perf_counter() - began
         if process.returncode != 0:
-            raise ContenderFailed(_last_line(errors))
+            raise ContenderFailed(telling_line(errors.decode(errors="replace")))
         return Outcome(seconds, watch.memory_bytes, watch.spool_bytes, size_of(spool))
 
 
@@ -135,11 +138,6 @@ def _config(task: Task, workers: int) -> dict[str, Any]:
 def _environment() -> dict[str, str]:
     # A variable of the machine goes before the configuration.
     return {name: value for name, value in os.environ.items() if not name.startswith("XMIN_")}
-
-
-def _last_line(errors: bytes) -> str:
-    lines = errors.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
 
 
 def main() -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from psycopg2 import sql
@@ -18,12 +20,15 @@ from benchmarks.columns import Column
 from benchmarks.contender import Contender, ContenderFailed, Task
 from benchmarks.data import Change, Dataset
 from benchmarks.equality import Contents, compare, contents_of
-from benchmarks.results import Measurement, Skipped
-from benchmarks.scenarios import Scenario
+from benchmarks.results import Measurement, Results, Skipped
+from benchmarks.scenarios import Heat, Scenario
 from benchmarks.servers import Servers, Written
 from xmin_assets_tests.clusters import Database
 
 Say = Callable[[str], None]
+
+ROOM = 8
+"""Bytes on the disk for every byte of data: the source, two copies, the spool, indexes, and WAL on both sides."""
 
 
 @dataclass
@@ -116,7 +121,25 @@ class Arena:
         self.source.drop()
 
 
-def run(
+def run(servers: Servers, heats: Sequence[Heat], results: Results, output: Path, say: Say) -> None:
+    """Run heats, those of one dataset on the same tables, and write the results after each of them."""
+    for _, group in groupby(heats, lambda heat: (heat.dataset.name, heat.dataset.rows)):
+        same = list(group)
+        dataset = same[0].dataset
+        if lacking := _lacking(servers, dataset):
+            say(f"{dataset.name} is left out: {lacking}")
+            results.skipped += [Skipped(heat.scenario.name, f"{dataset.rows:,} rows", lacking) for heat in same]
+            continue
+        say(f"{dataset.rows:,} rows are made: {dataset.name}")
+        with closing(Arena.build(servers, dataset)) as arena:
+            for heat in same:
+                measured, skipped = run_heat(arena, heat.scenario, heat.contenders, results.options["runs"], say)
+                results.measurements += measured
+                results.skipped += skipped
+                results.write(output)
+
+
+def run_heat(
     arena: Arena, scenario: Scenario, contenders: Sequence[Contender], runs: int, say: Say
 ) -> tuple[list[Measurement], list[Skipped]]:
     """Let the contenders take turns; one that fails is out, and the others go on."""
@@ -157,6 +180,11 @@ def run(
             say(f"{scenario.title}, run {turn}: {contender.name} {measured.seconds:.3f} s, {measured.verdict}")
             measurements.append(measured)
     return measurements, skipped
+
+
+def _lacking(servers: Servers, dataset: Dataset) -> str | None:
+    needed, free = dataset.bytes * ROOM, shutil.disk_usage(servers.folder).free
+    return f"it needs {needed >> 30} GiB of disk, {free >> 30} are free" if needed > free else None
 
 
 def _measure(arena: Arena, scenario: Scenario, contender: Contender, turn: int) -> Measurement:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.courtesy import Cost
 from benchmarks.results import Results
 from benchmarks.summary import Line, summarize
 
@@ -24,6 +27,10 @@ HEADINGS = (
     "copy",
 )
 
+STATIONS = ("snapshot", "extract", "stage", "merge")
+STATION_HEADINGS = ("scenario", "rows", *STATIONS)
+COURTESY_HEADINGS = ("meanwhile", "p50 ms", "p99 ms", "range of p99", "to nothing")
+
 
 def show(results: Results, console: Console) -> None:
     """Print medians, ranges and ratios, and who was skipped."""
@@ -31,15 +38,35 @@ def show(results: Results, console: Console) -> None:
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("scenario", "contender", "copy") else "right")
     last = None
-    for line in summarize(results.measurements):
+    lines = summarize(results.measurements)
+    for line in lines:
         head = (line.scenario, line.rows)
         if last is not None and head != last:
             table.add_section()
         table.add_row(*cells(line, repeated=head == last), style="bold" if line.role == "ours" else None)
         last = head
     console.print(table)
+    console.print(_stations(lines))
     for out in results.skipped:
         console.print(f"skipped: {out.contender} in {out.scenario}: {out.reason}", markup=False)
+
+
+def _stations(lines: Sequence[Line]) -> Table:
+    table = Table(title="Where our time goes: seconds, of all tables together")
+    for heading in STATION_HEADINGS:
+        table.add_column(heading, justify="left" if heading == "scenario" else "right")
+    for row in station_rows(lines):
+        table.add_row(*row)
+    return table
+
+
+def station_rows(lines: Sequence[Line]) -> list[list[str]]:
+    """What the engine's stations took, one text for each of the headings."""
+    return [
+        [line.title, f"{line.rows:,}", *(seconds(line.parts[station]) for station in STATIONS)]
+        for line in lines
+        if line.role == "ours" and line.parts
+    ]
 
 
 def cells(line: Line, *, repeated: bool) -> list[str]:
@@ -67,3 +94,24 @@ def seconds(value: float) -> str:
 def megabytes(value: int | None) -> str:
     """Bytes as MiB; a dash where there are none to tell of."""
     return "-" if value is None else f"{value / MIB:.1f}" if value < 10 * MIB else f"{value / MIB:.0f}"
+
+
+def show_courtesy(costs: Sequence[Cost], console: Console) -> None:
+    """Print what pgbench noticed."""
+    table = Table(title="pgbench at the source")
+    for heading in COURTESY_HEADINGS:
+        table.add_column(heading, justify="left" if heading == "meanwhile" else "right")
+    for cost in costs:
+        table.add_row(*courtesy_cells(cost))
+    console.print(table)
+
+
+def courtesy_cells(cost: Cost) -> list[str]:
+    """A line of that table, one text for each of the headings."""
+    return [
+        cost.meanwhile,
+        f"{cost.p50:.2f}",
+        f"{cost.p99:.2f}",
+        f"{cost.lowest_p99:.2f} - {cost.highest_p99:.2f}",
+        f"{cost.ratio:.2f}",
+    ]

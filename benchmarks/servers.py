@@ -27,6 +27,8 @@ SETTINGS: Mapping[str, str] = {
     "max_wal_size": "16GB",
     "min_wal_size": "4GB",
     "checkpoint_timeout": "1h",
+    # One of the other programs opens a connection for every table.
+    "max_connections": "300",
     # Tables are vacuumed and analyzed between the runs, the same for all, and not by chance within one.
     "autovacuum": "off",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -36,6 +36,8 @@ class Line:
     wal_bytes: int
     written_bytes: int | None
     verdict: str
+    parts: Mapping[str, float]
+    """Seconds by what was done, of all tables together."""
 
 
 def summarize(measurements: Iterable[Measurement]) -> list[Line]:
@@ -72,4 +74,5 @@ def _line(runs: Sequence[Measurement], floor: Sequence[float] | None) -> Line:
         wal_bytes=round(median(one.wal_bytes for one in runs)),
         written_bytes=round(median(written)) if written else None,
         verdict=wrong[0] if wrong else EQUAL,
+        parts={part: median(one.parts[part] for one in runs) for part in first.parts},
     )

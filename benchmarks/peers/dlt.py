@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.contender import Outcome, Role, Task
 from benchmarks.data import CURSOR, KEY
 from benchmarks.peers.environment import NotInstalled, environment_with
-from benchmarks.peers.program import run
+from benchmarks.program import run
 from benchmarks.servers import Servers
 
 VERSION = "1.31.0"

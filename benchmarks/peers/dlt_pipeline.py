@@ -6,7 +6,7 @@ import time
 
 import dlt
 from dlt.sources.credentials import ConnectionStringCredentials
-from dlt.sources.sql_database import sql_table
+from dlt.sources.sql_database import sql_database
 
 job = json.load(sys.stdin)
 began = time.perf_counter()
@@ -16,16 +16,14 @@ pipeline = dlt.pipeline(
     dataset_name="public",
     pipelines_dir=job["folder"],
 )
-tables = []
-for name in job["tables"]:
-    table = sql_table(
-        ConnectionStringCredentials(job["source"]),
-        table=name,
-        schema="public",
-        backend=job["backend"],
+source = sql_database(
+    ConnectionStringCredentials(job["source"]), schema="public", table_names=job["tables"], backend=job["backend"]
+)
+for table in source.resources.values():
+    table.apply_hints(
+        primary_key=job["key"],
+        write_disposition=job["disposition"],
         incremental=dlt.sources.incremental(job["cursor"]),
     )
-    table.apply_hints(primary_key=job["key"], write_disposition=job["disposition"])
-    tables.append(table)
-pipeline.run(tables)
+pipeline.run(source)
 sys.stdout.write("\n" + json.dumps({"seconds": time.perf_counter() - began}) + "\n")

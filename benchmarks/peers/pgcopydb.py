@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 
 from benchmarks.contender import ContenderFailed, Outcome, Role, Task
-from benchmarks.peers.program import run
+from benchmarks.program import run
 from benchmarks.servers import Servers
 
 

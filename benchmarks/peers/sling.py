@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.contender import Outcome, Role, Task
 from benchmarks.data import CURSOR, KEY
 from benchmarks.peers.environment import NotInstalled, environment_with
-from benchmarks.peers.program import run
+from benchmarks.program import run
 from benchmarks.servers import Servers
 
 VERSION = "1.4.11"

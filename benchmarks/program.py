@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,13 @@ def run(
             raise ContenderFailed(f"it did not end within {TIMEOUT_SECONDS} s") from None
         seconds = time.perf_counter() - began
     if process.returncode != 0:
-        lines = [line for line in (told + b"\n" + errors).decode(errors="replace").splitlines() if line.strip()]
-        raise ContenderFailed(f"status {process.returncode}: {(lines or ['it said nothing'])[-1].strip()}")
+        said = (told + b"\n" + errors).decode(errors="replace")
+        raise ContenderFailed(f"status {process.returncode}: {telling_line(said)}")
     return told, seconds, watch
+
+
+def telling_line(output: str) -> str:
+    """The line of a program's output that says most of why it failed."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"\b(FATAL|ERROR|\w*Error)\b", line)]
+    return [*telling[-1:], *lines[-1:], "it said nothing"][0]
