@@ -123,8 +123,9 @@ def docs(results: Path, folder: Path) -> None:
 
 
 def _race(chosen: list[Heat], options: dict[str, int], folder: Path | None, file: Path) -> None:
+    load = machine.load()  # before there is any of ours
     with open_servers(folder) as servers:
-        results = Results(machine.describe(servers), options)
+        results = Results(machine.describe(servers), {**options, "load": load})
         race.run(servers, chosen, results, file, _telling())
     results.write(file)
     report.show(results, _console())

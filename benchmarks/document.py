@@ -31,7 +31,8 @@ is compared with the source, row count and checksum of all values. The figures a
 
 Ours is timed in a process of its own, from the call of `sync_tables` to its return, connections included; dlt likewise
 from within; the others from their start to their end. Updated and deleted rows are spread over the whole table: with
-1 % of them nearly every second block has one. Memory is the peak of a contender's processes, without the servers'.
+1 % of them nearly every second block has one. Memory is the peak of a contender's processes together, without the
+servers'; where it has many, what they share counts for each of them.
 """
 
 SCENARIOS = """## Scenarios
@@ -70,8 +71,8 @@ COURTESY = """## What others at the source notice
 
 pgbench does {rate} transactions a second at the source (TPC-B-like, {clients} clients, {seconds} s in each run), while
 a table of {rows} rows beside its own is loaded in full, or synced though nothing has changed, over and over. Source,
-target and engine share the machine's cores here: a source on a machine of its own would feel less. The pipe of psql
-says how much any copy costs.
+target and engine share the machine's cores here, each sync starts a Python of its own, and a source on a machine of its
+own would feel less. The pipe of psql says how much any copy costs.
 
 {table}
 
@@ -85,6 +86,9 @@ MACHINE = """## The machine
 
 COSTLY = 1.2
 """What p99 may rise to."""
+
+BUSY = 0.5
+"""Processes that ran or waited before the start, from which on others had a part in the figures."""
 
 
 def render(scenarios: Results, scale: Results | None, workers: Results | None, polite: courtesy.Courtesy | None) -> str:
@@ -128,9 +132,13 @@ def write(
 
 
 def _note(results: Results) -> str:
-    rows, runs = results.options["rows"], results.options["runs"]
-    size = f"{rows:,} orders, {runs} runs of each."
-    return size if rows >= 3_000_000 and runs >= 3 else f"**A short run, to be taken as an example:** {size}"
+    rows, runs, load = (results.options[name] for name in ("rows", "runs", "load"))
+    said = f"{rows:,} orders, {runs} runs of each."
+    if rows < 3_000_000 or runs < 3:
+        said = f"**A short run, to be taken as an example:** {said}"
+    if load >= BUSY:
+        said += f" The machine was busy with other work (load {load:.1f}), so figures scatter, and ratios with them."
+    return said
 
 
 def _goals(lines: Sequence[Line], scaled: Sequence[Line]) -> str:

@@ -62,8 +62,11 @@ def judge(lines: Sequence[Line], scale: Sequence[Line]) -> list[Goal]:
     if len(sizes) > 1:
         small, large = sizes[0], sizes[-1]
         growth = (large.seconds / large.rows) / (small.seconds / small.rows)
-        aim = f"seconds per row with {large.rows:,} rows, to those with {small.rows:,}"
-        goals.append(Goal(aim, 1.2, growth))
+        many = f"{large.rows:,} rows, to"
+        goals.append(Goal(f"seconds per row with {many} those with {small.rows:,}", 1.2, growth))
+        if small.memory_bytes:
+            growth = large.memory_bytes / small.memory_bytes
+            goals.append(Goal(f"memory of a full load with {many} that with {small.rows:,}", 1.1, growth))
     goals += [
         Goal("whole command, one small table", 0.4, line.seconds, "s")
         for line in ours

@@ -26,7 +26,6 @@ def describe(servers: Servers) -> dict[str, str]:
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "memory": f"{psutil.virtual_memory().total / (1 << 30):.0f} GiB",
         "disk": _disk(servers.folder),
-        "load before": f"{os.getloadavg()[0]:.1f} (processes that were running or waiting)",
         "system": f"{platform.system()} {platform.release()}",
         "PostgreSQL": f"{version}, source and target on this machine",
         "settings": ", ".join(f"{name} = {value}" for name, value in SETTINGS.items()),
@@ -34,6 +33,11 @@ def describe(servers: Servers) -> dict[str, str]:
         "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}",
         "commit": _commit(),
     }
+
+
+def load() -> float:
+    """Processes that ran or waited for a processor in the last minute."""
+    return round(os.getloadavg()[0], 1)
 
 
 def _processor() -> str:

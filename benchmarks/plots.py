@@ -52,14 +52,18 @@ def plot_scale(results: Results, file: Path) -> None:
             _millions(ours), [line.memory_bytes / MIB for line in ours], mark, color=COLORS["ours"], label=label
         )
     time.set_yscale("log")
+    time.set_ylim(top=20 * max((line.seconds for line in lines), default=1))  # room for the legend
     time.set_title("seconds")
-    memory.set_ylim(bottom=0)
+    memory.set_ylim(0, 1.3 * max((line.memory_bytes / MIB for line in lines), default=1))
     memory.set_title("peak memory of our process, MB")
+    sizes = sorted({line.rows / 1e6 for line in lines})
     for axis in (time, memory):
         axis.set_xscale("log")
+        axis.set_xticks(sizes, labels=[f"{size:g}" for size in sizes])
+        axis.minorticks_off()
         axis.set_xlabel("million rows")
         axis.grid(visible=True, alpha=0.3)
-        axis.legend(fontsize="x-small")
+        axis.legend(fontsize="x-small", loc="upper left")
     _save(figure, file)
 
 

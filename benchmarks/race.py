@@ -89,9 +89,7 @@ class Arena:
 
     def empty(self, contender: Contender) -> Task:
         """A copy of nothing, in the place of the one that the contender has."""
-        if old := self._copies.pop(contender.copy, None):
-            old.database.drop()
-            shutil.rmtree(old.folder)
+        self.forget(contender)
         folder = self.servers.folder / contender.copy
         folder.mkdir(mode=0o700)
         self._copies[contender.copy] = Copy(Database.create(self.servers.target), folder)
@@ -107,17 +105,18 @@ class Arena:
         return Task(self.servers, self.source, copy.database, self.dataset.tables, copy.folder, since=self._since)
 
     def forget(self, contender: Contender) -> None:
-        """Remove a copy that is of no more use."""
-        if old := self._copies.pop(contender.copy, None):
+        """Remove the copy that a contender may have."""
+        self._remove(contender.copy)
+
+    def _remove(self, name: str) -> None:
+        if old := self._copies.pop(name, None):
             old.database.drop()
             shutil.rmtree(old.folder)
 
     def close(self) -> None:
         """Remove the tables and all copies."""
-        for copy in self._copies.values():
-            copy.database.drop()
-            shutil.rmtree(copy.folder)
-        self._copies.clear()
+        for name in list(self._copies):
+            self._remove(name)
         self.source.drop()
 
 

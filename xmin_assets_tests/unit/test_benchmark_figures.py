@@ -102,13 +102,17 @@ def test_an_aim_is_reached_at_its_bound_and_not_above() -> None:
 
 
 def test_cost_is_linear_if_a_row_costs_as_much_among_many() -> None:
-    def growth(taken: float) -> float:
-        scale = summarize([*runs_of("ours", "ours", 1.0, rows=10), *runs_of("ours", "ours", taken, rows=300)])
-        (goal,) = [goal for goal in judge([], scale) if goal.aim.startswith("seconds per row")]
-        return goal.measured
+    def growth(taken: float, memory: int) -> list[float]:
+        scale = summarize(
+            [
+                *runs_of("ours", "ours", 1.0, rows=10, memory_bytes=50 * MIB),
+                *runs_of("ours", "ours", taken, rows=300, memory_bytes=memory * MIB),
+            ]
+        )
+        return [goal.measured for goal in judge([], scale) if " with 300 rows" in goal.aim]
 
-    assert growth(30.0) == pytest.approx(1.0)
-    assert growth(60.0) == pytest.approx(2.0)
+    assert growth(30.0, 50) == pytest.approx([1.0, 1.0])
+    assert growth(60.0, 75) == pytest.approx([2.0, 1.5])
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])
@@ -137,7 +141,7 @@ def test_figures_are_as_precise_as_they_are() -> None:
 
 
 def test_results_come_back_from_their_file_and_the_document_shows_them(tmp_path: Path) -> None:
-    results = Results({"date": "2026-01-02"}, {"rows": 1000, "runs": 1})
+    results = Results({"date": "2026-01-02"}, {"rows": 1000, "runs": 1, "load": 2.5})
     results.measurements += [measured("xmin_assets", "ours", 3.0), measured("psql", "floor", 2.0)]
     results.skipped.append(Skipped("full", "pgcopydb", "it is not installed"))
     results.write(tmp_path / "results.json")
@@ -148,7 +152,7 @@ def test_results_come_back_from_their_file_and_the_document_shows_them(tmp_path:
     assert "| full load | 1,000 | **xmin_assets** | 3.00 | 3.00 - 3.00 | 1.50 |" in text
     assert "| full load, to the floor | at most 1 | 1.50 | no |" in text
     assert "Left out: pgcopydb: it is not installed." in text
-    assert "short run" in text
+    assert "short run" in text and "busy with other work (load 2.5)" in text
     assert "At most 20% of p99 cost: one worker." in text
     assert "2026-01-02" in text
 
