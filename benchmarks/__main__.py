@@ -65,7 +65,9 @@ def scenarios(
         chosen = heats(only, rows, workers, peers)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    _race(chosen, {"rows": rows, "runs": runs, "workers": workers}, folder, results / "scenarios.json")
+    # The document is about all of them: a look at some does not take its results away.
+    file = results / ("selection.json" if only else "scenarios.json")
+    _race(chosen, {"rows": rows, "runs": runs, "workers": workers}, folder, file)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """Other programs that copy tables between PostgreSQL servers, each as its own documentation says.
 
-Those from PyPI are installed when they are first asked for, each into a virtual environment of its own.
+Those that are Python packages are installed when they are first asked for, each into a virtual environment of its own.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def test_scenarios_are_run_in_turns_and_every_copy_is_compared(workshop: Worksho
     )
 
     assert done.returncode == 0, done.stderr
-    results = Results.read(tmp_path / "scenarios.json")
+    results = Results.read(tmp_path / "selection.json")
     assert results.skipped == []
     assert [(one.scenario, one.role) for one in results.measurements] == [
         ("full", "ours"),
