@@ -10,10 +10,10 @@ STAMP := .venv/.installed
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo "$$python"; break; }; done)
 
-.PHONY: help .venv venv demo dev test lint format clean
+.PHONY: help .venv venv demo dev test bench bench-all bench-docs lint format clean
 
 help: ## Say what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 .venv venv: $(STAMP)
 
@@ -41,6 +41,23 @@ dev: $(STAMP) ## Start the demo servers and the Dagster UI
 # Two at a time, each with servers of its own; a file's tests stay together, as some share a server.
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# ROWS and RUNS make it shorter or longer, ONLY=full,idle picks scenarios, PEERS=none leaves other programs out.
+BENCH = $(BIN)/python -m benchmarks
+BENCH_SIZE = $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS))
+
+bench: $(STAMP) ## Measure against PostgreSQL's own tools and other programs
+	@$(BENCH) scenarios $(BENCH_SIZE) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
+
+bench-all: bench ## Measure that, and many rows, many workers, and what others notice
+	@$(BENCH) scale $(if $(SIZES),--sizes $(SIZES)) $(if $(RUNS),--runs $(RUNS))
+	@$(BENCH) workers $(BENCH_SIZE)
+	@$(BENCH) courtesy $(BENCH_SIZE)
+	@$(MAKE) bench-docs
+
+bench-docs: $(STAMP) ## Write docs/benchmarks.md from what was measured
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[bench]'
+	@$(BENCH) docs
 
 lint: $(STAMP) ## Check style, formatting and types
 	$(BIN)/ruff check .

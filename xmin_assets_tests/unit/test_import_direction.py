@@ -69,6 +69,11 @@ def test_dagster_is_known_to_orchestration_alone(module: Path) -> None:
     assert room_of(module) in DAGSTER_ROOMS or dagster == []
 
 
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
+def test_the_package_knows_neither_its_tests_nor_its_benchmarks(module: Path) -> None:
+    assert [name for name in imports_of(module) if name.split(".")[0] in ("benchmarks", "xmin_assets_tests")] == []
+
+
 def test_the_stations_do_not_know_the_pipeline() -> None:
     stations = ["snapshot", "extract", "stage", "merge", "plan", "state", "spool", "manifest"]
 

@@ -1,0 +1,97 @@
+"""The scenarios: what is copied, what changes before every run, what it is measured against, and who takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.contender import Contender
+from benchmarks.data import SIZED, Change, Dataset, orders
+from benchmarks.floors import BINARY, COUNT, DELETE, MERGE, PIPE
+from benchmarks.ours import Command, Engine
+from benchmarks.peers import peers
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One line of the table of results, without its figures."""
+
+    name: str
+    title: str
+    dataset: str
+    """A name of `data.SIZED`."""
+    floor: Contender
+    change: Change | None = None
+    """What happens to the source before every turn."""
+    fresh: bool = False
+    """Whether every run begins with an empty target; else the copies are brought up to date."""
+    others: tuple[Contender, ...] = ()
+    """Who takes part beside the engine and the floor."""
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A scenario with its data, and who takes part."""
+
+    dataset: Dataset
+    scenario: Scenario
+    contenders: Sequence[Contender]
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario("full", "full load", "orders", PIPE, fresh=True, others=(BINARY,)),
+    Scenario("idle", "idle sync", "orders", COUNT),
+    Scenario("updated_01", "0.1 % updated", "orders", MERGE, Change("update", 1000)),
+    Scenario("updated_1", "1 % updated", "orders", MERGE, Change("update", 100)),
+    Scenario("updated_10", "10 % updated", "orders", MERGE, Change("update", 10)),
+    Scenario("deleted_1", "1 % deleted", "orders", DELETE, Change("delete", 100)),
+    Scenario("wide", "full load, 100 columns", "wide", PIPE, fresh=True, others=(BINARY,)),
+    Scenario("wide_1", "1 % updated, 100 columns", "wide", MERGE, Change("update", 100)),
+    Scenario("toast", "full load, 8 to 20 kB of text per row", "toast", PIPE, fresh=True, others=(BINARY,)),
+    Scenario("toast_1", "1 % updated, 8 to 20 kB of text per row", "toast", MERGE, Change("update", 100)),
+    Scenario("many", "full load, 100 small tables", "many", PIPE, fresh=True),
+    Scenario("many_idle", "idle sync, 100 small tables", "many", COUNT),
+    Scenario("command", "whole command, one table of 1000 rows", "small", COUNT, others=(Command(),)),
+)
+
+
+def chosen(names: Sequence[str]) -> list[Scenario]:
+    """The scenarios of these names, in their own order; all for none.
+
+    Raises:
+        ValueError: there is no such scenario.
+    """
+    known = [scenario.name for scenario in SCENARIOS]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"There is no scenario {unknown[0]}; there are {', '.join(known)}.")
+    return [scenario for scenario in SCENARIOS if not names or scenario.name in names]
+
+
+def contenders(scenario: Scenario, workers: int, programs: Sequence[str]) -> list[Contender]:
+    """Who takes part, in the order of their turns.
+
+    Args:
+        scenario: what they race in.
+        workers: of the engine.
+        programs: names of other programs, of `peers.NAMES`.
+    """
+    deletes = scenario.change is not None and scenario.change.verb == "delete"
+    others = peers(programs, fresh=scenario.fresh, deletes=deletes)
+    return [Engine(workers), scenario.floor, *scenario.others, *others]
+
+
+def heats(names: Sequence[str], rows: int, workers: int, programs: Sequence[str]) -> list[Heat]:
+    """All that is asked for, with data after the number of orders; see `chosen` and `contenders`."""
+    picked = sorted(chosen(names), key=lambda scenario: [*SIZED].index(scenario.dataset))
+    return [Heat(SIZED[one.dataset](rows), one, contenders(one, workers, programs)) for one in picked]
+
+
+def heats_of_sizes(sizes: Sequence[int], workers: int) -> list[Heat]:
+    """Whether cost is linear in rows, and memory the same for all."""
+    return [heat for rows in sizes for heat in heats(("full", "idle", "updated_1"), rows, workers, ())]
+
+
+def heats_of_workers(counts: Sequence[int], rows: int) -> list[Heat]:
+    """A full load with more and more workers."""
+    (full,) = chosen(["full"])
+    return [Heat(orders(rows), full, [full.floor, *(Engine(count, said=True) for count in counts)])]
