@@ -34,8 +34,19 @@ SELECT a.attname::text, n.nspname::text, c.collname::text
 """
 
 
+# Staged rows come in the order of the source's blocks, in which most of the target's rows lie, too: to look them up is
+# not to jump about. By the default of 4 the planner hashes, in an order of its own, which took two to three times as
+# long to merge 1 to 30 % of 3 million rows (measured).
+_LOOK_UP = """
+SELECT pg_catalog.set_config('random_page_cost', '1.1', true)
+ WHERE pg_catalog.current_setting('random_page_cost')::float8 > 1.1
+"""
+
+
 def same_key(cursor: ext.cursor, indexed: int, key: tuple[str, ...], target: int) -> sql.Composable:
     """The condition that a row ``t`` of the target and a row ``s`` have the same key. Keys are never NULL.
+
+    From here to the transaction's end the planner is told that looking rows up is cheap.
 
     Args:
         cursor: in a transaction.
@@ -43,6 +54,7 @@ def same_key(cursor: ext.cursor, indexed: int, key: tuple[str, ...], target: int
         key: the columns that identify a row.
         target: oid of the target, by whose collations keys are compared.
     """
+    cursor.execute(_LOOK_UP)
     cursor.execute(_OPERATORS, (indexed,))
     operators = {column: (schema, operator) for column, schema, operator in cursor.fetchall()}
     cursor.execute(_COLLATIONS, (target,))
