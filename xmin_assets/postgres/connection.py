@@ -15,7 +15,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions as ext
 
-from xmin_assets.errors import Cancelled, ConfigError, ConnectionFailed, ConnectionRefused
+from xmin_assets.errors import Cancelled, ConfigError, ConnectionFailed, ConnectionRefused, XminAssetsError
 from xmin_assets.postgres.failure import one_line
 
 _live: weakref.WeakSet[ext.connection] = weakref.WeakSet()
@@ -75,6 +75,7 @@ class Database:
         self._arguments = {"connect_timeout": connect_timeout, **_DEFAULTS, **given, "client_encoding": "UTF8"}
         self._slots = threading.Semaphore(limit)
         self._idle: list[ext.connection] = []
+        self._closed = False
 
     def __str__(self) -> str:
         given = self._arguments
@@ -111,8 +112,18 @@ class Database:
             return
         yield from self._lend()
 
+    def prepare(self) -> None:
+        """Begin to open a connection, if there may be one more, for whoever asks for one soon."""
+
+        def connect() -> None:
+            with suppress(XminAssetsError), self.spare_connection():
+                pass
+
+        threading.Thread(target=connect, name=f"xmin-{self.side}-connect", daemon=True).start()
+
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that nobody uses, and those in use when they are given back."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
@@ -124,7 +135,11 @@ class Database:
                 yield connection
             finally:
                 # A transaction left open means that the work was cut: no one else may inherit it.
-                if not connection.closed and connection.info.transaction_status == ext.TRANSACTION_STATUS_IDLE:
+                if (
+                    not self._closed
+                    and not connection.closed
+                    and connection.info.transaction_status == ext.TRANSACTION_STATUS_IDLE
+                ):
                     self._idle.append(connection)
                 else:
                     connection.close()

@@ -1,8 +1,9 @@
 """The second station: the changed rows, and the keys of all rows where they are needed, as CSV files in the spool.
 
-All of it under one snapshot. The first pass counts the rows, range by range, and finds the youngest of each. The second
-copies the changed rows of ranges that have any. The keys of all rows are copied only if rows were deleted, and the
-counts tell whether they were (see `deleted_rows`).
+All of it under one snapshot. If no transaction has written anything since the watermark, nothing is read. Otherwise the
+first pass counts the rows, range by range, and finds the youngest of each. The second copies the changed rows of ranges
+that have any. The keys of all rows are copied only if rows were deleted, and the counts tell whether they were (see
+`deleted_rows`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import locked_source
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.unencodable import Unencodable, explained
+
+WORTH_HELP = 16 << 20
+"""Bytes of a table from which a second worker's connection is opened while the first one still looks at the catalog."""
 
 PROBE_SHARE = 0.25
 """Changed rows, as a share of all, up to which asking the target which are new is cheaper than copying all keys."""
@@ -65,6 +69,8 @@ def extract(
     spool.remove(snapshot.sync_id)
     spool.make_folder(spool.sync_folder(snapshot.sync_id))
     try:
+        if workers > 1 and snapshot.bytes >= WORTH_HELP:
+            source.prepare()
         with source.connection() as connection, ExitStack() as files:
             kind = snapshot.identity.kind
             with locked_source(source, connection, snapshot.config, kind, doing) as (cursor, facts, storage):
@@ -80,6 +86,8 @@ def extract(
                         seen = cursor_column.observe(cursor, table, facts.selection, rows)
                     if facts.identity.kind in VIEWS or snapshot.plan.cursor_from is not None:
                         passes.copy_uncounted(crew)
+                    elif snapshot.state and passes.nothing_written():
+                        passes.take_over(snapshot.state.rows)
                     else:
                         passes.count(crew, ranges)
                         passes.copy_rows(crew)

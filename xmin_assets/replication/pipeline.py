@@ -252,10 +252,13 @@ def persistently(
 def unreachable(source: Database, target: Database) -> str | None:
     """Why a database cannot be reached; None if both can. Asked once, and not by every table in turn."""
 
+    def connect_to(database: Database) -> None:
+        with database.connection():
+            pass
+
     def connect() -> None:
-        for database in (source, target):
-            with database.connection():
-                pass
+        with ThreadPoolExecutor(2, thread_name_prefix="xmin-connect") as pool:
+            list(pool.map(connect_to, (source, target)))
 
     try:
         _persistent()(connect)

@@ -138,6 +138,24 @@ class Passes:
         """Of all rows visible in the snapshot, if the plan asks for it."""
         return sum(count.checksum for count in self._counts)
 
+    def nothing_written(self) -> bool:
+        """Whether no transaction id was assigned since the watermark.
+
+        All transactions below it were finished when the last sync took its snapshot, and visible to it. Whatever is
+        inserted, updated, deleted or altered takes an id, and the next one to be assigned is still the watermark.
+        """
+        plan = self.snapshot.plan
+        return (
+            plan.watermark is not None
+            and not plan.full_leaves
+            and not plan.checksum
+            and self.readers[0].query.now == plan.watermark
+        )
+
+    def take_over(self, rows: int) -> None:
+        """Take the last sync's number of rows as this one's."""
+        self._counts.append(Count(WHOLE, rows, 0, 0))
+
     def count(self, crew: Crew[Reader], spans: list[Range]) -> None:
         """Count rows and find out which ranges have changed ones."""
 

@@ -127,7 +127,7 @@ class Query:
         self._table = table
         self._plan = plan
         self._selection = selection
-        self._now = now
+        self.now = now
         self._since = since
         self._portable = portable
 
@@ -154,15 +154,15 @@ class Query:
         """
         if youngest is None or self._changed(span) is None:
             return rows
-        assert self._now is not None
+        assert self.now is not None
         assert self._plan.watermark is not None
         of_some_leaves = span.leaf is None and self._plan.full_leaves
-        return None if of_some_leaves or youngest <= self._now - self._plan.watermark else 0
+        return None if of_some_leaves or youngest <= self.now - self._plan.watermark else 0
 
     def highest_of(self, youngest: int) -> int | None:
         """The xid64 of the youngest row; None if its age does not tell, as a permanent id's."""
-        assert self._now is not None
-        return None if youngest >= xid.PERMANENT_AGE else self._now - youngest
+        assert self.now is not None
+        return None if youngest >= xid.PERMANENT_AGE else self.now - youngest
 
     def highest(self, span: Range) -> sql.Composable:
         """The highest xid64 of the rows to be copied."""
@@ -206,14 +206,14 @@ class Query:
         return sql.SQL("coalesce(sum({}), 0)").format(hashed)
 
     def _xid64(self) -> sql.Composable:
-        return sql.SQL("NULL::int8") if self._now is None else xid.row_xid64(self._now)
+        return sql.SQL("NULL::int8") if self.now is None else xid.row_xid64(self.now)
 
     def _changed(self, span: Range) -> sql.Composable | None:
         if self._since is not None:
             return self._since
-        if self._plan.watermark is None or self._now is None:
+        if self._plan.watermark is None or self.now is None:
             return None
-        changed = xid.at_or_above(self._plan.watermark, self._now)
+        changed = xid.at_or_above(self._plan.watermark, self.now)
         if not self._plan.full_leaves:
             return changed
         if span.leaf is not None:

@@ -200,3 +200,45 @@ def test_a_unique_index_over_not_null_columns_serves_as_key(replica: Replica) ->
     keys = replica.target.fetch("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p'")
     assert ("PRIMARY KEY (b, a)",) in keys
     replica.assert_equal("public.thing")
+
+
+def notes_of_a_sync(replica: Replica) -> list[str]:
+    """What a sync of the wide table says while it reads."""
+    notes: list[str] = []
+    with replica.stations("public.wide") as stations:
+        extracted = stations.extract(stations.snapshot(), lambda progress: notes.append(progress.note))
+        stations.merge(stations.stage(extracted))
+    replica.assert_equal("public.wide")
+    return notes
+
+
+def test_where_no_transaction_has_written_nothing_is_read(wide: Replica) -> None:
+    assert "counting rows" in notes_of_a_sync(wide)
+    assert notes_of_a_sync(wide) == []
+    assert notes_of_a_sync(wide) == []
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "CREATE TABLE another (id int)",
+        "SELECT pg_current_xact_id()",
+        "DELETE FROM wide WHERE id = 1",
+        "INSERT INTO wide VALUES (0, 'new')",
+    ],
+)
+def test_whatever_takes_a_transaction_id_lets_the_next_sync_read(wide: Replica, written: str) -> None:
+    notes_of_a_sync(wide)
+    wide.source.execute(written)
+    assert "counting rows" in notes_of_a_sync(wide)
+    assert notes_of_a_sync(wide) == []
+
+
+def test_a_transaction_that_was_open_is_read_when_it_is_over_though_none_came_after_it(wide: Replica) -> None:
+    open_one = wide.source.connect()
+    open_one.autocommit = False
+    with open_one.cursor() as cursor:
+        cursor.execute("INSERT INTO wide VALUES (0, 'late')")
+        notes_of_a_sync(wide)
+        open_one.commit()
+    assert "counting rows" in notes_of_a_sync(wide)
