@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
+from dagster import AssetSelection, Definitions, colored_console_logger, define_asset_job, in_process_executor
 
 from xmin_assets.config import ReplicationConfig, Settings
 from xmin_assets.orchestration.assets import assets_of, checks_of
@@ -66,4 +66,6 @@ def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTrans
         # A process for each step would cost some two seconds of starting up, many times the work of an idle
         # sync. Within a step the workers are parallel in any case.
         executor=in_process_executor,
+        # The terminal shows what the UI's run page shows at first; all of it is in the event log.
+        loggers={"console": colored_console_logger.configured({"log_level": "INFO"})},
     )

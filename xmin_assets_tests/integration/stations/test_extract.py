@@ -212,10 +212,19 @@ def notes_of_a_sync(replica: Replica) -> list[str]:
     return notes
 
 
+def reads_nothing_once_nobody_writes(replica: Replica) -> bool:
+    """Whether a sync after another one reads nothing. Should autovacuum come in between, it is tried again."""
+    next_id = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+    before = None
+    while before != (before := replica.source.fetch(next_id)):
+        notes_of_a_sync(replica)
+        notes = notes_of_a_sync(replica)
+    return notes == []
+
+
 def test_where_no_transaction_has_written_nothing_is_read(wide: Replica) -> None:
     assert "counting rows" in notes_of_a_sync(wide)
-    assert notes_of_a_sync(wide) == []
-    assert notes_of_a_sync(wide) == []
+    assert reads_nothing_once_nobody_writes(wide)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +240,7 @@ def test_whatever_takes_a_transaction_id_lets_the_next_sync_read(wide: Replica, 
     notes_of_a_sync(wide)
     wide.source.execute(written)
     assert "counting rows" in notes_of_a_sync(wide)
-    assert notes_of_a_sync(wide) == []
+    assert reads_nothing_once_nobody_writes(wide)
 
 
 def test_a_transaction_that_was_open_is_read_when_it_is_over_though_none_came_after_it(wide: Replica) -> None:
