@@ -9,6 +9,7 @@ that have any. The keys of all rows are copied only if rows were deleted, and th
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from xmin_assets.config import Mode, Settings
@@ -19,7 +20,7 @@ from xmin_assets.postgres.server import settle, wal_position
 from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.replication import cursor_column
 from xmin_assets.replication.crew import Crew
-from xmin_assets.replication.manifest import CsvExtract, SourceSnapshot
+from xmin_assets.replication.manifest import CsvExtract, Part, SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys
 from xmin_assets.replication.plan import SourceFacts, went_back
 from xmin_assets.replication.progress import Report, silent
@@ -45,6 +46,7 @@ def extract(
     settings: Settings,
     *,
     target: Database | None = None,
+    hand_on: Callable[[Part], None] | None = None,
     report: Report = silent,
 ) -> CsvExtract:
     """Read what the plan says, under a snapshot of its own.
@@ -56,6 +58,8 @@ def extract(
         settings: workers, batches and limits.
         target: asked which of the changed keys it has, so that all keys are copied only if rows were deleted; without
             it they are copied whenever rows changed.
+        hand_on: gets the files of rows that are complete while others are written, from several threads; with it a
+            worker writes several files instead of one.
         report: told of every batch, from several threads.
 
     Raises:
@@ -76,7 +80,7 @@ def extract(
             with locked_source(source, connection, snapshot.config, kind, doing) as (cursor, facts, storage):
                 lsn, since = wal_position(cursor), time.monotonic()
                 _require_as_planned(snapshot, facts)
-                passes = Passes(snapshot, facts, spool, files, settings.batch_size, report)
+                passes = Passes(snapshot, facts, spool, files, settings.batch_size, report, hand_on)
                 deadline = began + settings.max_snapshot_age
                 ranges = spans(storage, workers)
                 seen: tuple[str | None, int] = (None, 0)

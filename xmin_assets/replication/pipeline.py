@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ from xmin_assets.replication.resync import resync
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool import Spool
-from xmin_assets.replication.stage import stage
+from xmin_assets.replication.stage import Loading, loads_meanwhile, stage
 
 ATTEMPTS = 3
 """How often a table's sync is begun before a transient error is given up on."""
@@ -206,8 +206,13 @@ def pass_table(
     if told := held_back.warning(planned.held_back, settings.held_back_warning):
         report(Progress(table.label, "snapshot", 0, 0, f"warning: {told}"))
     try:
-        extracted = extract(source, planned, spool, settings, target=target, report=report)
-        staged = stage(target, extracted, spool, settings, report=report)
+        with ExitStack() as stack:
+            loading = None
+            if loads_meanwhile(planned):
+                loading = stack.enter_context(Loading.meanwhile(target, planned, spool, settings, report))
+            hand_on = loading.take if loading else None
+            extracted = extract(source, planned, spool, settings, target=target, hand_on=hand_on, report=report)
+            staged = stage(target, extracted, spool, settings, begun=loading, report=report)
         report(Progress(table.label, "merge", 0, staged.rows))
         merged = merge(target, staged, allow_mass_delete=allow_mass_delete, history_rows=settings.history_rows)
         remember(target, staged, merged)

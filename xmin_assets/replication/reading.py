@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import IO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import psycopg2
 import psycopg2.extensions as ext
@@ -26,48 +27,96 @@ from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.spool import Spool, rewind
 from xmin_assets.replication.unencodable import CODES, Unencodable
 
+if TYPE_CHECKING:
+    from upath import UPath
+
+PART_BYTES = 32 << 20
+"""Size of a file from which it is closed and handed on, where somebody takes it."""
+
 
 class Writer:
-    """One worker's CSV file of one kind, opened with its first batch."""
+    """One worker's CSV files of one kind, the first one opened with its first batch.
 
-    def __init__(self, spool: Spool, sync_id: str, name: str, files: ExitStack) -> None:
+    Args:
+        spool: where the files go.
+        sync_id: of the sync.
+        name: of the files, without a suffix.
+        files: closes the one that is open at last.
+        hand_on: gets each file that is large enough, and closed; without it there is one file, of any size.
+    """
+
+    def __init__(
+        self, spool: Spool, sync_id: str, name: str, files: ExitStack, hand_on: Callable[[Part], None] | None = None
+    ) -> None:
         self._spool = spool
-        self._path = spool.sync_folder(sync_id) / name
+        self._stem = spool.sync_folder(sync_id) / name
         self._files = files
+        self._hand_on = hand_on
+        self._handed_on: list[Part] = []
         self._file: IO[bytes] | None = None
-        self.rows = 0
-        self.bytes = 0
+        self._closing = ExitStack()
+        self._rows = 0
+        self._bytes = 0
+
+    @property
+    def _path(self) -> Path | UPath:
+        number = f"-{len(self._handed_on)}" if self._handed_on else ""
+        return self._stem.with_name(f"{self._stem.name}{number}.csv")
+
+    @property
+    def rows(self) -> int:
+        """How many rows were written."""
+        return self._rows + sum(part.rows for part in self._handed_on)
 
     def append(self, cursor: ext.cursor, query: sql.Composable) -> int:
         """Copy the query's rows to the end of the file; their number.
 
         Raises:
             SpoolError: the file cannot be written.
+            XminAssetsError: a file that was handed on could not be loaded.
         """
         if self._file is None:
-            self._file = self._files.enter_context(self._spool.write(self._path))
+            self._closing = self._files.enter_context(ExitStack())
+            self._file = self._closing.enter_context(self._spool.write(self._path))
         try:
             rows = copy_out(cursor, query, self._file)
-            self.rows += rows
-            self.bytes = self._file.tell()
+            self._rows += rows
+            self._bytes = self._file.tell()
         except OSError as error:
             raise SpoolError(f"The spool file {self._path} cannot be written: {error.strerror or error}.") from None
         return rows
+
+    def rotate(self) -> None:
+        """Close the file and hand it on, if it is large enough.
+
+        Raises:
+            XminAssetsError: a file that was handed on before could not be loaded.
+        """
+        part = self._open_part()
+        if self._hand_on is None or part is None or part.bytes < PART_BYTES:
+            return
+        self._closing.close()
+        self._file, self._rows, self._bytes = None, 0, 0
+        self._handed_on.append(part)
+        self._hand_on(part)
 
     def abandon(self) -> None:
         """Drop what a failed batch has left."""
         if self._file is not None:
             with suppress(OSError):
-                rewind(self._file, self.bytes)
+                rewind(self._file, self._bytes)
 
     def flush(self) -> None:
         """Let other readers of the file see all of it."""
         if self._file is not None:
             self._file.flush()
 
-    def part(self) -> Part | None:
-        """The file, if it has rows."""
-        return Part(str(self._path), self.rows, self.bytes) if self.rows else None
+    def parts(self) -> list[Part]:
+        """The files that have rows."""
+        return [*self._handed_on, *([last] if (last := self._open_part()) else [])]
+
+    def _open_part(self) -> Part | None:
+        return Part(str(self._path), self._rows, self._bytes) if self._rows else None
 
 
 @dataclass
@@ -96,6 +145,7 @@ class Passes:
     files: ExitStack
     batch_size: int
     report: Report
+    hand_on: Callable[[Part], None] | None = None
     readers: list[Reader] = field(default_factory=list)
     _counts: list[Count] = field(default_factory=list)
     _done: int = 0
@@ -110,8 +160,8 @@ class Passes:
         table = self.snapshot.config.source_name
         query = Query(table, plan, read, now, since, portable=self.snapshot.portable)
         writers = (
-            Writer(self.spool, self.snapshot.sync_id, f"{kind}-{number}.csv", self.files)
-            for kind in ("rows", "changed-keys", "keys")
+            Writer(self.spool, self.snapshot.sync_id, f"{kind}-{number}", self.files, hand_on)
+            for kind, hand_on in (("rows", self.hand_on), ("changed-keys", None), ("keys", None))
         )
         reader = Reader(cursor, query, *writers)
         with self._guard:
@@ -179,6 +229,8 @@ class Passes:
 
         def copy_one(reader: Reader, batch: Range) -> None:
             nonlocal batches_done
+            # Before the batch and not after it: should the loading have failed, this batch is as if never begun.
+            reader.rows.rotate()
             rows = _sendable(batch, lambda: reader.rows.append(reader.cursor, reader.query.rows(batch)))
             with self._guard:
                 self._done += rows
@@ -236,7 +288,7 @@ class Passes:
     def parts(self, kind: str) -> tuple[Part, ...]:
         """The files of one kind that have rows."""
         writers: list[Writer] = [getattr(reader, kind) for reader in self.readers]
-        return tuple(part for writer in writers if (part := writer.part()))
+        return tuple(part for writer in writers for part in writer.parts())
 
     def _say(self, total: int, note: str = "") -> None:
         self.report(Progress(self.snapshot.table, "extract", self._done, total, note))

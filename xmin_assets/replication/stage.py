@@ -6,14 +6,15 @@ one; its comment carries the sync_id, so that a merge never takes another sync's
 
 from __future__ import annotations
 
-import re
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 
 import psycopg2
 import psycopg2.extensions as ext
-from psycopg2 import errorcodes, sql
+from psycopg2 import sql
 
 from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated, StaleExtract
@@ -24,20 +25,13 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.landing import ensure_types
 from xmin_assets.replication.manifest import Column, CsvExtract, Part, SourceSnapshot, StagedTable
 from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.reading import PART_BYTES
+from xmin_assets.replication.refusal import refused
 from xmin_assets.replication.schema_changes import column_definitions, target_columns
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state
-from xmin_assets.replication.unencodable import row_at, row_with, said
-
-_PLACE = re.compile(r"^COPY .*?, line (?P<line>\d+)(?:, column (?P<column>.+?)(?:: |$))?", re.MULTILINE)
-_CHARACTER = re.compile(r"byte sequence ((?:0x[0-9a-f]{2} ?)+)")
-_ABOUT_VALUES = (
-    errorcodes.CLASS_DATA_EXCEPTION,
-    errorcodes.CLASS_INTEGRITY_CONSTRAINT_VIOLATION,
-    errorcodes.CLASS_FEATURE_NOT_SUPPORTED,
-    errorcodes.CLASS_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,  # a regclass names a table that is not there
-)
+from xmin_assets.replication.unencodable import said
 
 COMMENT_PREFIX = "xmin_assets staged, sync "
 
@@ -57,9 +51,18 @@ def stage(
     spool: Spool,
     settings: Settings,
     *,
+    begun: Loading | None = None,
     report: Report = silent,
 ) -> StagedTable:
     """Load the extract's files in parallel, check counts and keys, and let the planner know the result.
+
+    Args:
+        target: the target database.
+        extract: what to load.
+        spool: where its files are.
+        settings: workers and limits.
+        begun: what has taken files of this extract already.
+        report: told of every file, from several threads.
 
     Raises:
         DataInvalid: keys repeat or are NULL, or the rows loaded are not the rows extracted.
@@ -70,16 +73,14 @@ def stage(
     began = time.monotonic()
     snapshot = extract.snapshot
     whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
-    if whole or extract.rows or snapshot.plan.statements:
+    if not begun and (whole or extract.rows or snapshot.plan.statements):
         ensure_types(target, snapshot)
     if not whole and not extract.rows and extract.key_parts is None:
         return StagedTable(extract, None, None, 0, 0, time.monotonic() - began)
-    loading = _Loading(target, extract, spool, report)
-    loading.create()
-    with ThreadPoolExecutor(workers_for(settings), thread_name_prefix="xmin-stage") as pool:
-        rows = loading.load(pool, loading.name, loading.columns, extract.parts)
-        keys = loading.load(pool, loading.keys_name, snapshot.selection.key, extract.key_parts or ())
-    loading.finish()
+    with begun or Loading(target, snapshot, spool, settings, report) as loading:
+        if not begun:
+            loading.create()
+        rows, keys = loading.complete(extract)
     return StagedTable(
         extract=extract,
         name=loading.name,
@@ -88,6 +89,12 @@ def stage(
         keys=keys,
         seconds=time.monotonic() - began,
     )
+
+
+def loads_meanwhile(snapshot: SourceSnapshot) -> bool:
+    """Whether files are worth loading while others are still written."""
+    whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
+    return whole and snapshot.bytes > 2 * PART_BYTES
 
 
 def staged_name(digest: str) -> str:
@@ -134,23 +141,57 @@ def lock_own(cursor: ext.cursor, name: str, snapshot: SourceSnapshot, mode: str)
         )
 
 
-class _Loading:
-    """The staged table of one sync, and its table of keys."""
+class Loading:
+    """The staged table of one sync, and its table of keys, which take the files of an extract as they come.
 
-    def __init__(self, target: Database, extract: CsvExtract, spool: Spool, report: Report) -> None:
+    Args:
+        target: the target database.
+        snapshot: of the sync.
+        spool: where the files are.
+        settings: as many files are loaded side by side as there are workers.
+        report: told of every file once all are known, from several threads.
+    """
+
+    def __init__(
+        self, target: Database, snapshot: SourceSnapshot, spool: Spool, settings: Settings, report: Report
+    ) -> None:
         self._target = target
-        self._extract = extract
-        self._snapshot = extract.snapshot
+        self._snapshot = snapshot
         self._spool = spool
         self._report = report
         self._doing = f"{self._snapshot.table}: staging"
+        self._pool = ThreadPoolExecutor(workers_for(settings), thread_name_prefix="xmin-stage")
+        self._loads: dict[str, Future[int]] = {}
+        self._guard = threading.Lock()
         self._loaded = 0
+        self._total: int | None = None
         self.name = staged_name(self._snapshot.config.target_name.digest)
         self.keys_name = self.name + "_keys"
         self.columns = self._snapshot.selection.staged_columns
 
+    def __enter__(self) -> Loading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    @classmethod
+    @contextmanager
+    def meanwhile(
+        cls, target: Database, snapshot: SourceSnapshot, spool: Spool, settings: Settings, report: Report
+    ) -> Iterator[Loading]:
+        """A staged table that is there before the extract begins.
+
+        Raises:
+            XminAssetsError: the target failed.
+        """
+        ensure_types(target, snapshot)
+        with cls(target, snapshot, spool, settings, report) as loading:
+            loading.create()
+            yield loading
+
     def create(self) -> None:
-        """Replace whatever an earlier sync has left by empty tables."""
+        """Replace whatever an earlier sync has left by an empty table."""
         selection = self._snapshot.selection
         # A staged table that is to become the target must survive a crash of the server; others need not.
         persistence = sql.SQL("" if self._snapshot.plan.create_target else "UNLOGGED")
@@ -164,8 +205,11 @@ class _Loading:
             if self._snapshot.config.key is None and selection.key:
                 # A key that was found is NOT NULL at the source, and a primary key over such columns costs no scan.
                 self._set_not_null(cursor, selection.key)
-            if self._extract.key_parts is not None:
-                self._create(cursor, self.keys_name, sql.SQL("UNLOGGED"), selection.key_columns)
+
+    def _create_keys(self) -> None:
+        with transact(self._target, Isolation.WRITE, self._doing) as cursor:
+            lock_own(cursor, self.name, self._snapshot, "ROW EXCLUSIVE")
+            self._create(cursor, self.keys_name, sql.SQL("UNLOGGED"), self._snapshot.selection.key_columns)
 
     def _create(self, cursor: ext.cursor, name: str, persistence: sql.Composable, columns: tuple[Column, ...]) -> None:
         table = sql.Identifier(SCHEMA, name)
@@ -183,15 +227,37 @@ class _Loading:
             sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(SCHEMA, self.name), sql.SQL(", ").join(changes))
         )
 
-    def load(self, pool: ThreadPoolExecutor, name: str, columns: Sequence[str], parts: Sequence[Part]) -> int:
-        """Load all parts, side by side as connections allow; the number of rows.
+    def take(self, part: Part) -> None:
+        """Begin to load a file of rows.
 
         Raises:
-            DataInvalid: a part had other rows than its manifest says.
+            XminAssetsError: one that was taken before could not be loaded.
         """
-        futures = [pool.submit(self._load_part, name, columns, part) for part in parts]
-        wait(futures)
-        return sum(future.result() for future in futures)
+        with self._guard:
+            for load in self._loads.values():
+                if load.done():
+                    load.result()
+            self._loads[part.uri] = self._pool.submit(self._load_part, self.name, self.columns, part)
+
+    def complete(self, extract: CsvExtract) -> tuple[int, int]:
+        """Load what was not taken yet, and finish; how many rows and how many keys there are.
+
+        Raises:
+            DataInvalid: a file had other rows than its manifest says, or the key does not identify them.
+        """
+        self._total = extract.rows
+        for part in extract.parts:
+            if part.uri not in self._loads:
+                self.take(part)
+        if extract.key_parts is not None:
+            self._create_keys()
+        key = self._snapshot.selection.key
+        keys = [self._pool.submit(self._load_part, self.keys_name, key, part) for part in extract.key_parts or ()]
+        rows = [self._loads[part.uri] for part in extract.parts]
+        wait([*rows, *keys])
+        found = sum(load.result() for load in rows), sum(load.result() for load in keys)
+        self._finish(extract)
+        return found
 
     def _load_part(self, name: str, columns: Sequence[str], part: Part) -> int:
         table = sql.Identifier(SCHEMA, name)
@@ -200,38 +266,18 @@ class _Loading:
             try:
                 rows = copy_in(cursor, table, columns, file)
             except psycopg2.Error as error:
-                raise self._refused(error, columns, part) or error from None
+                raise refused(error, self._snapshot, columns, part, self._spool) or error from None
             if rows != part.rows:
                 raise DataInvalid(
                     f"{self._snapshot.table}: {part.uri} has {rows} rows, {part.rows} were extracted. "
                     "The file was changed or cut; extract the table again."
                 )
         if name == self.name:
-            self._loaded += rows
-            self._report(Progress(self._snapshot.table, "stage", self._loaded, self._extract.rows))
+            with self._guard:
+                self._loaded += rows
+            if self._total is not None:
+                self._report(Progress(self._snapshot.table, "stage", self._loaded, self._total))
         return rows
-
-    def _refused(self, error: psycopg2.Error, columns: Sequence[str], part: Part) -> DataInvalid | None:
-        """What to say of a value that the target refuses; None if it is not about a value."""
-        # COPY says: COPY staged_1f2e, line 3, column mood: "sad"
-        place = _PLACE.search(error.diag.context or "")
-        if place is None or (error.pgcode or "")[:2] not in _ABOUT_VALUES:
-            return None
-        column = place["column"]
-        with self._spool.read(part.uri) as file:
-            # A character is refused when a block of the file is converted, lines ahead or behind.
-            character = _CHARACTER.search(error.diag.message_primary or "")
-            fields = row_with(file, bytes.fromhex(character[1].replace("0x", ""))) if character else []
-            fields = fields or row_at(file, int(place["line"]))
-        key, row = self._snapshot.selection.key_columns, dict(zip(columns, fields, strict=False))
-        values = [row[column.name] for column in key if column.name in row]
-        which = f" It is in the row with {said(key, values)}." if values else ""
-        ways = f"type_overrides: {{{column}: text}}" if column else "type_overrides"
-        return DataInvalid(
-            f"{self._snapshot.table}: the target refuses a value{f' of column {column}' if column else ''}: "
-            f"{one_line(error)}{which} Create there what it needs, store the column as text with {ways}, or leave it "
-            "out with exclude_columns."
-        )
 
     def _require_count(self, cursor: ext.cursor, name: str, rows: int) -> None:
         # A crash of the server empties UNLOGGED tables, even between two parts of one load.
@@ -243,7 +289,7 @@ class _Loading:
                 "restarted while they were loaded. Run the sync again."
             )
 
-    def finish(self) -> None:
+    def _finish(self, extract: CsvExtract) -> None:
         """Build the key, which proves that it is unique and not NULL, and gather the statistics that a merge needs.
 
         Raises:
@@ -254,15 +300,15 @@ class _Loading:
         with transact(self._target, Isolation.WRITE, self._doing) as cursor:
             lock_own(cursor, self.name, self._snapshot, "ACCESS EXCLUSIVE")
             if not self._snapshot.plan.create_target:
-                self._require_count(cursor, self.name, self._extract.rows)
-            if self._extract.key_parts is not None:
+                self._require_count(cursor, self.name, extract.rows)
+            if extract.key_parts is not None:
                 lock_own(cursor, self.keys_name, self._snapshot, "SHARE UPDATE EXCLUSIVE")
-                self._require_count(cursor, self.keys_name, sum(part.rows for part in self._extract.key_parts))
+                self._require_count(cursor, self.keys_name, sum(part.rows for part in extract.key_parts))
             if key:
                 self._add_key(cursor, table, key)
             if not self._snapshot.plan.create_target:  # else nothing is joined with it, and autovacuum analyzes it
                 cursor.execute(sql.SQL("ANALYZE {}").format(table))
-            if self._extract.key_parts is not None:
+            if extract.key_parts is not None:
                 cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(SCHEMA, self.keys_name)))
 
     def _add_key(self, cursor: ext.cursor, table: sql.Composable, key: tuple[str, ...]) -> None:
