@@ -8,12 +8,19 @@ from typing import Any
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
+from sqlalchemy import event
 
 from xmin_assets.orchestration.event_log import MAX_OVERFLOW, POOL_RECYCLE_S, remember_schema
 
 
+def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
+    """Each event is a commit or two. A crash of the server may lose those of the last moment, and no row of a table."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = off")
+
+
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """dagster-postgres' storage, with the same configuration, whose connections outlive an event.
+    """dagster-postgres' storage, with the same configuration, whose connections outlive an event and commit at once.
 
     dagster-postgres opens one for each statement, except in the webserver. Whoever makes a run of hundreds of tables
     writes thousands of events before its first step.
@@ -38,6 +45,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 # A kept connection may have been cut since: one of its own would not have noticed either.
                 pool_pre_ping=True,
             )
+            event.listen(storage._engine, "connect", _do_not_wait_for_the_disk)
         remember_schema(self._event_log_storage)
 
     @classmethod

@@ -204,6 +204,7 @@ class Passes:
 
     def take_over(self, rows: int) -> None:
         """Take the last sync's number of rows as this one's."""
+        self._say(0, "no transaction has written since the last sync")
         self._counts.append(Count(WHOLE, rows, 0, 0))
 
     def count(self, crew: Crew[Reader], spans: list[Range]) -> None:

@@ -60,6 +60,8 @@ def test_dagster_yaml_keeps_the_connections_from_the_start(
         assert deployment.run().success
         # One for runs and one for events; a second one where an event is written while another is read.
         assert 1 <= opened.count <= 6
+        with deployment.instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "off"
         assert deployment.run().success
         assert materialized(deployment.instance) == 2
 

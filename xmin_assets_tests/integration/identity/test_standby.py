@@ -160,6 +160,8 @@ def test_extract_from_a_standby_that_lacks_what_the_plan_starts_from_is_refused(
 def test_session_ended_by_a_recovery_conflict_is_retried(ledger: Ledger, primary: Cluster, standby: Cluster) -> None:
     there = ledger.read_from(standby)
     there.sync()
+    ledger.change(1, 1)  # else the sync had nothing to read
+    await_replay(standby, primary)
     retries = []
 
     def conflict(progress: Progress) -> None:
