@@ -9,6 +9,7 @@ from dagster import AssetSelection, Definitions, colored_console_logger, define_
 from xmin_assets.config import ReplicationConfig, Settings
 from xmin_assets.orchestration.assets import assets_of, checks_of
 from xmin_assets.orchestration.automation import automation_sensor
+from xmin_assets.orchestration.event_log import keep_files_open
 from xmin_assets.orchestration.failures import DEFAULT_RETRY_POLICY
 from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY, manifest_io_manager
 from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
@@ -33,6 +34,7 @@ def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTrans
         config: what is replicated, and what Dagster does by itself.
         translator: what the assets are called and look like.
     """
+    keep_files_open()
     specs = table_specs(config, translator)
     assets = assets_of(config, specs, DEFAULT_RETRY_POLICY)
     checks = checks_of(config, specs)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from weakref import WeakSet
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 from dagster import DagsterInstance
 from dagster._core.storage.event_log import EventLogStorage, SqliteEventLogStorage
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import StaticPool
 
@@ -28,7 +29,12 @@ MAX_OVERFLOW = 20
 SQLITE_BUSY_S = 60
 """Seconds to wait for another process that writes to the same file; Dagster's own figure."""
 
+MAX_OPEN_FILES = 4
+"""SQLite files of a storage that stay open: that of all runs' assets, and those of a few runs."""
+
 _kept: WeakSet[EventLogStorage] = WeakSet()
+_files: WeakKeyDictionary[EventLogStorage, dict[str, Engine]] = WeakKeyDictionary()
+_connect_anew = SqliteEventLogStorage._connect
 
 
 def keep_connection(instance: DagsterInstance) -> None:
@@ -41,10 +47,57 @@ def keep_connection(instance: DagsterInstance) -> None:
     if storage in _kept:
         return
     if isinstance(storage, SqliteEventLogStorage):
-        _keep_files_open(storage)
+        keep_files_open()
     else:
         instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, MAX_OVERFLOW)
     remember_schema(storage)
+
+
+def keep_files_open() -> None:
+    """Let this process keep the SQLite files of Dagster's event log open; to call it again changes nothing.
+
+    Dagster makes an engine for each event, and the last connection that closes a file writes its log back into it.
+    There is no setting for it, so this replaces the method that connects, under the same lock. It has no instance to
+    go by: a process that loads the definitions and makes the run (``dagster job execute``) writes nine events for each
+    table before the first step, for hundreds of tables a third of the whole run.
+    """
+    SqliteEventLogStorage._connect = _connect_to_open_file  # type: ignore[method-assign,assignment]
+
+
+@contextmanager
+def _connect_to_open_file(storage: SqliteEventLogStorage, shard: str) -> Iterator[Connection]:
+    if shard not in storage._initialized_dbs:
+        with storage._db_lock:
+            # Dagster has removed the file if it was open: `dagster run wipe`.
+            if removed := _files.get(storage, {}).pop(shard, None):
+                removed.dispose()
+        with _connect_anew(storage, shard) as connection:
+            yield connection
+        return
+    with storage._db_lock:
+        engines = _files.setdefault(storage, {})
+        # The one that was used last is last.
+        engines[shard] = engine = engines.pop(shard, None) or _open_file(storage.conn_string_for_shard(shard))
+        while len(engines) > MAX_OPEN_FILES:
+            engines.pop(next(iter(engines))).dispose()
+        with engine.begin() as connection:
+            yield connection
+
+
+def _open_file(url: str) -> Engine:
+    engine = create_engine(
+        url, poolclass=StaticPool, connect_args={"timeout": SQLITE_BUSY_S, "check_same_thread": False}
+    )
+    event.listen(engine, "connect", _do_not_wait_for_the_disk)
+    return engine
+
+
+def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
+    """In its write-ahead log, which Dagster sets, a power cut may lose the last events, and spoils no file.
+
+    https://www.sqlite.org/pragma.html#pragma_synchronous
+    """
+    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def remember_schema(storage: EventLogStorage) -> None:
@@ -65,30 +118,3 @@ def _remembered(ask: Callable[..., bool]) -> Callable[..., bool]:
         return what in known
 
     return asked
-
-
-def _keep_files_open(storage: SqliteEventLogStorage) -> None:
-    """Keep the SQLite files open.
-
-    Dagster makes an engine for each event, and the last connection that closes a file writes its log back into it.
-    There is no setting for it, so this replaces the method that connects, under the same lock.
-    """
-    connect_anew, engines = storage._connect, dict[str, Engine]()
-
-    @contextmanager
-    def connect(shard: str) -> Iterator[Connection]:
-        if shard not in storage._initialized_dbs:
-            with connect_anew(shard) as connection:
-                yield connection
-            return
-        with storage._db_lock:
-            if shard not in engines:
-                engines[shard] = create_engine(
-                    storage.conn_string_for_shard(shard),
-                    poolclass=StaticPool,
-                    connect_args={"timeout": SQLITE_BUSY_S, "check_same_thread": False},
-                )
-            with engines[shard].begin() as connection:
-                yield connection
-
-    storage._connect = connect  # type: ignore[method-assign]
