@@ -17,6 +17,13 @@ CURSOR = "updated_at"
 _FIRST = sql.SQL("timestamptz '2024-01-01 00:00:00+00'")
 
 
+_CHANGES = {
+    "update": "UPDATE {table} SET amount = amount + 1, updated_at = clock_timestamp() WHERE {rows}",
+    "delete": "DELETE FROM {table} WHERE {rows}",
+    "elsewhere": "SELECT pg_current_xact_id()",
+}
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Tables of the schema public, and the statements that make and fill them."""
@@ -35,14 +42,12 @@ class Change:
     """One row in so many is updated or deleted, all over the table: nearly every block has one at 1 %."""
 
     verb: str
-    """``update`` or ``delete``."""
-    one_in: int
+    """``update``, ``delete``, or ``elsewhere``: the server gave out a transaction id, and the table stays as it is."""
+    one_in: int = 1
 
     def statement(self, table: str, turn: int) -> sql.Composable:
         """The change of one table; another turn hits other rows."""
-        update = "UPDATE {table} SET amount = amount + 1, updated_at = clock_timestamp() WHERE {rows}"
-        delete = "DELETE FROM {table} WHERE {rows}"
-        return sql.SQL(update if self.verb == "update" else delete).format(
+        return sql.SQL(_CHANGES[self.verb]).format(
             table=sql.Identifier("public", table),
             rows=sql.SQL("id % {} = {}").format(sql.Literal(self.one_in), sql.Literal(turn % self.one_in)),
         )

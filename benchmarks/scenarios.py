@@ -40,7 +40,8 @@ class Heat:
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("full", "full load", "orders", PIPE, fresh=True, others=(BINARY,)),
-    Scenario("idle", "idle sync", "orders", COUNT),
+    Scenario("idle", "idle sync, another table written", "orders", COUNT, Change("elsewhere")),
+    Scenario("still", "idle sync, nothing written at all", "orders", COUNT),
     Scenario("updated_01", "0.1 % updated", "orders", MERGE, Change("update", 1000)),
     Scenario("updated_1", "1 % updated", "orders", MERGE, Change("update", 100)),
     Scenario("updated_10", "10 % updated", "orders", MERGE, Change("update", 10)),
@@ -50,7 +51,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("toast", "full load, 8 to 20 kB of text per row", "toast", PIPE, fresh=True, others=(BINARY,)),
     Scenario("toast_1", "1 % updated, 8 to 20 kB of text per row", "toast", MERGE, Change("update", 100)),
     Scenario("many", "full load, 100 small tables", "many", PIPE, fresh=True),
-    Scenario("many_idle", "idle sync, 100 small tables", "many", COUNT),
+    Scenario("many_idle", "idle sync, 100 small tables, another one written", "many", COUNT, Change("elsewhere")),
     Scenario("command", "whole command, one table of 1000 rows", "small", COUNT, others=(Command(),)),
 )
 

@@ -106,12 +106,23 @@ def record_end(position: int, page: int, segment: int) -> int:
     return position
 
 
-def settle(cursor: ext.cursor, position: int, since: float) -> int:
-    """Wait until no crash of the server can undo what a snapshot shows; a WAL position that covers it.
+def settled(cursor: ext.cursor, position: int) -> int | None:
+    """A WAL position that covers what a snapshot shows, if no crash of the server can undo that any more.
 
     An asynchronous commit is visible before it is on disk. And so is any rollback: a crash undoes it, and the server
-    assigns its id again, below a watermark. Both are on disk after three times wal_writer_delay at the latest
-    (https://www.postgresql.org/docs/current/wal-async-commit.html). A standby replays only what it has on disk.
+    assigns its id again, below a watermark. A standby replays only what it has on disk.
+
+    Args:
+        cursor: in a READ COMMITTED transaction, or in none.
+        position: `wal_position`, read after the snapshot was taken.
+    """
+    return _settled(cursor, position)[0]
+
+
+def settle(cursor: ext.cursor, position: int, since: float) -> int:
+    """Wait until `settled`: three times wal_writer_delay at the longest.
+
+    By then all that was visible is on disk (https://www.postgresql.org/docs/current/wal-async-commit.html).
 
     Args:
         cursor: in a READ COMMITTED transaction, or in none.
@@ -119,14 +130,21 @@ def settle(cursor: ext.cursor, position: int, since: float) -> int:
         since: monotonic time in seconds of that reading.
     """
     while True:
-        cursor.execute(_SETTLED)
-        in_recovery, safe, delay = cursor.fetchone() or (False, 0, 0.0)
-        if in_recovery:
-            # A commit on a standby is visible before the replay position passes it.
-            return max(position, int(safe or 0))
-        if safe >= position or time.monotonic() - since > 3 * delay or cancelled():
+        covered, delay = _settled(cursor, position)
+        if covered is not None:
+            return covered
+        if time.monotonic() - since > 3 * delay or cancelled():
             return position
         time.sleep(0.005)
+
+
+def _settled(cursor: ext.cursor, position: int) -> tuple[int | None, float]:
+    cursor.execute(_SETTLED)
+    in_recovery, safe, delay = cursor.fetchone() or (False, 0, 0.0)
+    if in_recovery:
+        # A commit on a standby is visible before the replay position passes it.
+        return max(position, int(safe or 0)), delay
+    return position if safe >= position else None, delay
 
 
 def require_version(server: Server, side: str, minimum: int) -> None:

@@ -1,9 +1,8 @@
 """The second station: the changed rows, and the keys of all rows where they are needed, as CSV files in the spool.
 
 All of it under one snapshot. If no transaction has written anything since the watermark, nothing is read. Otherwise the
-first pass counts the rows, range by range, and finds the youngest of each. The second copies the changed rows of ranges
-that have any. The keys of all rows are copied only if rows were deleted, and the counts tell whether they were (see
-`deleted_rows`).
+first pass counts the rows, range by range, and finds out which ranges have changed ones. The second copies these. The
+keys of all rows are copied only if rows were deleted, and the counts tell whether they were (see `deleted_rows`).
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import psycopg2.extensions as ext
+
 from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import settle, wal_position
+from xmin_assets.postgres.server import settle, settled, wal_position
 from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.replication import cursor_column
 from xmin_assets.replication.crew import Crew
@@ -34,6 +35,9 @@ from xmin_assets.replication.unencodable import Unencodable, explained
 
 WORTH_HELP = 16 << 20
 """Bytes of a table from which a second worker's connection is opened while the first one still looks at the catalog."""
+
+PATIENCE = 1_000_000
+"""Transactions for which the watermark may stay where it is while nothing changes."""
 
 PROBE_SHARE = 0.25
 """Changed rows, as a share of all, up to which asking the target which are new is cheaper than copying all keys."""
@@ -102,7 +106,7 @@ def extract(
                 if catalog.renamed(cursor, {facts.identity.relation_oid: table, **leaves}):
                     raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
             with transaction(source, connection, Isolation.READ, doing) as cursor:
-                lsn = settle(cursor, lsn, since)
+                watermark, lsn = _resume_from(cursor, passes, keys_needed, lsn, since)
     except BaseException as error:
         spool.remove(snapshot.sync_id)
         if isinstance(error, Unencodable):
@@ -118,7 +122,7 @@ def extract(
         key_bytes=sum(part.bytes for part in key_parts),
         source_rows=_source_rows(passes, keys_needed),
         max_xmin=passes.max_xmin,
-        horizon=facts.horizon,
+        horizon=watermark,
         source_lsn=lsn,
         source_started=facts.server.started,
         checksum=passes.checksum if snapshot.plan.checksum else None,
@@ -165,6 +169,20 @@ def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) ->
         return True
     new = count_new_keys(target, snapshot, passes.copy_changed_keys(crew), passes.spool)
     return deleted_rows(state.rows, present, new) != 0
+
+
+def _resume_from(cursor: ext.cursor, passes: Passes, keys_copied: bool, lsn: int, since: float) -> tuple[int, int]:
+    """The watermark from which the next sync goes on, and the WAL position that covers it.
+
+    To move the watermark takes as long as the WAL writer does for what the snapshot may show. A sync that has found
+    nothing need not wait for it: where it began is as good, as long as rows' ages are far from telling less.
+    """
+    state, plan, horizon = passes.snapshot.state, passes.snapshot.plan, passes.facts.horizon
+    if state and plan.watermark == state.watermark and not (passes.changed_rows or keys_copied):
+        moves = plan.checksum or plan.full_leaves or plan.statements or horizon - state.watermark > PATIENCE
+        if not moves and settled(cursor, lsn) is None:
+            return state.watermark, state.source_lsn
+    return horizon, settle(cursor, lsn, since)
 
 
 def _source_rows(passes: Passes, keys_copied: bool) -> int | None:

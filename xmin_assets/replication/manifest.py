@@ -231,7 +231,7 @@ class CsvExtract:
     max_xmin: int
     """Highest xid64 among the rows read; 0 for none."""
     horizon: int
-    """Every transaction below it was finished in the snapshot: the next watermark."""
+    """The next watermark: every transaction below it was finished in the snapshot, or in that of the last sync."""
     source_lsn: int
     """WAL position of the source that covers the snapshot."""
     workers: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -181,7 +181,7 @@ class Passes:
     @property
     def max_xmin(self) -> int:
         """Highest xid64 among the rows to be copied; 0 for none."""
-        return max((count.max_xmin for count in self._counts), default=0)
+        return max((count.max_xmin or 0 for count in self._counts), default=0)
 
     @property
     def checksum(self) -> int:
@@ -212,27 +212,29 @@ class Passes:
 
         def count_one(reader: Reader, span: Range) -> None:
             reader.cursor.execute(reader.query.count(span))
-            rows, youngest, checksum = reader.cursor.fetchone() or (0, None, 0)
-            changed = reader.query.changed(span, rows, youngest)
-            max_xmin = _highest(reader, span, youngest) if changed != 0 else 0
+            (row,) = reader.cursor.fetchall()
+            count = reader.query.counted(span, row)
+            if count.max_xmin is None:
+                count = replace(count, max_xmin=_highest(reader, span))
             with self._guard:
-                self._counts.append(Count(span, rows, changed, max_xmin, int(checksum)))
+                self._counts.append(count)
 
         self._say(0, "counting rows")
         crew.run(spans, count_one)
 
     def copy_rows(self, crew: Crew[Reader]) -> None:
         """Copy the changed rows, batch by batch."""
-        cut = [batch for count in self._counts for batch in batches(count, self.batch_size)]
+        cut = [(batch, count.bounds) for count in self._counts for batch in batches(count, self.batch_size)]
         known = sum(count.changed for count in self._counts if count.changed is not None)
         total = known if all(count.changed is not None for count in self._counts) else None
         batches_done = 0
 
-        def copy_one(reader: Reader, batch: Range) -> None:
+        def copy_one(reader: Reader, task: tuple[Range, tuple[int, int] | None]) -> None:
             nonlocal batches_done
+            batch, bounds = task
             # Before the batch and not after it: should the loading have failed, this batch is as if never begun.
             reader.rows.rotate()
-            rows = _sendable(batch, lambda: reader.rows.append(reader.cursor, reader.query.rows(batch)))
+            rows = _sendable(batch, lambda: reader.rows.append(reader.cursor, reader.query.rows(batch, bounds)))
             with self._guard:
                 self._done += rows
                 batches_done += 1
@@ -247,7 +249,7 @@ class Passes:
         def copy_all(reader: Reader, span: Range) -> None:
             max_xmin = 0
             if self.facts.identity.kind not in VIEWS:
-                max_xmin = _highest(reader, span, None)
+                max_xmin = _highest(reader, span)
             rows = _sendable(span, lambda: reader.rows.append(reader.cursor, reader.query.rows(span)))
             self._counts.append(Count(span, rows, rows, max_xmin))
             self._done += rows
@@ -295,10 +297,7 @@ class Passes:
         self.report(Progress(self.snapshot.table, "extract", self._done, total, note))
 
 
-def _highest(reader: Reader, span: Range, youngest: int | None) -> int:
-    """The highest xid64 of the rows to be copied: by the youngest's age if it is known and tells, else by a scan."""
-    if youngest is not None and (told := reader.query.highest_of(youngest)) is not None:
-        return told
+def _highest(reader: Reader, span: Range) -> int:
     reader.cursor.execute(reader.query.highest(span))
     (found,) = reader.cursor.fetchone() or (0,)
     return int(found)

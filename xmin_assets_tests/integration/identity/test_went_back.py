@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
@@ -106,3 +108,23 @@ def test_id_of_a_transaction_rolled_back_just_before_a_crash_is_not_used_again(l
     assert next_xid(server) >= watermark
     ledger.change(2, 2)
     assert counts(ledger.sync()) == (1, 0, 1, 0)
+
+
+def test_sync_that_finds_nothing_leaves_the_watermark_rather_than_wait(ledger: Ledger, server: Cluster) -> None:
+    first = ledger.sync()
+    command(server, "ALTER SYSTEM SET wal_writer_delay = '10s'")
+    command(server, "SELECT pg_reload_conf()")
+    with closing(ledger.source.connect()) as rolled_back, rolled_back.cursor() as cursor:
+        rolled_back.autocommit = False
+        cursor.execute("UPDATE ledger SET note = 'never' WHERE id = 1")
+        rolled_back.rollback()
+
+    began = time.monotonic()
+    idle = ledger.sync()
+    seconds = time.monotonic() - began
+    command(server, "CHECKPOINT")
+    later = ledger.sync()
+
+    assert (counts(idle), idle.watermark) == ((0, 0, 0, 0), first.watermark)
+    assert seconds < 5
+    assert (counts(later), later.watermark > first.watermark) == ((0, 0, 0, 0), True)
