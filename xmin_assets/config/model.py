@@ -210,7 +210,7 @@ class Settings(Strict):
     batch_size: int = Field(
         default=1000,
         ge=1,
-        description="Rows that one COPY statement reads; small batches are joined up to 1 MiB of table.",
+        description="Rows that one COPY statement reads; small batches are joined up to 4 MiB of table.",
     )
     spool: str | None = Field(
         default=None,

@@ -23,7 +23,10 @@ BLOCK_SIZE = 8192
 """Bytes of a block of every common build; a build with other blocks only gets other range sizes."""
 
 MIN_BYTES = 1 << 20
-"""A COPY's fixed cost is about that of reading 1 MiB: smaller batches are joined."""
+"""The least that is worth a statement of its own: its fixed cost is about that of counting 1 MiB."""
+
+BATCH_BYTES = 4 << 20
+"""Smaller batches are joined: copying a table by 4 MiB takes 5 % less CPU than by 1 MiB, and larger ones gain little."""
 
 SPAN_BYTES = 64 << 20
 """The most that is counted, or copied, by one statement."""
@@ -85,7 +88,7 @@ def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
 
 
 def batches(count: Count, batch_size: int) -> list[Range]:
-    """Cut a counted range into batches of about `batch_size` rows each, and of 1 MiB at least.
+    """Cut a counted range into batches of about `batch_size` rows each, and of 4 MiB at least.
 
     Where it is not known how many of its rows are to be copied, it is cut only if it has much TOAST.
     """
@@ -97,7 +100,7 @@ def batches(count: Count, batch_size: int) -> list[Range]:
     # All bytes and not only the heap's: a few blocks may point to gigabytes of TOAST.
     bytes_per_block = max(BLOCK_SIZE, whole.leaf.all_bytes // max(1, whole.leaf.main_bytes // BLOCK_SIZE))
     size = whole.blocks * bytes_per_block
-    pieces = 1 if count.changed is None else min(math.ceil(count.changed / batch_size), max(1, size // MIN_BYTES))
+    pieces = 1 if count.changed is None else min(math.ceil(count.changed / batch_size), max(1, size // BATCH_BYTES))
     return _cut(whole.leaf, whole.start, whole.end, whole.blocks, max(pieces, size // SPAN_BYTES))
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.scan import BLOCK_SIZE, MIN_BYTES, SPAN_BYTES, Count, Range, batches, spans
+from xmin_assets.replication.scan import BATCH_BYTES, BLOCK_SIZE, MIN_BYTES, SPAN_BYTES, Count, Range, batches, spans
 
 MIN_BLOCKS = MIN_BYTES // BLOCK_SIZE
+BATCH_BLOCKS = BATCH_BYTES // BLOCK_SIZE
 SPAN_BLOCKS = SPAN_BYTES // BLOCK_SIZE
 
 
@@ -84,7 +85,7 @@ def test_large_table_gives_every_worker_work() -> None:
 
 @pytest.mark.parametrize(("toast", "pieces"), [(0, 1), (9, 10)])
 def test_batches_are_sized_by_toast_too(toast: int, pieces: int) -> None:
-    span = Range(leaf(MIN_BLOCKS, all_bytes=MIN_BYTES * (1 + toast)), 0, None, MIN_BLOCKS)
+    span = Range(leaf(BATCH_BLOCKS, all_bytes=BATCH_BYTES * (1 + toast)), 0, None, BATCH_BLOCKS)
 
     assert len(batches(Count(span, 1_000_000, 1_000_000, 0), 1000)) == pieces
 

@@ -23,6 +23,7 @@ def large(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Replica:
     for module in (reading, stage):
         monkeypatch.setattr(module, "PART_BYTES", 100_000)
     monkeypatch.setattr(scan, "MIN_BYTES", 4 * scan.BLOCK_SIZE)
+    monkeypatch.setattr(scan, "BATCH_BYTES", 4 * scan.BLOCK_SIZE)
     replica.settings.update(workers=3, batch_size=500)
     replica.source.execute(
         "CREATE TABLE large (id int PRIMARY KEY, note text);"
