@@ -26,7 +26,7 @@ MIN_BYTES = 1 << 20
 """The least that is worth a statement of its own: its fixed cost is about that of counting 1 MiB."""
 
 BATCH_BYTES = 4 << 20
-"""Smaller batches are joined: copying a table by 4 MiB takes 5 % less CPU than by 1 MiB, and larger ones gain little."""
+"""Smaller batches are joined: copying a table by 4 MiB takes 5 % less CPU than by 1 MiB; larger ones gain little."""
 
 SPAN_BYTES = 64 << 20
 """The most that is counted, or copied, by one statement."""
