@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo "$$python"; break; }; done)
 
-.PHONY: help .venv venv demo dev test bench bench-all bench-docs lint format clean
+.PHONY: help .venv venv demo dev test matrix coverage audit bench bench-all bench-docs lint format clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -41,6 +41,17 @@ dev: $(STAMP) ## Start the demo servers and the Dagster UI
 # Two at a time, each with servers of its own; a file's tests stay together, as some share a server.
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+matrix: $(STAMP) ## Run the engine's tests on PostgreSQL 15, 16 and 17, as far as they are to be had
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[matrix]'
+	@$(BIN)/python -m xmin_assets_tests.matrix $(VERSIONS)
+
+coverage: $(STAMP) ## Run the tests and say which branches of the package they have not taken
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+audit: $(STAMP) ## Ask PyPI's advisory database about the pinned dependencies
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[audit]'
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 # ROWS and RUNS make it shorter or longer, ONLY=full,idle picks scenarios, PEERS=none leaves other programs out.
 BENCH = $(BIN)/python -m benchmarks

@@ -18,6 +18,9 @@ class XminAssetsError(Exception):
 class TransientError(XminAssetsError):
     """It may work when tried again: a lost connection, a lock, a table that changed meanwhile."""
 
+    attempts = 6
+    """How often the work is begun before we give up."""
+
 
 class TerminalError(XminAssetsError):
     """It will not work until somebody changes something."""
@@ -35,6 +38,10 @@ class ConnectionFailed(TransientError):
     """No connection to the database."""
 
 
+class ServerFull(ConnectionFailed):
+    """The server takes no more connections."""
+
+
 class ConnectionRefused(TerminalError):
     """The server answers, and does not let us in."""
 
@@ -42,9 +49,19 @@ class ConnectionRefused(TerminalError):
 class Cancelled(TransientError):
     """The sync was stopped before it ended."""
 
+    attempts = 1
+
+
+class TableBusy(TransientError):
+    """Another sync of the table has been at work for longer than we wait."""
+
+    attempts = 1  # it has waited for as long as queue_timeout says
+
 
 class LockTimeout(TransientError):
     """A lock was not granted in time."""
+
+    attempts = 3  # each of them has waited for as long as lock_timeout says
 
 
 class UnsupportedServer(TerminalError):
@@ -73,6 +90,12 @@ class SourceBehind(TransientError):
 
 class PlanOutdated(TransientError):
     """The table changed after the sync was planned."""
+
+
+class RelationGone(PlanOutdated):
+    """A table was dropped or renamed after the sync was planned."""
+
+    attempts = 2  # a new plan says what is the matter
 
 
 class StaleExtract(TransientError):

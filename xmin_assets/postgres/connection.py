@@ -15,7 +15,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions as ext
 
-from xmin_assets.errors import Cancelled, ConfigError, ConnectionFailed, ConnectionRefused, XminAssetsError
+from xmin_assets.errors import Cancelled, ConfigError, ConnectionFailed, ConnectionRefused, ServerFull, XminAssetsError
 from xmin_assets.postgres.failure import one_line
 
 _live: weakref.WeakSet[ext.connection] = weakref.WeakSet()
@@ -33,6 +33,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 _REFUSALS = ("authentication failed", "no password supplied", "does not exist", "permission denied", "pg_hba.conf")
+# Limits of the server, of its ordinary roles, of one role or database, and of PgBouncer.
+_FULL = ("too many clients", "remaining connection slots", "too many connections", "no more connections allowed")
 
 
 class Database:
@@ -73,9 +75,13 @@ class Database:
         self.statement_timeout = statement_timeout
         self.lock_timeout = lock_timeout
         self._arguments = {"connect_timeout": connect_timeout, **_DEFAULTS, **given, "client_encoding": "UTF8"}
-        self._slots = threading.Semaphore(limit)
+        self._changed = threading.Condition()
+        self._most = limit
+        self._open = 0
         self._idle: list[ext.connection] = []
         self._closed = False
+        self.watches_clients = True
+        """Whether the server can notice in the middle of a statement that its client is gone."""
 
     def __str__(self) -> str:
         given = self._arguments
@@ -98,19 +104,35 @@ class Database:
         Raises:
             ConnectionFailed: the server does not answer.
             ConnectionRefused: it answers, and refuses the role or the database.
+            ServerFull: it takes no more connections, and none of ours is open.
             Cancelled: `cancel_all` was called.
         """
-        while not self._slots.acquire(timeout=0.5):
-            _check_cancelled()
-        yield from self._lend()
+        connection = self._take(wait=True)
+        assert connection is not None
+        yield from self._lend(connection)
 
     @contextmanager
     def spare_connection(self) -> Iterator[ext.connection | None]:
-        """A connection if one is free right now, else None: for help that the work can do without."""
-        if not self._slots.acquire(blocking=False):
+        """A connection if one is to be had right now, else None: for help that the work can do without."""
+        connection = self._take(wait=False)
+        if connection is None:
             yield None
-            return
-        yield from self._lend()
+        else:
+            yield from self._lend(connection)
+
+    @contextmanager
+    def extra_connection(self) -> Iterator[ext.connection]:
+        """A connection beside the limit, closed at the end.
+
+        Raises:
+            ConnectionFailed: as `connection` does.
+        """
+        check_cancelled()
+        connection = self._connect()
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def prepare(self) -> None:
         """Begin to open a connection, if there may be one more, for whoever asks for one soon."""
@@ -127,24 +149,42 @@ class Database:
         while self._idle:
             self._idle.pop().close()
 
-    def _lend(self) -> Iterator[ext.connection]:
-        try:
-            _check_cancelled()
-            connection = self._idle.pop() if self._idle else self._connect()
+    def _take(self, wait: bool) -> ext.connection | None:
+        while True:
+            with self._changed:
+                while not self._idle and self._open >= self._most:
+                    if not wait:
+                        return None
+                    self._changed.wait(0.5)
+                    check_cancelled()
+                check_cancelled()
+                if self._idle:
+                    return self._idle.pop()
+                self._open += 1
             try:
-                yield connection
-            finally:
-                # A transaction left open means that the work was cut: no one else may inherit it.
-                if (
-                    not self._closed
-                    and not connection.closed
-                    and connection.info.transaction_status == ext.TRANSACTION_STATUS_IDLE
-                ):
+                return self._connect()
+            except BaseException as error:
+                with self._changed:
+                    self._open -= 1
+                    self._changed.notify()
+                    if not isinstance(error, ServerFull) or (wait and not self._open):
+                        raise
+                    # We make do with the connections that we have: whoever works with one gives it back.
+                    self._most = max(1, self._open)
+
+    def _lend(self, connection: ext.connection) -> Iterator[ext.connection]:
+        try:
+            yield connection
+        finally:
+            # A transaction left open means that the work was cut: no one else may inherit it.
+            usable = not connection.closed and connection.info.transaction_status == ext.TRANSACTION_STATUS_IDLE
+            with self._changed:
+                if usable and not self._closed:
                     self._idle.append(connection)
                 else:
                     connection.close()
-        finally:
-            self._slots.release()
+                    self._open -= 1
+                self._changed.notify()
 
     def _connect(self) -> ext.connection:
         try:
@@ -152,6 +192,8 @@ class Database:
         except psycopg2.Error as error:
             message = f"No connection to the {self}: {one_line(error)}"
             # A failed connection has no SQLSTATE. What is not known for a refusal may pass, and is tried again.
+            if any(words in message for words in _FULL):
+                raise ServerFull(f"{message} Let it have more, or run fewer syncs and workers at a time.") from None
             refused = any(words in message for words in _REFUSALS)
             raise (ConnectionRefused if refused else ConnectionFailed)(message) from None
         connection.autocommit = True
@@ -163,7 +205,7 @@ class Database:
 def cancel_all() -> None:
     """Cancel what every connection of this process is doing, and let no new work begin.
 
-    The statements end with `Cancelled`. Meant for a process that is about to end.
+    The statements end with `Cancelled`, until `resume`.
     """
     _cancelled.set()
     with _guard:
@@ -174,11 +216,17 @@ def cancel_all() -> None:
                 connection.cancel()
 
 
+def resume() -> None:
+    """Let new work begin after `cancel_all`: what was cancelled has ended, and the process goes on."""
+    _cancelled.clear()
+
+
 def cancelled() -> bool:
     """Whether `cancel_all` was called."""
     return _cancelled.is_set()
 
 
-def _check_cancelled() -> None:
+def check_cancelled() -> None:
+    """Raise `Cancelled` if `cancel_all` was called."""
     if _cancelled.is_set():
         raise Cancelled("The sync was stopped. What was merged is complete; the rest comes with the next sync.")

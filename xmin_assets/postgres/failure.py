@@ -5,7 +5,14 @@ from __future__ import annotations
 import psycopg2
 from psycopg2 import errorcodes
 
-from xmin_assets.errors import ConnectionFailed, LockTimeout, ServerError, TransientError, XminAssetsError
+from xmin_assets.errors import (
+    ConnectionFailed,
+    LockTimeout,
+    RelationGone,
+    ServerError,
+    TransientError,
+    XminAssetsError,
+)
 
 _TRANSIENT_CLASSES = {
     errorcodes.CLASS_CONNECTION_EXCEPTION,
@@ -19,6 +26,7 @@ _TRANSIENT = {
     errorcodes.CANNOT_CONNECT_NOW,
     errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
 }
+_GONE = {errorcodes.UNDEFINED_TABLE, errorcodes.INVALID_SCHEMA_NAME}
 _HINTS = {
     errorcodes.INSUFFICIENT_PRIVILEGE: "Grant it to the role, or connect as another one (see the README's grants).",
     errorcodes.QUERY_CANCELED: "If it was the time limit, raise statement_timeout in the settings.",
@@ -45,8 +53,13 @@ def translate(error: psycopg2.Error, doing: str) -> XminAssetsError:
     """
     code = error.pgcode
     message = f"{doing}: {one_line(error)}"
-    if code is None and isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+    # What libpq itself has to say has no SQLSTATE, nor a class of its own where it ends in the middle of a COPY.
+    if code is None and (
+        type(error) is psycopg2.DatabaseError or isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
+    ):
         return ConnectionFailed(f"{message} The connection was lost; run it again.")
+    if code in _GONE:
+        return RelationGone(f"{message} It was there when the sync was planned; run it again.")
     if code == errorcodes.LOCK_NOT_AVAILABLE:
         return LockTimeout(f"{message} Another session holds the lock; run it again, or raise lock_timeout.")
     if code is not None and (code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT):

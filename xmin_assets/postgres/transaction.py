@@ -7,9 +7,10 @@ taken before the transaction's first one (https://www.postgresql.org/docs/curren
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from functools import cache
 
 import psycopg2
 import psycopg2.extensions as ext
@@ -40,14 +41,37 @@ PINNED = {
     # Compiling costs more than it gives for statements that stream.
     "jit": "off",
     "client_min_messages": "warning",
-    # Longer than any pause between two statements of ours: it only ends a transaction whose process is gone.
+    # Longer than any pause between two statements of ours: it only ends a transaction whose process is stuck.
     "idle_in_transaction_session_timeout": "15min",
+    # The server's side of the connection, as ours: a machine that vanished holds locks for a minute and a half.
+    "tcp_keepalives_idle": "30s",
+    "tcp_keepalives_interval": "10s",
+    "tcp_keepalives_count": "6",
+    "tcp_user_timeout": "90s",
 }
 
-_PINS = sql.SQL("; ").join(
-    sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name.lower()), sql.Literal(value))
-    for name, value in PINNED.items()
-)
+_SINCE = {17: {"transaction_timeout": "0"}}
+"""Settings that there are only from a major version on: an extract takes as long as it takes."""
+
+_WATCH = "client_connection_check_interval"
+"""A long statement ends when the process that sent it is gone. Refused by servers on Windows."""
+
+
+def _pins(settings: Mapping[str, str]) -> sql.Composable:
+    return sql.SQL("; ").join(
+        sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name.lower()), sql.Literal(value))
+        for name, value in settings.items()
+    )
+
+
+@cache
+def _pinned(version: int, watches_clients: bool) -> sql.Composable:
+    newer = {name: value for since, names in _SINCE.items() if version >= since for name, value in names.items()}
+    return _pins({**PINNED, **newer, **({_WATCH: "2s"} if watches_clients else {})})
+
+
+HEARTBEAT = 30.0
+"""Seconds between two signs of life of a transaction that waits, well below idle_in_transaction_session_timeout."""
 
 
 class Isolation(Enum):
@@ -78,23 +102,35 @@ def transaction(
     Raises:
         XminAssetsError: the driver's error, translated.
     """
-    begin = sql.SQL("; ").join(
-        [
-            sql.SQL(isolation.value),
-            _PINS,
-            sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(_ms(database.statement_timeout))),
-            sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_ms(database.lock_timeout))),
-            *first,
-        ]
-    )
     with _statement(database, connection, doing) as cursor:
         try:
-            cursor.execute(begin)
+            _begin(database, connection, cursor, isolation, first)
             yield cursor
             cursor.execute("COMMIT")
         except BaseException:
             roll_back(connection)
             raise
+
+
+def _begin(
+    database: Database,
+    connection: ext.connection,
+    cursor: ext.cursor,
+    isolation: Isolation,
+    first: tuple[sql.Composable, ...],
+) -> None:
+    timeouts = {"statement_timeout": database.statement_timeout, "lock_timeout": database.lock_timeout}
+    own = _pins({name: str(round(seconds * 1000)) for name, seconds in timeouts.items()})
+    for watches in (True, False) if database.watches_clients else (False,):
+        pinned = _pinned(connection.server_version // 10000, watches)
+        try:
+            cursor.execute(sql.SQL("; ").join([sql.SQL(isolation.value), pinned, own, *first]))
+            return
+        except psycopg2.errors.InvalidParameterValue as error:
+            if not watches or _WATCH not in str(error):
+                raise
+            database.watches_clients = False
+            cursor.execute("ROLLBACK")
 
 
 @contextmanager
@@ -129,7 +165,3 @@ def roll_back(connection: ext.connection) -> None:
                 cursor.execute("ROLLBACK")
     except psycopg2.Error:
         connection.close()
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

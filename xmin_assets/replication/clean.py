@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from psycopg2 import sql
 
@@ -13,6 +12,7 @@ from xmin_assets.replication.pipeline import open_target
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.stage import COMMENT_PREFIX
 from xmin_assets.replication.state import SCHEMA
+from xmin_assets.replication.sync_id import age_of
 
 _STAGED = """
 SELECT c.relname::text, pg_catalog.obj_description(c.oid, 'pg_class')
@@ -45,7 +45,7 @@ def clean(config: ReplicationConfig | None = None, *, older_than: float = 86400.
     with open_target(config) as target, transact(target, Isolation.WRITE, "Cleaning the target") as cursor:
         cursor.execute(_STAGED, (COMMENT_PREFIX,))
         for name, comment in cursor.fetchall():
-            if _age(comment.removeprefix(COMMENT_PREFIX)) >= older_than:
+            if age_of(comment.removeprefix(COMMENT_PREFIX)) >= older_than:
                 cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
                 dropped.append(f"{SCHEMA}.{name}")
     removed = []
@@ -54,8 +54,3 @@ def clean(config: ReplicationConfig | None = None, *, older_than: float = 86400.
             spool.remove(sync_id)
             removed.append(str(spool.sync_folder(sync_id)))
     return CleanReport(tuple(dropped), tuple(removed))
-
-
-def _age(sync_id: str) -> float:
-    began = datetime.strptime(sync_id.partition("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
-    return (datetime.now(timezone.utc) - began).total_seconds()

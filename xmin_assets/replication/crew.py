@@ -22,10 +22,7 @@ from psycopg2 import sql
 from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.transaction import Isolation, transaction
-
-HEARTBEAT = 30.0
-"""Seconds between two signs of life of a coordinator that waits, well below idle_in_transaction_session_timeout."""
+from xmin_assets.postgres.transaction import HEARTBEAT, Isolation, transaction
 
 # Where one address leads to several servers, a helper may reach another one, which may have a snapshot of this name.
 _FINGERPRINT = """

@@ -6,9 +6,8 @@ another process or on another day. Every xid is an xid64, every size is in bytes
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import cache
 from typing import Any, Literal, TypeVar, cast
 
@@ -320,11 +319,6 @@ class SyncReport:
     def ok(self) -> bool:
         """True if no table failed."""
         return all(table.status == "success" for table in self.tables)
-
-
-def new_sync_id() -> str:
-    """A name for one sync: sorts by time, cannot be guessed."""
-    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(8)}"
 
 
 @cache

@@ -30,7 +30,7 @@ from xmin_assets.replication.plan import same_relation
 from xmin_assets.replication.promote import add_key, key_changes, promote
 from xmin_assets.replication.resync import resync
 from xmin_assets.replication.schema_changes import now_called, target_changes
-from xmin_assets.replication.stage import lock_own, require_target
+from xmin_assets.replication.stage import drop_staged, lock_own, require_target
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state, read_result, read_state, write_state
 
 
@@ -109,9 +109,8 @@ class _Merge:
         new_state = self._state(result, relation.oid)
         write_state(cursor, self._name, new_state, result)
         history.append(cursor, self._name, self._staged, new_state, result, self._history_rows)
-        for name in (self._staged.name, self._staged.keys_name):
-            if name:
-                cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
+        # What a sync that crashed has left, too: whatever was staged before this merge can no longer be merged.
+        drop_staged(cursor, self._name)
         return result
 
     def _repeated(self) -> MergedTarget:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import tenacity
 
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
-from xmin_assets.errors import Cancelled, TransientError, XminAssetsError
+from xmin_assets.errors import ConnectionFailed, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
@@ -32,9 +32,10 @@ from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.stage import Loading, loads_meanwhile, stage
+from xmin_assets.replication.turn import Turns, own_turn
 
-ATTEMPTS = 3
-"""How often a table's sync is begun before a transient error is given up on."""
+FIRST_ATTEMPTS = 3
+"""How often we try to reach the databases at all: whoever mistyped an address wants to know soon."""
 
 Result = TypeVar("Result")
 
@@ -94,21 +95,32 @@ def sync_tables(
     config = config or load_config()
     chosen = config.select(list(tables))
     spool = Spool.open(config.settings)
-    with open_databases(config) as (source, target):
+    with open_databases(config) as (source, target), Turns(target) as turns:
         reason = unreachable(source, target)
 
         def sync(table: TableConfig) -> TableResult:
             if reason:
                 return TableResult(table=table.label, status="failed", error=reason)
-            return persistently(
+            return persistently(table, "snapshot", report, lambda: attempt(table), lambda error: failed(table, error))
+
+        def attempt(table: TableConfig) -> TableResult:
+            return sync_table(
+                source,
+                target,
                 table,
-                "snapshot",
-                report,
-                lambda: sync_table(
-                    source, target, table, spool, config.settings, allow_mass_delete=allow_mass_delete, report=report
-                ),
-                lambda error: TableResult(table=table.label, status="failed", error=error),
+                spool,
+                config.settings,
+                allow_mass_delete=allow_mass_delete,
+                turns=turns,
+                report=report,
             )
+
+        def failed(table: TableConfig, error: XminAssetsError) -> TableResult:
+            nonlocal reason
+            if isinstance(error, ConnectionFailed):
+                # Not every table in turn has to find out for itself.
+                reason = reason or unreachable(source, target)
+            return TableResult(table=table.label, status="failed", error=str(error))
 
         return SyncReport(tuple(side_by_side(sync, chosen, workers_for(config.settings))))
 
@@ -156,15 +168,26 @@ def sync_table(
     settings: Settings,
     *,
     allow_mass_delete: bool = False,
+    turns: Turns | None = None,
     report: Report = silent,
 ) -> TableResult:
-    """One passage of one table through the four stations.
+    """One passage of one table through the four stations, when no other sync of it is at work.
+
+    Args:
+        source: the source database.
+        target: the target database.
+        table: which table, and how it is replicated.
+        spool: where the files go.
+        settings: workers, batches and limits.
+        allow_mass_delete: lift the limit on deleted rows, this once.
+        turns: of a process that syncs several tables.
+        report: told of every step forward, from several threads.
 
     Raises:
         XminAssetsError: a station failed; the target and its state are as they were.
     """
     staged, merged = pass_table(
-        source, target, table, spool, settings, allow_mass_delete=allow_mass_delete, report=report
+        source, target, table, spool, settings, allow_mass_delete=allow_mass_delete, turns=turns, report=report
     )
     extracted = staged.extract
     return TableResult(
@@ -195,6 +218,7 @@ def pass_table(
     settings: Settings,
     *,
     allow_mass_delete: bool = False,
+    turns: Turns | None = None,
     report: Report = silent,
 ) -> tuple[StagedTable, MergedTarget]:
     """As `sync_table`, with the manifests of all stations: each holds the one before it.
@@ -202,6 +226,20 @@ def pass_table(
     Raises:
         XminAssetsError: a station failed; the target and its state are as they were.
     """
+    patience = settings.queue_timeout
+    with turns.turn(table, patience, report) if turns else own_turn(target, table, patience, report):
+        return _pass(source, target, table, spool, settings, allow_mass_delete, report)
+
+
+def _pass(
+    source: Database,
+    target: Database,
+    table: TableConfig,
+    spool: Spool,
+    settings: Settings,
+    allow_mass_delete: bool,
+    report: Report,
+) -> tuple[StagedTable, MergedTarget]:
     planned = snapshot(source, target, table, report=report)
     if told := held_back.warning(planned.held_back, settings.held_back_warning):
         report(Progress(table.label, "snapshot", 0, 0, f"warning: {told}"))
@@ -216,9 +254,11 @@ def pass_table(
         report(Progress(table.label, "merge", 0, staged.rows))
         merged = merge(target, staged, allow_mass_delete=allow_mass_delete, history_rows=settings.history_rows)
         remember(target, staged, merged)
-        report(Progress(table.label, "merge", staged.rows, staged.rows))
-    finally:
+    except BaseException:
         spool.remove(planned.sync_id)
+        raise
+    spool.remove_merged(planned.sync_id)
+    report(Progress(table.label, "merge", staged.rows, staged.rows))
     return staged, merged
 
 
@@ -227,7 +267,7 @@ def persistently(
     station: Station,
     report: Report,
     attempt: Callable[[], Result],
-    failed: Callable[[str], Result],
+    failed: Callable[[XminAssetsError], Result],
 ) -> Result:
     """Try again what may pass; what goes wrong for good is the table's alone, and the other tables go on.
 
@@ -236,7 +276,7 @@ def persistently(
         station: where a retry is shown.
         report: told of every retry.
         attempt: the work.
-        failed: what to return, given what to say of the error.
+        failed: what to return, given the error.
     """
 
     def say_retry(state: tenacity.RetryCallState) -> None:
@@ -247,11 +287,11 @@ def persistently(
         return _persistent(say_retry)(attempt)
     except XminAssetsError as error:
         _log.debug("%s: failed", table.label, exc_info=True)
-        return failed(str(error))
+        return failed(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other tables go on
         _log.debug("%s: failed", table.label, exc_info=True)
         what = f"{type(error).__name__}: {error}".strip()
-        return failed(f"{table.label}: unexpected: {what}. Run it with --debug.")
+        return failed(XminAssetsError(f"{table.label}: unexpected: {what}. Run it with --debug."))
 
 
 def unreachable(source: Database, target: Database) -> str | None:
@@ -266,21 +306,29 @@ def unreachable(source: Database, target: Database) -> str | None:
             list(pool.map(connect_to, (source, target)))
 
     try:
-        _persistent()(connect)
+        _persistent(most=FIRST_ATTEMPTS)(connect)
     except XminAssetsError as error:
         _log.debug("no connection", exc_info=True)
         return str(error)
     return None
 
 
-def _persistent(before_sleep: Callable[[tenacity.RetryCallState], None] | None = None) -> tenacity.Retrying:
-    """Try again what failed for a reason that may pass."""
+def _persistent(
+    before_sleep: Callable[[tenacity.RetryCallState], None] | None = None, most: int = TransientError.attempts
+) -> tenacity.Retrying:
+    """Try again what failed for a reason that may pass, as often as its kind is worth it, and `most` times at most.
+
+    Five pauses of 1/4, 1/2, 1, 2 and 4 seconds and a little more: a server that crashes is back within them.
+    """
+
+    def enough(state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        return state.attempt_number >= min(most, getattr(error, "attempts", 1))
+
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(
-            lambda error: isinstance(error, TransientError) and not isinstance(error, Cancelled)
-        ),
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_exponential(multiplier=0.2, max=5) + tenacity.wait_random(0, 0.2),
+        retry=tenacity.retry_if_exception_type(TransientError),
+        stop=enough,
+        wait=tenacity.wait_exponential(multiplier=0.25) + tenacity.wait_random(0, 0.2),
         before_sleep=before_sleep,
         reraise=True,
     )

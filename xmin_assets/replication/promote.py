@@ -33,7 +33,11 @@ def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
     cursor.execute(sql.SQL("COMMENT ON TABLE {} IS NULL").format(moved))
     cursor.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved, sql.Identifier(target.name)))
     key_name = _key_name(target)
-    if catalog.find_relation(cursor, QualifiedName(target.schema, key_name)) is None:
+    # Long names of tables may have their first bytes in common, so another index may have this one.
+    cursor.execute(
+        "SELECT pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s, %s)) IS NULL", (target.schema, key_name)
+    )
+    if cursor.fetchone() == (True,):
         cursor.execute(_PRIMARY_KEY, (relation.oid,))
         for constraint, _ in cursor.fetchall():  # none, if the rows have no key
             cursor.execute(

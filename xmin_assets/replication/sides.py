@@ -17,9 +17,9 @@ from xmin_assets.errors import Cancelled, TerminalError
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database, cancelled
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.transaction import translated
+from xmin_assets.postgres.transaction import HEARTBEAT, translated
 from xmin_assets.replication.checksum import hash_of, row_hash, row_text, text_of
-from xmin_assets.replication.crew import HEARTBEAT, Crew
+from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import Column
 
 Result = TypeVar("Result")

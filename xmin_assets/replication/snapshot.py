@@ -22,12 +22,13 @@ from xmin_assets.postgres.transaction import Isolation, transact, transaction
 from xmin_assets.replication.alteration import require_alterable
 from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.landing import Ground, known_types, land, needs_ground, observe, type_changes
-from xmin_assets.replication.manifest import Identity, Leaf, SourceSnapshot, State, new_sync_id
+from xmin_assets.replication.manifest import Identity, Leaf, SourceSnapshot, State
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.scan import read_lock
 from xmin_assets.replication.selection import KINDS, VIEWS, select
 from xmin_assets.replication.state import read_state
+from xmin_assets.replication.sync_id import new_sync_id
 
 MIN_SOURCE, MIN_TARGET = 14, 15
 
@@ -67,7 +68,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     plan = decide(table, landed, target_facts, state)
     keys = require_alterable(target, table, landed, target_facts, state)
     result = SourceSnapshot(
-        sync_id=new_sync_id(),
+        sync_id=new_sync_id(table.target_name, (here.system_identifier, here.database_oid)),
         table=table.label,
         config=table,
         identity=facts.identity,

@@ -13,13 +13,14 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from xmin_assets.config import Settings
-from xmin_assets.errors import SpoolError, TransientError
+from xmin_assets.errors import SpoolError, StaleExtract, TransientError
+from xmin_assets.replication.sync_id import overtaken
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -71,11 +72,16 @@ class Spool:
 
     def syncs(self) -> Iterator[tuple[str, float]]:
         """The syncs that have files here, with the age of each in seconds."""
-        folder = self.root / _SYNCS
-        if folder.exists():
-            entries: list[Path | UPath] = list(folder.iterdir())
-            for entry in sorted(entries, key=lambda entry: entry.name):
+        for entry in self._folders():
+            with suppress(FileNotFoundError):  # it has just been removed
                 yield entry.name, time.time() - _modified(entry)
+
+    def _folders(self) -> list[Path | UPath]:
+        folder = self.root / _SYNCS
+        if not folder.exists():
+            return []
+        entries: list[Path | UPath] = list(folder.iterdir())
+        return sorted(entries, key=lambda entry: entry.name)
 
     def make_folder(self, folder: Path | UPath) -> None:
         """Create a folder that only this user can enter.
@@ -136,7 +142,8 @@ class Spool:
         """A file of the spool, opened for reading.
 
         Raises:
-            SpoolError: it is gone or cannot be read.
+            StaleExtract: it is gone.
+            SpoolError: it cannot be read.
         """
         path = _path(uri)
         local = local_path(path)
@@ -149,8 +156,9 @@ class Spool:
             with os.fdopen(descriptor, "rb", buffering=_BUFFER) as file:
                 yield file
         except FileNotFoundError:
-            raise SpoolError(
-                f"The CSV file {uri} is gone: its sync was merged or cleaned. Extract the table again."
+            raise StaleExtract(
+                f"The CSV file {uri} is gone: another sync of the table was merged meanwhile, or the spool was "
+                "cleaned. Extract the table again."
             ) from None
         except OSError as error:
             raise SpoolError(f"The CSV file {uri} cannot be read: {error.strerror or error}.") from None
@@ -162,6 +170,16 @@ class Spool:
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.exists():
             folder.rmdir(recursive=True)
+
+    def remove_merged(self, sync_id: str) -> None:
+        """Delete the files of a sync that was merged, and those of earlier ones of its table, which cannot be any more.
+
+        A process that was killed leaves its files behind; so they last until the next sync of the table at most.
+        """
+        for folder in self._folders():
+            if overtaken(folder.name, by=sync_id):
+                self.remove(folder.name)
+        self.remove(sync_id)
 
 
 def local_path(path: Path | UPath) -> Path | None:

@@ -21,6 +21,7 @@ from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated, StaleExtra
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.landing import ensure_types
 from xmin_assets.replication.manifest import Column, CsvExtract, Part, SourceSnapshot, StagedTable
@@ -66,8 +67,7 @@ def stage(
 
     Raises:
         DataInvalid: keys repeat or are NULL, or the rows loaded are not the rows extracted.
-        SpoolError: a file is gone.
-        StaleExtract: another sync of the same table has taken the staged table over.
+        StaleExtract: a file is gone, or another sync of the same table has taken the staged table over.
         XminAssetsError: the target failed.
     """
     began = time.monotonic()
@@ -97,9 +97,16 @@ def loads_meanwhile(snapshot: SourceSnapshot) -> bool:
     return whole and snapshot.bytes > 2 * PART_BYTES
 
 
-def staged_name(digest: str) -> str:
-    """The name of the staged table for a target table."""
-    return f"staged_{digest}"
+def staged_names(target: QualifiedName) -> tuple[str, str]:
+    """The names of the staged table for a target table, and of the one for its keys."""
+    name = f"staged_{target.digest}"
+    return name, f"{name}_keys"
+
+
+def drop_staged(cursor: ext.cursor, target: QualifiedName) -> None:
+    """Drop what is staged for a target table, whichever sync has staged it."""
+    names = (sql.Identifier(SCHEMA, name) for name in staged_names(target))
+    cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.SQL(", ").join(names)))
 
 
 def require_target(cursor: ext.cursor, snapshot: SourceSnapshot) -> None:
@@ -165,8 +172,7 @@ class Loading:
         self._guard = threading.Lock()
         self._loaded = 0
         self._total: int | None = None
-        self.name = staged_name(self._snapshot.config.target_name.digest)
-        self.keys_name = self.name + "_keys"
+        self.name, self.keys_name = staged_names(self._snapshot.config.target_name)
         self.columns = self._snapshot.selection.staged_columns
 
     def __enter__(self) -> Loading:
@@ -199,8 +205,7 @@ class Loading:
             require_target(cursor, self._snapshot)
             ensure_schema(cursor)
             lock_table_state(cursor, self._snapshot.config.target_name)
-            for name in (self.name, self.keys_name):
-                cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
+            drop_staged(cursor, self._snapshot.config.target_name)
             self._create(cursor, self.name, persistence, target_columns(selection))
             if self._snapshot.config.key is None and selection.key:
                 # A key that was found is NOT NULL at the source, and a primary key over such columns costs no scan.

@@ -112,7 +112,7 @@ def verify_tables(
                 "verify",
                 report,
                 lambda: verify_table(source, target, table, config.settings, sample=sample, report=report),
-                lambda error: TableVerification(table=table.label, status="failed", error=error),
+                lambda error: TableVerification(table=table.label, status="failed", error=str(error)),
             )
 
         return Verification(tuple(side_by_side(verify, chosen, workers_for(config.settings))))

@@ -65,8 +65,8 @@ class Cli:
         )
         return Run(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command, still running."""
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """The command, still running; ``options`` are those of ``subprocess.Popen``."""
         return subprocess.Popen(
             [COMMAND, *arguments],
             cwd=self.folder,
@@ -74,6 +74,7 @@ class Cli:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **options,
         )
 
     def write_config(self, text: str) -> None:

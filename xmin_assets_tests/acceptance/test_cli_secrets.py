@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pytest
 from psycopg2 import sql
+from psycopg2.extensions import parse_dsn
 
 from xmin_assets_tests.acceptance.conftest import Cli
 from xmin_assets_tests.clusters import Database
+from xmin_assets_tests.waiting import wait_until
 
 SECRET = "p@ss/w0rd:with%signs and a space"
 
@@ -42,6 +48,98 @@ def test_no_command_prints_a_password(cli: Cli, source_db: Database, role: str, 
 
     assert run.status in (0, 1)
     assert_hidden(run.stdout + run.stderr)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to tell libpq a password."""
+
+    url: str
+    environment: dict[str, str]
+
+
+def ways(folder: Path, database: Database, role: str, secret: str) -> dict[str, Way]:
+    parts = parse_dsn(database.url)
+    address = f"host={parts['host']} port={parts['port']} dbname={parts['dbname']}"
+    bare = f"{address} user={role}"
+    quoted = "'" + secret.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    passfile, services = folder / "passfile", folder / "services"
+    passfile.write_text(f"*:*:*:{role}:{secret.replace(':', chr(92) + ':')}\n")
+    passfile.chmod(0o600)
+    services.write_text("\n".join(["[app]", *address.split(), f"user={role}", f"password={secret}", ""]))
+    return {
+        "url": Way(database.url_as(role, secret), {}),
+        "keywords": Way(f"{bare} password={quoted}", {}),
+        "PGPASSWORD": Way(bare, {"PGPASSWORD": secret}),
+        "passfile": Way(bare, {"PGPASSFILE": str(passfile)}),
+        "service": Way("service=app", {"PGSERVICEFILE": str(services)}),
+    }
+
+
+@pytest.mark.parametrize("way", ["url", "keywords", "PGPASSWORD", "passfile", "service"])
+@pytest.mark.parametrize("right", [True, False])
+def test_however_it_is_told_a_password_is_shown_nowhere(
+    cli: Cli, source_db: Database, role: str, tmp_path: Path, way: str, right: bool
+) -> None:
+    secret = SECRET if right else SECRET + "!"
+    cli.configure("public.orders")
+    if not right:
+        source_db.execute("INSERT INTO orders VALUES (2)")
+    told = ways(tmp_path, source_db, role, secret)[way]
+    assert cli.environment.pop("XMIN_SOURCE_URL")
+    cli.environment |= told.environment
+    if way == "PGPASSWORD":
+        # It would go to both servers.
+        parts = parse_dsn(cli.environment["XMIN_TARGET_URL"])
+        cli.environment["PGPASSFILE"] = "/nowhere"
+        cli.environment["XMIN_TARGET_URL"] = " ".join(f"{name}={value}" for name, value in parts.items())
+
+    for command in ("sync --debug", "sync --json", "plan --debug", "status"):
+        run = cli(*command.split(), XMIN_SOURCE_URL=told.url)
+
+        assert_hidden(run.stdout + run.stderr)
+        if "sync" in command:
+            assert run.status == (0 if right else 1), run.stderr
+
+
+def test_neither_the_processes_nor_the_servers_show_a_password(cli: Cli, source_db: Database, role: str) -> None:
+    cli.write_config('{"tables": [{"source": "public.orders", "where": "pg_sleep(1) IS NOT NULL"}]}')
+    cli.environment["XMIN_SOURCE_URL"] = source_db.url_as(role, SECRET)
+    with cli.start("sync", "--debug") as running:
+        wait_until(
+            lambda: (
+                source_db.fetch("SELECT FROM pg_stat_activity WHERE usename = %s AND query LIKE '%%sleep%%'", (role,))
+                != []
+            )
+        )
+        shown = [*running.args, *psutil.Process(running.pid).cmdline()]
+        shown += [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+        shown += [str(row) for row in source_db.fetch("SELECT a::text FROM pg_stat_activity a")]
+        stdout, stderr = running.communicate(timeout=30)
+
+    assert running.returncode == 0
+    assert_hidden("\n".join(map(str, shown)) + stdout + stderr + source_db.cluster.log.read_text())
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_no_file_is_open_to_others_even_for_a_moment(cli: Cli, source_db: Database, tmp_path: Path, umask: int) -> None:
+    source_db.execute("CREATE TABLE orders (id int PRIMARY KEY, filler text)")
+    source_db.execute("INSERT INTO orders SELECT i, repeat('x', 500) FROM generate_series(1, 20000) i")
+    cli.configure("public.orders")
+    cli.environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    (tmp_path / "cache").mkdir(mode=0o700)
+    seen: dict[Path, int] = {}
+
+    with cli.start("sync", preexec_fn=lambda: os.umask(umask)) as running:
+        while running.poll() is None:
+            for root in (tmp_path / "spool", tmp_path / "cache/xmin_assets"):
+                for path in (root, *root.rglob("*")):
+                    with suppress(FileNotFoundError):
+                        seen[path] = max(seen.get(path, 0), path.stat().st_mode & 0o777)
+
+    assert running.returncode == 0
+    assert [path for path in seen if path.name.endswith(".csv")]
+    assert {path: oct(mode) for path, mode in seen.items() if mode & 0o077} == {}
 
 
 def test_a_password_of_the_configuration_file_is_hidden_too(cli: Cli, source_db: Database, role: str) -> None:

@@ -64,7 +64,7 @@ def test_a_table_that_grew_after_its_last_analyze_is_read_to_its_end(wide: Repli
 
 def test_helpers_without_a_connection_leave_the_work_to_the_coordinator(wide: Replica) -> None:
     with wide.stations("public.wide", workers=4) as stations:
-        stations.source._slots = threading.Semaphore(1)
+        stations.source._most = 1
         extracted = stations.extract(stations.snapshot())
 
         assert (extracted.workers, extracted.rows) == (1, 6000)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xmin_assets.errors import DataInvalid, SpoolError, StaleExtract
+from xmin_assets.errors import DataInvalid, StaleExtract
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.replica import Replica
 
@@ -50,7 +50,7 @@ def test_a_part_that_is_gone_says_what_to_do(items: Replica) -> None:
         extracted = stations.up_to_extract()
         Path(extracted.parts[0].uri).unlink()
 
-        with pytest.raises(SpoolError, match="Extract the table again"):
+        with pytest.raises(StaleExtract, match="Extract the table again"):
             stations.stage(extracted)
 
 

@@ -1,0 +1,77 @@
+"""An SQL expression as a person wrote it, which is to stand between brackets in a statement of ours.
+
+The server parses it as an expression if nothing in it ends the brackets or the statement. So this reads only what
+hides brackets and semicolons from the server: strings, quoted names, comments
+(https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
+"""
+
+from __future__ import annotations
+
+import re
+
+_NAME_START, _NAME = r"A-Za-z_\u0080-\U0010ffff", r"A-Za-z_0-9\u0080-\U0010ffff"
+_TOKEN = re.compile(
+    rf"""
+      (?P<space>\s+|--[^\n\r]*)
+    | (?P<comment>/\*)
+    | (?P<escapes>[eE]'(?:[^'\\]|\\.|'')*')
+    | (?P<string>'[^']*')
+    | "[^"]*"
+    | (?P<tag>\$(?:[{_NAME_START}][{_NAME}]*)?\$).*?(?P=tag)
+    | (?P<unfinished>[eE]'|['"]|\$(?:[{_NAME_START}][{_NAME}]*)?\$)
+    | [{_NAME_START}][{_NAME}$]*
+    | (?P<open>\()
+    | (?P<close>\))
+    | (?P<end>;)
+    | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT = re.compile(r"/\*|\*/")
+
+
+def flaw(expression: str) -> str | None:
+    """Why a text cannot be one expression between brackets, as the end of a sentence that begins with its name.
+
+    None says that it ends neither the brackets nor the statement; whether it means anything is for the server to say.
+    """
+    if "\0" in expression:
+        return "has a NUL in it"
+    position, depth, after_escapes = 0, 0, False
+    while position < len(expression):
+        token = _TOKEN.match(expression, position)
+        assert token is not None
+        position, kind = token.end(), token.lastgroup
+        if kind == "comment":
+            closed = _end_of_comment(expression, position)
+            if closed is None:
+                return "leaves a comment open"
+            position = closed
+        elif kind == "string" and after_escapes:
+            # The server would take it for more of the same string, with backslashes, if a line ends between them.
+            return "has two strings in a row; write them as one"
+        elif kind == "unfinished":
+            return "leaves a quote open"
+        elif kind == "end":
+            return "has a semicolon, so it is more than one expression"
+        elif kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth -= 1
+            if depth < 0:
+                return "closes a bracket that it did not open"
+        if kind not in ("space", "comment"):
+            after_escapes = kind == "escapes"
+    return "leaves a bracket open" if depth else None
+
+
+def _end_of_comment(text: str, position: int) -> int | None:
+    """Where a comment ends that began before the position; comments nest."""
+    depth = 1
+    while depth:
+        found = _COMMENT.search(text, position)
+        if found is None:
+            return None
+        position = found.end()
+        depth += 1 if found.group() == "/*" else -1
+    return position

@@ -1,0 +1,150 @@
+"""Whose turn it is: one sync of a table works at a time, whoever started it, and the others wait.
+
+Nothing that is promised depends on it: of two syncs that did work side by side, the merge refuses the one that was
+planned from an older state. With it none has to be refused.
+
+All turns of a process are advisory locks of one session, within one transaction that stays open. So a
+transaction-pooling proxy keeps the session for us, a process that ends in any way gives its turns back at once, and the
+transaction, which has neither an id nor a snapshot between its statements, holds back no vacuum
+(https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import psycopg2.extensions as ext
+
+from xmin_assets.config import TableConfig
+from xmin_assets.errors import TableBusy, XminAssetsError
+from xmin_assets.postgres.connection import Database, check_cancelled
+from xmin_assets.postgres.transaction import HEARTBEAT, Isolation, transaction, translated
+from xmin_assets.replication.progress import Progress, Report, silent
+
+_TAKE = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext('xmin_assets turn'), pg_catalog.hashtext(%s))"
+_GIVE_BACK = "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtext('xmin_assets turn'), pg_catalog.hashtext(%s))"
+
+# pg_locks shows the two keys as oids, which have no sign.
+_WHO = """
+SELECT pid
+  FROM pg_catalog.pg_locks
+ WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+   AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+   AND classid::int8 = pg_catalog.hashtext('xmin_assets turn')::int8 & 4294967295
+   AND objid::int8 = pg_catalog.hashtext(%s)::int8 & 4294967295
+"""
+
+_LONGEST_PAUSE = 0.5
+"""Seconds between two questions whether it is our turn."""
+
+_WORTH_A_WORD = 1.0
+"""Seconds of waiting after which people are told."""
+
+
+class Turns:
+    """The turns of this process in one target database.
+
+    Args:
+        target: one connection beside its limit is opened when the first turn is asked for.
+    """
+
+    def __init__(self, target: Database) -> None:
+        self._target = target
+        self._guard = threading.Lock()
+        self._session = ExitStack()
+        self._cursor: ext.cursor | None = None
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Turns:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        with self._guard:
+            self._leave()
+
+    @contextmanager
+    def turn(self, table: TableConfig, patience: float, report: Report = silent) -> Iterator[None]:
+        """Wait until no other sync of the table is at work, and keep others waiting until the end.
+
+        Args:
+            table: whose target it is about.
+            patience: seconds to wait.
+            report: told that we wait.
+
+        Raises:
+            TableBusy: another sync is still at work.
+            XminAssetsError: the target failed.
+        """
+        doing, digest = f"{table.label}: waiting for its turn", table.target_name.digest
+        began, pause, told = time.monotonic(), 0.02, False
+        while not self._ask(doing, _TAKE, digest):
+            waited = time.monotonic() - began
+            if waited >= patience:
+                raise TableBusy(
+                    f"{table.label}: another sync of this table was at work for all of the {patience:.0f} s that this "
+                    f"one waited ({self._holder(doing, digest)}). It brings what this one would have; raise "
+                    "queue_timeout to wait longer."
+                )
+            if waited >= _WORTH_A_WORD and not told:
+                told = True
+                who = self._holder(doing, digest)
+                report(Progress(table.label, "snapshot", 0, 0, f"waiting: another sync is at work ({who})"))
+            check_cancelled()
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        try:
+            yield
+        finally:
+            with suppress(XminAssetsError):  # a session that is lost has given back its turns
+                self._ask(doing, _GIVE_BACK, digest)
+
+    def _holder(self, doing: str, digest: str) -> str:
+        pid = self._ask(doing, _WHO, digest)
+        return f"backend {pid} of the target" if pid else "it ends just now"
+
+    def _ask(self, doing: str, question: str, digest: str) -> Any:
+        with self._guard:
+            try:
+                cursor = self._cursor or self._join(doing)
+                with translated(self._target, doing):
+                    cursor.execute(question, (digest,))
+                    return (cursor.fetchone() or (None,))[0]
+            except XminAssetsError:
+                self._leave()
+                raise
+
+    def _join(self, doing: str) -> ext.cursor:
+        connection = self._session.enter_context(self._target.extra_connection())
+        begun = self._session.enter_context(transaction(self._target, connection, Isolation.READ, doing))
+        # Cut and not committed: a proxy would lend a session that is still in order to others, with its turns.
+        self._session.callback(connection.close)
+        self._cursor = begun
+        threading.Thread(target=self._stay, args=(self._cursor,), name="xmin-turns", daemon=True).start()
+        return self._cursor
+
+    def _leave(self) -> None:
+        self._cursor = None
+        with suppress(XminAssetsError):
+            self._session.close()
+
+    def _stay(self, cursor: ext.cursor) -> None:
+        # Else idle_in_transaction_session_timeout would take us for a process that is stuck.
+        while not self._ended.wait(HEARTBEAT):
+            with self._guard:
+                if self._cursor is not cursor:
+                    return
+                with suppress(XminAssetsError), translated(self._target, "waiting"):
+                    cursor.execute("SELECT 1")
+
+
+@contextmanager
+def own_turn(target: Database, table: TableConfig, patience: float, report: Report = silent) -> Iterator[None]:
+    """As `Turns.turn`, for who has only one table to sync."""
+    with Turns(target) as turns, turns.turn(table, patience, report):
+        yield

@@ -1,0 +1,72 @@
+"""Places in a sync at which a test can make something happen, once."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_R = "xmin_assets.replication."
+
+# name: module, attribute in it, and whether it happens before the call or after it.
+PLACES: dict[str, tuple[str, str, str]] = {
+    "before the snapshot": (_R + "pipeline", "snapshot", "before"),
+    "after the snapshot": (_R + "pipeline", "snapshot", "after"),
+    "after the rows were counted": (_R + "reading", "Passes.count", "after"),
+    "after the rows were copied": (_R + "reading", "Passes.copy_rows", "after"),
+    "after the keys were copied": (_R + "reading", "Passes.copy_keys", "after"),
+    "after the extract": (_R + "pipeline", "extract", "after"),
+    "after the staged table was made": (_R + "stage", "Loading.create", "after"),
+    "after a file was loaded": (_R + "stage", "Loading._load_part", "after"),
+    "before the staged key is built": (_R + "stage", "Loading._finish", "before"),
+    "after the stage": (_R + "pipeline", "stage", "after"),
+    "after the staged table became the target": (_R + "merge", "promote", "after"),
+    "after the rows were deleted": (_R + "merge", "delete_missing", "after"),
+    "after the rows were written": (_R + "upsert", "run", "after"),
+    "after the state was written": (_R + "merge", "write_state", "after"),
+    "before the commit": (_R + "merge", "drop_staged", "after"),
+    "after the commit": (_R + "pipeline", "merge", "after"),
+    "before the files are removed": (_R + "spool", "Spool.remove_merged", "before"),
+}
+ONLY_FIRST = {"after the staged table became the target"}
+"""Places that only the first sync of a table comes to."""
+ONLY_LATER = {"after the keys were copied", "after the rows were deleted", "after the rows were written"}
+"""Places that no first sync comes to."""
+
+OF_A_FIRST_SYNC = [name for name in PLACES if name not in ONLY_LATER]
+OF_A_LATER_SYNC = [name for name in PLACES if name not in ONLY_FIRST]
+
+
+@contextmanager
+def happening(place: str, action: Callable[[], object]) -> Iterator[threading.Event]:
+    """Let the action happen when a sync in this process first comes to the place; the event tells that it did."""
+    module, path, when = PLACES[place]
+    owner: Any = importlib.import_module(module)
+    *classes, name = path.split(".")
+    for part in classes:
+        owner = getattr(owner, part)
+    plain = getattr(owner, name)
+    happened, guard = threading.Event(), threading.Lock()
+
+    def act() -> None:
+        with guard:
+            again = happened.is_set()
+            happened.set()
+        if not again:
+            action()
+
+    def instead(*arguments: Any, **options: Any) -> Any:
+        if when == "before":
+            act()
+        result = plain(*arguments, **options)
+        if when == "after":
+            act()
+        return result
+
+    setattr(owner, name, instead)
+    try:
+        yield happened
+    finally:
+        setattr(owner, name, plain)

@@ -1,0 +1,249 @@
+"""PgBouncer in transaction mode in front of both servers, and connections that are encrypted."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg2
+import pytest
+
+from xmin_assets.demo.cluster import HOST, Cluster, free_port
+from xmin_assets.demo.errors import ServerNotStarted
+from xmin_assets.replication.pipeline import sync_tables
+from xmin_assets.replication.verify import verify_tables
+from xmin_assets_tests.clusters import SETTINGS, Database, Workshop
+from xmin_assets_tests.integration.faults.items import TABLE, Items
+from xmin_assets_tests.integration.faults.places import happening
+from xmin_assets_tests.replica import Replica
+from xmin_assets_tests.waiting import wait_until
+
+PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+OPENSSL = shutil.which("openssl")
+
+INI = """
+[databases]
+* = host={host} port={server_port}
+[pgbouncer]
+listen_addr = {host}
+listen_port = {port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {folder}/users.txt
+pool_mode = transaction
+default_pool_size = {size}
+max_client_conn = 200
+logfile = {folder}/log
+pidfile = {folder}/pid
+"""
+
+
+@dataclass(frozen=True)
+class Bouncer:
+    """A PgBouncer in front of a server."""
+
+    port: int
+
+    def url(self, database: Database) -> str:
+        """A database's URL, through it."""
+        parts = urlsplit(database.url)
+        return parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{self.port}")).geturl()
+
+
+def answers(url: str) -> bool:
+    try:
+        psycopg2.connect(url, connect_timeout=2).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+@pytest.fixture
+def bouncers(workshop: Workshop, replica: Replica) -> Iterator[tuple[Bouncer, Bouncer]]:
+    """One in front of either server."""
+    if PGBOUNCER is None:
+        pytest.skip("there is no pgbouncer on this machine")
+    user, running, made = workshop.programs.user, [], []
+    for database in (replica.source, replica.target):
+        folder = workshop.folder / f"bouncer-{secrets.token_hex(4)}"
+        folder.mkdir(mode=0o700)
+        server, port = database.cluster, free_port()
+        (folder / "users.txt").write_text(f'"postgres" "{server.password}"\n')
+        (folder / "ini").write_text(INI.format(host=HOST, server_port=server.port, port=port, folder=folder, size=12))
+        for path in (folder / "users.txt", folder / "ini", folder):
+            user.own(path)
+        rights = {"user": user.uid, "group": user.gid, "extra_groups": []} if user.drops_rights else {}
+        running.append(
+            subprocess.Popen(
+                [PGBOUNCER, "-q", str(folder / "ini")],
+                cwd="/",
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                **rights,  # type: ignore[call-overload]
+            )
+        )
+        made.append(Bouncer(port))
+        wait_until(lambda database=database: answers(made[-1].url(database)))  # type: ignore[misc]
+    yield made[0], made[1]
+    for process in running:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def bounced(replica: Replica, bouncers: tuple[Bouncer, Bouncer], monkeypatch: pytest.MonkeyPatch) -> Replica:
+    """A replica that reaches both databases through PgBouncer only."""
+    for database, bouncer, side in zip((replica.source, replica.target), bouncers, ("SOURCE", "TARGET"), strict=True):
+        monkeypatch.setenv(f"XMIN_{side}_URL", bouncer.url(database))
+    return replica
+
+
+def test_the_whole_passage_goes_through_a_transaction_pooler(bounced: Replica) -> None:
+    items = Items.create(bounced)
+    for _ in range(2):
+        for _ in range(2):
+            (result,) = sync_tables(bounced.config(TABLE)).tables
+            assert result.status == "success", result.error
+            bounced.assert_equal(TABLE)
+        items.change()
+    (found,) = verify_tables(bounced.config(TABLE)).tables
+    assert (found.status, found.pending > 0) == ("match", True)
+
+
+def test_a_crowd_behind_a_pooler_takes_turns_and_leaves_none_behind(bounced: Replica) -> None:
+    Items.synced(bounced)
+    results = []
+
+    def sync() -> None:
+        results.extend(sync_tables(bounced.config(TABLE)).tables)
+
+    crowd = [threading.Thread(target=sync) for _ in range(4)]
+    for running in crowd:
+        running.start()
+    for running in crowd:
+        running.join()
+
+    assert [result.error for result in results] == [None] * 4
+    assert sum(result.rows_inserted for result in results) == 50
+    bounced.assert_equal(TABLE)
+    # The pooler keeps its sessions, so a turn that was not given back would stay.
+    wait_until(lambda: bounced.target.fetch("SELECT FROM pg_locks WHERE locktype = 'advisory'") == [])
+
+
+def test_settings_of_ours_do_not_stay_in_a_pooled_session(bounced: Replica, bouncers: tuple[Bouncer, Bouncer]) -> None:
+    Items.create(bounced)
+    assert sync_tables(bounced.config(TABLE)).ok
+
+    for database, bouncer in zip((bounced.source, bounced.target), bouncers, strict=True):
+        with closing(psycopg2.connect(bouncer.url(database))) as pooled, pooled.cursor() as cursor:
+            cursor.execute("SELECT setting FROM pg_settings WHERE source = 'session' AND name <> 'client_encoding'")
+            changed = [name for (name,) in cursor.fetchall()]
+            cursor.execute("SHOW search_path")
+            assert cursor.fetchone() == ('"$user", public',), changed
+
+
+def test_a_sync_that_breaks_behind_a_pooler_begins_again(bounced: Replica) -> None:
+    Items.synced(bounced)
+
+    def terminate() -> None:
+        bounced.target.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    with happening("after the stage", terminate):
+        (result,) = sync_tables(bounced.config(TABLE)).tables
+
+    assert result.status == "success", result.error
+    bounced.assert_equal(TABLE)
+
+
+@pytest.fixture
+def encrypted(workshop: Workshop, tmp_path: Path) -> Iterator[Replica]:
+    """Two servers with a certificate, which take no connection without one."""
+    if OPENSSL is None:
+        pytest.skip("there is no openssl on this machine")
+    servers = [encrypted_server(workshop, f"encrypted-{secrets.token_hex(4)}", tmp_path) for _ in range(2)]
+    replica = Replica(Database.create(servers[0]), Database.create(servers[1]), tmp_path / "spool", {"workers": 2})
+    yield replica
+    for server in servers:
+        server.stop(immediate=True)
+
+
+def encrypted_server(workshop: Workshop, name: str, folder: Path) -> Cluster:
+    server = workshop.cluster(name)
+    server.init({**SETTINGS, "ssl": "on"}, sync=False)
+    key, certificate = folder / f"{name}.key", folder / f"{name}.crt"
+    assert OPENSSL is not None
+    subprocess.run(
+        [
+            *(OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    for made, wanted in ((key, "server.key"), (certificate, "server.crt")):
+        copied = server.data_dir / wanted
+        copied.touch(mode=0o600)
+        copied.write_bytes(made.read_bytes())
+        workshop.programs.user.own(copied)
+    rules = server.data_dir / "pg_hba.conf"
+    rules.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    try:
+        server.start()
+    except ServerNotStarted:
+        if "SSL is not supported by this build" not in server.log.read_text():
+            raise
+        pytest.skip("these servers were built without TLS")
+    return server
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+def test_the_whole_passage_is_encrypted(
+    encrypted: Replica, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str
+) -> None:
+    Items.create(encrypted)
+    roots = tmp_path / "roots.crt"
+    roots.write_text("".join(path.read_text() for path in tmp_path.glob("*.crt")))
+    options = f"?sslmode={mode}" + (f"&sslrootcert={roots}" if mode == "verify-full" else "")
+    monkeypatch.setenv("XMIN_SOURCE_URL", encrypted.source.url + options)
+    monkeypatch.setenv("XMIN_TARGET_URL", encrypted.target.url + options)
+    seen: list[bool] = []
+
+    def look() -> None:
+        for database in (encrypted.source, encrypted.target):
+            seen.extend(
+                ssl
+                for (ssl,) in database.fetch(
+                    "SELECT s.ssl FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid)"
+                    " WHERE a.application_name = 'xmin_assets' AND a.datname = current_database()"
+                )
+            )
+
+    with happening("after the stage", look):
+        (result,) = sync_tables(encrypted.config(TABLE)).tables
+
+    assert result.status == "success", result.error
+    assert seen
+    assert all(seen)
+    encrypted.assert_equal(TABLE)
+
+
+def test_a_server_that_wants_encryption_refuses_a_plain_connection_in_words(
+    encrypted: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Items.create(encrypted)
+    monkeypatch.setenv("XMIN_SOURCE_URL", encrypted.source.url + "?sslmode=disable")
+
+    result = replace(encrypted).try_sync(TABLE)
+
+    assert result.status == "failed"
+    assert "pg_hba.conf" in str(result.error)
