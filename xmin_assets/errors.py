@@ -8,11 +8,16 @@ holds a password, and no traceback is shown with it.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text with escapes for what a terminal would obey instead of showing it: names may hold any character."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 class XminAssetsError(Exception):
     """Something went wrong while replicating."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (self.__doc__ or "").strip())
+        super().__init__(printable(message or (self.__doc__ or "").strip()))
 
 
 class TransientError(XminAssetsError):

@@ -47,7 +47,8 @@ def explain(error: ValidationError, data: object, model: type[BaseModel]) -> lis
         problems = [problem for problem in problems if problem["type"] != "too_short"]
     unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
     lines = [_unknown_key(problem, data, model) for problem in unknown] or [_problem(p, data) for p in problems]
-    return list(dict.fromkeys(lines))[:_LINES]
+    # A name may have line breaks in it; its problem is one line all the same.
+    return list(dict.fromkeys(line.replace("\n", "\\n") for line in lines))[:_LINES]
 
 
 def _unknown_key(problem: ErrorDetails, data: object, model: type[BaseModel]) -> str:

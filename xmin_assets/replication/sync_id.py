@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from datetime import datetime, timezone
 
@@ -31,10 +32,9 @@ def overtaken(sync_id: str, by: str) -> bool:
 
 
 def age_of(sync_id: str) -> float:
-    """Seconds since a sync began.
-
-    Raises:
-        ValueError: it is not the name of a sync.
-    """
-    began = datetime.strptime(sync_id.partition("-")[0], _BEGAN).replace(tzinfo=timezone.utc)
+    """Seconds since a sync began; infinite for a name that this release does not give."""
+    try:
+        began = datetime.strptime(sync_id.partition("-")[0], _BEGAN).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return math.inf
     return (datetime.now(timezone.utc) - began).total_seconds()

@@ -102,7 +102,7 @@ def test_a_resync_of_what_was_never_synced_has_nothing_to_forget(cli: Cli, order
 
 def test_clean_leaves_what_is_young_and_removes_what_is_old(cli: Cli, orders: Database) -> None:
     cli("sync")
-    left_over = Path(cli.environment["XMIN_SPOOL"], "syncs", "20200101T000000-0123456789abcdef")
+    left_over = Path(cli.environment["XMIN_SPOOL"], "syncs", "20200101T000000.000000-0123456789ab-0123456789abcdef")
     left_over.mkdir(parents=True)
 
     young = cli("clean", "--json")

@@ -60,9 +60,9 @@ def test_the_job_removes_what_a_crashed_sync_has_left_and_says_so(
     assert job.execute_in_process(instance=instance).success
     assert target_db.fetch(STAGED) == [(name, comment)], "it is young, and may be in use"
     capfd.readouterr()
-    old = comment.rpartition(" ")[0] + " 20200101T000000-0123456789abcdef"
+    old = comment.rpartition(" ")[0] + " 20200101T000000.000000-0123456789ab-0123456789abcdef"
     target_db.execute(sql.SQL("COMMENT ON TABLE xmin_assets.{} IS %s").format(sql.Identifier(name)), (old,))
-    left_over = deployment.spool / "syncs" / "20200101T000000-0123456789abcdef"
+    left_over = deployment.spool / "syncs" / "20200101T000000.000000-0123456789ab-0123456789abcdef"
     left_over.mkdir(parents=True)
     os.utime(left_over, (0, 0))
     assert job.execute_in_process(instance=instance).success
