@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -61,8 +62,21 @@ def workshop() -> Iterator[Workshop]:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """As for the test itself: a fixture may make the extension."""
+    with skip_without_extension():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Skip a test whose extension the servers were built without."""
+    with skip_without_extension():
+        return (yield)
+
+
+@contextmanager
+def skip_without_extension() -> Iterator[None]:
     try:
         yield
     except psycopg2.errors.FeatureNotSupported as error:
