@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +21,7 @@ import psycopg2
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
+from xmin_assets.replication.block_map import MIN_VERSION
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.replica import Replica
 
@@ -94,6 +95,17 @@ def source_server(workshop: Workshop) -> Cluster:
 @pytest.fixture(scope="session")
 def target_server(workshop: Workshop) -> Cluster:
     return workshop.start("target")
+
+
+@pytest.fixture(scope="session")
+def summarizing_server(workshop: Workshop, source_server: Cluster) -> Iterator[Cluster]:
+    """A source that summarizes its WAL; a server of its own, as a checkpoint is felt by all databases of one."""
+    with closing(source_server.connect()) as connected:
+        if connected.server_version // 10000 < MIN_VERSION:
+            pytest.skip("WAL summaries came with PostgreSQL 17")
+    server = workshop.start("summarizing", summarize_wal="on")
+    yield server
+    server.stop(immediate=True)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from xmin_assets.replication.stage import stage
 from xmin_assets.replication.verify import TableVerification, verify_tables
 from xmin_assets_tests.clusters import Database
 
-OWN = ("source_xmin", "source_deleted_at")
+OWN = ("source_xmin", "source_deleted_at", "source_block")
 
 
 @dataclass

@@ -20,7 +20,7 @@ from xmin_assets.cli.options import Invocation, common
 from xmin_assets.cli.redaction import redact
 from xmin_assets.errors import ConfigError, XminAssetsError
 
-COMMANDS = ("init", "plan", "sync", "status", "verify", "resync", "workers", "clean", "demo")
+COMMANDS = ("init", "plan", "sync", "status", "verify", "doctor", "resync", "workers", "clean", "demo")
 
 
 class LazyGroup(click.Group):

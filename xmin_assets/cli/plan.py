@@ -50,6 +50,8 @@ def _show(snapshot: SourceSnapshot) -> None:
     click.echo(click.style(snapshot.table, bold=True) + f"  {plan.mode.value}: {plan.reason}")
     since = "" if plan.watermark is None else f"; watermark {plan.watermark}"
     click.echo(f"  about {snapshot.rows_estimate:,} rows in all, {bytes_text(snapshot.bytes)}{since}")
+    if plan.watermark is not None:
+        click.echo(f"  reads {plan.path}")
     if snapshot.held_back.transactions:
         click.echo(f"  watermark {describe(snapshot.held_back)}")
     for statement in plan.statements:

@@ -95,6 +95,20 @@ class TableDefaults(Strict):
     deleted_at_column: str = Field(
         default="source_deleted_at", description="The target column that marks soft deletes."
     )
+    track_blocks: bool = Field(
+        default=False,
+        description="Keep the source's block of every row in the target, so that deleted rows are found in the blocks "
+        "that changed (with PostgreSQL 17's WAL summaries).",
+    )
+    block_column: str = Field(default="source_block", description="The target column for `track_blocks`.")
+    wal_summaries: bool = Field(
+        default=True, description="Read only the blocks that the source's WAL summaries name, where they can be used."
+    )
+    checkpoint: bool = Field(
+        default=False,
+        description="Let a sync order a CHECKPOINT at the source, so that the summaries reach the present without the "
+        "extension pg_walinspect. The role needs pg_checkpoint.",
+    )
     adopt: bool = Field(
         default=False, description="Take over a target table that has rows and was not made by this project."
     )
@@ -125,7 +139,7 @@ class TableDefaults(Strict):
             raise ValueError("names a column twice")
         return value
 
-    @field_validator("xmin_column", "deleted_at_column")
+    @field_validator("xmin_column", "deleted_at_column", "block_column")
     @classmethod
     def _is_a_name(cls, value: str) -> str:
         if not value or "\0" in value or len(value.encode()) >= NAMEDATALEN:
@@ -174,8 +188,10 @@ class TableConfig(TableDefaults):
             raise ValueError("columns and exclude_columns exclude each other; keep one")
         if self.mode is Mode.INCREMENTAL_SYNC and self.cursor is None:
             raise ValueError("mode incremental_sync needs cursor: the column that rises whenever a row changes")
-        if self.xmin_column == self.deleted_at_column:
-            raise ValueError("xmin_column and deleted_at_column must differ")
+        if len({self.xmin_column, self.deleted_at_column, self.block_column}) < 3:
+            raise ValueError("xmin_column, deleted_at_column and block_column must differ")
+        if self.track_blocks and self.mode is not Mode.XMIN_INCREMENTAL:
+            raise ValueError(f"track_blocks goes with mode xmin_incremental, not with {self.mode.value}")
         return self
 
     # A table is known by its names; a mapping among its fields has no hash.

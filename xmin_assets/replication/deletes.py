@@ -7,7 +7,8 @@ from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import MassDelete
-from xmin_assets.replication.manifest import Selection
+from xmin_assets.replication.manifest import BlockMap, Selection
+from xmin_assets.replication.scan import block_key
 from xmin_assets.replication.state import SCHEMA
 
 BREAKER_FROM = 1000
@@ -34,6 +35,7 @@ def delete_missing(
     keys: str,
     same: sql.Composable,
     allow_mass_delete: bool,
+    within: BlockMap | None = None,
 ) -> int:
     """Delete the target's rows whose key is not among the staged keys, or mark them; their number.
 
@@ -41,15 +43,22 @@ def delete_missing(
         cursor: in the merge transaction.
         table: the table's configuration.
         selection: what is copied.
-        keys: name of the staged table that has the keys of all source rows.
+        keys: name of the staged table that has the keys of all source rows, or of those in the blocks.
         same: the condition that a target row ``t`` and a staged row ``s`` have the same key.
         allow_mass_delete: lift the limit.
+        within: the blocks whose rows are looked at; None for all rows.
 
     Raises:
         MassDelete: more than the allowed share of the target's rows would go.
     """
     target = table.target_name.sql
     missing = sql.SQL("NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(sql.Identifier(SCHEMA, keys), same)
+    if within is not None:
+        # An array and not ranges, of whose size the planner would know nothing: it must find the rows by their index.
+        blocks = [block_key(r.filenode, block) for r in within.ranges for block in range(r.start, r.end)]
+        missing = sql.SQL("t.{} = ANY({}::int8[]) AND {}").format(
+            sql.Identifier(selection.block_column or ""), sql.Literal(blocks), missing
+        )
     if selection.deletes == "soft":
         statement = sql.SQL("UPDATE {} AS t SET {} = pg_catalog.now() WHERE {} AND {}").format(
             target, sql.Identifier(selection.deleted_at_column), alive(selection, "t"), missing
@@ -58,7 +67,8 @@ def delete_missing(
         statement = sql.SQL("DELETE FROM {} AS t WHERE {}").format(target, missing)
     cursor.execute(statement)
     deleted = cursor.rowcount
-    if deleted and not allow_mass_delete:
+    # So few are few of any table that is large enough to be asked about.
+    if deleted > BREAKER_FROM * table.max_delete_share and not allow_mass_delete:
         cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(target, alive(selection)))
         (left,) = cursor.fetchone() or (0,)
         require_few(table, deleted, left + deleted)

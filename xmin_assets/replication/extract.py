@@ -19,7 +19,7 @@ from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import settle, settled, wal_position
 from xmin_assets.postgres.transaction import Isolation, transaction
-from xmin_assets.replication import cursor_column
+from xmin_assets.replication import block_map, cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import CsvExtract, Part, SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys
@@ -88,6 +88,7 @@ def extract(
                 deadline = began + settings.max_snapshot_age
                 ranges = spans(storage, workers)
                 seen: tuple[str | None, int] = (None, 0)
+                changed, path, scan_seconds = None, snapshot.plan.path, 0.0
                 with Crew(source, cursor, table, workers, passes.hire, deadline, doing) as crew:
                     if facts.selection.cursor:
                         rows = passes.readers[0].query.condition()
@@ -96,17 +97,24 @@ def extract(
                         passes.copy_uncounted(crew)
                     elif snapshot.state and passes.nothing_written():
                         passes.take_over(snapshot.state.rows)
+                        path = "no block, because no transaction has written since the last sync"
                     else:
-                        passes.count(crew, ranges)
-                        passes.copy_rows(crew)
-                    keys_needed = _keys_needed(passes, crew, target)
-                    if keys_needed:
+                        passes.begin()
+                        changed, path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn, since)
+                        if changed is None:
+                            passes.count(crew, ranges)
+                            passes.copy_rows(crew)
+                            scan_seconds = time.monotonic() - began
+                    if changed is not None:
+                        keys_needed = bool(changed.ranges) and _by_blocks(snapshot)
+                        passes.copy_blocks(crew, block_map.spans_of(changed, storage), keys_needed)
+                    elif keys_needed := _keys_needed(passes, crew, target):
                         passes.copy_keys(crew, passes.filled if snapshot.plan.cursor_from is None else ranges)
                 leaves = {span.leaf.oid: span.leaf.name for span in ranges if span.leaf}
                 if catalog.renamed(cursor, {facts.identity.relation_oid: table, **leaves}):
                     raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
             with transaction(source, connection, Isolation.READ, doing) as cursor:
-                watermark, lsn = _resume_from(cursor, passes, keys_needed, lsn, since)
+                watermark, lsn, pairs = _resume_from(cursor, passes, keys_needed, lsn, since)
     except BaseException as error:
         spool.remove(snapshot.sync_id)
         if isinstance(error, Unencodable):
@@ -120,7 +128,7 @@ def extract(
         rows=sum(part.rows for part in parts),
         bytes=sum(part.bytes for part in parts),
         key_bytes=sum(part.bytes for part in key_parts),
-        source_rows=_source_rows(passes, keys_needed),
+        source_rows=None if changed else _source_rows(passes, keys_needed),
         max_xmin=passes.max_xmin,
         horizon=watermark,
         source_lsn=lsn,
@@ -128,6 +136,10 @@ def extract(
         checksum=passes.checksum if snapshot.plan.checksum else None,
         cursor=seen[0] if seen[0] is not None else snapshot.plan.cursor_from,
         null_cursors=seen[1],
+        block_map=changed,
+        path=path,
+        pairs=pairs,
+        scan_seconds=scan_seconds,
         workers=len(passes.readers),
         seconds=time.monotonic() - began,
     )
@@ -171,18 +183,30 @@ def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) ->
     return deleted_rows(state.rows, present, new) != 0
 
 
-def _resume_from(cursor: ext.cursor, passes: Passes, keys_copied: bool, lsn: int, since: float) -> tuple[int, int]:
-    """The watermark from which the next sync goes on, and the WAL position that covers it.
+def _by_blocks(snapshot: SourceSnapshot) -> bool:
+    """Whether rows that were deleted from the changed blocks are looked for."""
+    return snapshot.plan.find_deletes and snapshot.selection.deletes != "ignore"
+
+
+def _resume_from(
+    cursor: ext.cursor, passes: Passes, keys_copied: bool, lsn: int, since: float
+) -> tuple[int, int, tuple[tuple[int, int], ...]]:
+    """The watermark from which the next sync goes on, the WAL position that covers it, and the pairs of `State`.
 
     To move the watermark takes as long as the WAL writer does for what the snapshot may show. A sync that has found
     nothing need not wait for it: where it began is as good, as long as rows' ages are far from telling less.
     """
     state, plan, horizon = passes.snapshot.state, passes.snapshot.plan, passes.facts.horizon
+    pairs = state.pairs if state and plan.watermark is not None else ()
     if state and plan.watermark == state.watermark and not (passes.changed_rows or keys_copied):
         moves = plan.checksum or plan.full_leaves or plan.statements or horizon - state.watermark > PATIENCE
         if not moves and settled(cursor, lsn) is None:
-            return state.watermark, state.source_lsn
-    return horizon, settle(cursor, lsn, since)
+            return state.watermark, state.source_lsn, pairs
+    following = passes.readers[0].query.now
+    if following is not None:
+        # The id was read after the position: whatever has it, or a later one, has written nothing before.
+        pairs = block_map.add_pair(pairs, (passes.facts.server.lsn, following), horizon)
+    return horizon, settle(cursor, lsn, since), pairs
 
 
 def _source_rows(passes: Passes, keys_copied: bool) -> int | None:

@@ -79,6 +79,8 @@ class Selection:
     """What the columns' types are made of, as far as it is not PostgreSQL's own; in order of creation."""
     xmin_column: str = "source_xmin"
     deleted_at_column: str = "source_deleted_at"
+    block_column: str | None = None
+    """Where the target keeps a row's block at the source; None where it does not."""
 
     @property
     def key_columns(self) -> tuple[Column, ...]:
@@ -88,8 +90,9 @@ class Selection:
 
     @property
     def staged_columns(self) -> list[str]:
-        """What a row of the extract's files has, in order: the columns and the row's xid64."""
-        return [*(column.name for column in self.columns), self.xmin_column]
+        """What a row of the extract's files has, in order: the columns, the row's xid64, and perhaps its block."""
+        own = [self.xmin_column, self.block_column] if self.block_column else [self.xmin_column]
+        return [*(column.name for column in self.columns), *own]
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,10 @@ class State:
     """When the source server had been started."""
     cursor: str | None = None
     """The highest value of the cursor column that was seen, as text."""
+    pairs: tuple[tuple[int, int], ...] = ()
+    """WAL positions, each with the next xid64 to be assigned as it was read after it; oldest first."""
+    scan_seconds: float = 0.0
+    """What the last extract took that read every block; 0 where there was none."""
     deletes_compared_at: datetime | None = None
     """When it was last made sure that rows deleted at the source are gone from the target; None: by every sync."""
 
@@ -169,6 +176,10 @@ class Plan:
     """Whether deleted rows are looked for, or it was done lately enough."""
     statements: tuple[str, ...] = ()
     """What will be created and altered in the target before rows are merged, in SQL."""
+    map_from: int | None = None
+    """The WAL position since which changed blocks are told; None where every block is read."""
+    path: str = ""
+    """Which blocks are read, and why, in words."""
 
 
 @dataclass(frozen=True)
@@ -216,13 +227,37 @@ class Part:
 
 
 @dataclass(frozen=True)
+class BlockRange:
+    """Blocks of a relation's file, from `start` to before `end`."""
+
+    filenode: int
+    """pg_class.relfilenode of the table or leaf partition."""
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class BlockMap:
+    """The blocks that changed since a WAL position."""
+
+    ranges: tuple[BlockRange, ...]
+    """Disjoint; they hold all blocks that changed, and perhaps some between them."""
+    changed: int
+    in_all: int
+    """Blocks that the table has."""
+    wal_bytes: int
+    """WAL that was read because it was not summarized."""
+    seconds: float
+
+
+@dataclass(frozen=True)
 class CsvExtract:
     """The rows and keys read under one snapshot, as CSV files."""
 
     snapshot: SourceSnapshot
     parts: tuple[Part, ...]
     key_parts: tuple[Part, ...] | None
-    """All keys visible in the snapshot; None where they need not be compared."""
+    """All keys visible in the snapshot, or in the blocks of the map; None where they need not be compared."""
     rows: int
     bytes: int
     source_rows: int | None
@@ -242,6 +277,14 @@ class CsvExtract:
     """Of all rows visible in the snapshot, where the plan asks for it (see `checksum.row_hash`)."""
     cursor: str | None = None
     """The highest value of the cursor column, now or before, as text."""
+    block_map: BlockMap | None = None
+    """The blocks that were read; None where all were."""
+    path: str = ""
+    """Which blocks were read, and why, in words."""
+    pairs: tuple[tuple[int, int], ...] = ()
+    """See `State`."""
+    scan_seconds: float = 0.0
+    """What it took to read every block; 0 where that was not done."""
     null_cursors: int = 0
     """Rows read whose cursor is NULL: they are read by every sync."""
 
@@ -305,6 +348,8 @@ class TableResult:
     rows_deleted: int = 0
     max_xmin: int = 0
     watermark: int = 0
+    path: str | None = None
+    blocks_changed: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     error: str | None = None
 

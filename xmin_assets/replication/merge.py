@@ -27,7 +27,7 @@ from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
 from xmin_assets.replication.plan import same_relation
-from xmin_assets.replication.promote import add_key, key_changes, promote
+from xmin_assets.replication.promote import add_key, ensure_index, key_changes, promote
 from xmin_assets.replication.resync import resync
 from xmin_assets.replication.schema_changes import now_called, target_changes
 from xmin_assets.replication.stage import drop_staged, lock_own, require_target
@@ -186,7 +186,9 @@ class _Merge:
         same = self._same_key(relation.oid)
         keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
         if keys and selection.deletes != "ignore":
-            counts.deleted = delete_missing(cursor, self._table, selection, keys, same, self._allow_mass_delete)
+            counts.deleted = delete_missing(
+                cursor, self._table, selection, keys, same, self._allow_mass_delete, self._extract.block_map
+            )
         elif keys:
             disown_missing(cursor, self._table, keys, same)
         if self._staged.name and self._staged.rows:
@@ -194,6 +196,8 @@ class _Merge:
                 cursor, self._name, self._staged.name, selection, same, self._plan.compare_values
             )
         add_key(cursor, self._table, after)
+        if selection.block_column:
+            ensure_index(cursor, self._name, selection.block_column)
         return counts
 
     def _by_contents(self, known: State | None) -> bool:
@@ -222,6 +226,8 @@ class _Merge:
             rows = self._staged.rows
         elif state and not (compared and self._staged.name):
             rows = state.rows + counts.inserted
+        elif state and self._extract.block_map and selection.deletes == "hard":
+            rows = state.rows + counts.inserted - counts.deleted
         else:
             live = alive(selection)
             self._cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(self._name.sql, live))
@@ -293,6 +299,7 @@ class _Merge:
         return datetime.now(timezone.utc) if self._plan.find_deletes or state is None else state.deletes_compared_at
 
     def _state(self, result: MergedTarget, target_oid: int) -> State:
+        before = self._snapshot.state
         return State(
             revision=self._snapshot.base_revision + 1,
             sync_id=result.sync_id,
@@ -309,4 +316,6 @@ class _Merge:
             source_started=self._extract.source_started,
             cursor=self._extract.cursor,
             deletes_compared_at=self._deletes_compared_at(),
+            pairs=self._extract.pairs,
+            scan_seconds=self._extract.scan_seconds or (before.scan_seconds if before else 0.0),
         )

@@ -201,6 +201,8 @@ def sync_table(
         rows_deleted=merged.deleted,
         max_xmin=merged.max_xmin,
         watermark=merged.watermark,
+        path=extracted.path,
+        blocks_changed=extracted.block_map.changed if extracted.block_map else None,
         seconds={
             "snapshot": round(extracted.snapshot.seconds, 4),
             "extract": round(extracted.seconds, 4),

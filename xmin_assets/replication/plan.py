@@ -113,16 +113,19 @@ def _by_cursor(table: TableConfig, cursor: str, state: State, changes: tuple[Cha
 def _incremental(table: TableConfig, source: SourceFacts, state: State, changes: tuple[Change, ...]) -> Plan:
     known_leaves = {leaf.oid: leaf for leaf in state.identity.leaves}
     new_leaves = tuple(leaf.oid for leaf in source.identity.leaves if leaf.oid not in known_leaves)
-    rewritten = any(
-        leaf.oid in known_leaves and leaf.relfilenode != known_leaves[leaf.oid].relfilenode
+    rewritten = tuple(
+        leaf.oid
         for leaf in source.identity.leaves
+        if leaf.oid in known_leaves and leaf.relfilenode != known_leaves[leaf.oid].relfilenode
     )
+    moved = rewritten if source.selection.block_column else ()
     reason = [f"rows changed since transaction {state.watermark}"]
     if new_leaves:
         many = f"{len(new_leaves)} partitions" if len(new_leaves) > 1 else "a partition"
         reason.append(f"all rows of {many} attached since the last sync")
     if rewritten:
-        reason.append("the table was rewritten or truncated since the last sync, which xmin survives")
+        survives = "and every row is in another block" if moved else "which xmin survives"
+        reason.append(f"the table was rewritten or truncated since the last sync, {survives}")
     if changes:
         reason.append(describe(changes))
     started_anew = _started_anew(source, state)
@@ -132,7 +135,7 @@ def _incremental(table: TableConfig, source: SourceFacts, state: State, changes:
         mode=Mode.XMIN_INCREMENTAL,
         reason="; ".join(reason),
         watermark=state.watermark,
-        full_leaves=new_leaves,
+        full_leaves=(*new_leaves, *moved),
         # A transaction may have written one key both in a partition and in a table attached as one later. And past the
         # first epoch a row of 2^32 transactions ago bears the xid64 of one that may be changing it right now.
         compare_values=bool(new_leaves) or state.max_xmin >= xid.CYCLE,
@@ -225,6 +228,8 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
         return f"the key is now {', '.join(now.key)}" if now.key else "there is no key any more"
     if now.deletes != before.deletes:
         return f"deletes is now {now.deletes}"
+    if now.block_column and not before.block_column:
+        return "track_blocks was turned on, and the target has to learn every row's block"
     expressions = {column.attnum: column.virtual for column in before.columns}
     for column in now.columns:
         if column.attnum in expressions and column.virtual != expressions[column.attnum]:

@@ -21,6 +21,15 @@ SELECT c.conname::text, ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribut
 """
 
 
+_INDEXED = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_index i
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+     WHERE i.indrelid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s, %s)) AND a.attname = %s
+       AND i.indisvalid AND i.indpred IS NULL)
+"""
+
+
 def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
     """Give the staged table the target's schema and name. Only the catalog is changed; no row is touched."""
     relation = catalog.find_relation(cursor, QualifiedName(SCHEMA, staged))
@@ -94,6 +103,13 @@ def key_changes(
             added += [sql.SQL("ALTER COLUMN {} SET NOT NULL").format(sql.Identifier(name)) for name in key]
         after.append(sql.SQL("ALTER TABLE {} {}").format(target.sql, sql.SQL(", ").join(added)))
     return before, after
+
+
+def ensure_index(cursor: ext.cursor, table: QualifiedName, column: str) -> None:
+    """Make sure that rows are found by this column."""
+    cursor.execute(_INDEXED, (table.schema, table.name, column))
+    if cursor.fetchone() != (True,):
+        cursor.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table.sql, sql.Identifier(column)))
 
 
 def add_key(cursor: ext.cursor, table: TableConfig, statements: list[sql.Composed]) -> None:

@@ -34,6 +34,10 @@ PART_BYTES = 32 << 20
 """Size of a file from which it is closed and handed on, where somebody takes it."""
 
 
+GROUP = 64
+"""Ranges of changed blocks that one statement reads: a scan of each costs less than a statement of its own."""
+
+
 class Writer:
     """One worker's CSV files of one kind, the first one opened with its first batch.
 
@@ -207,6 +211,10 @@ class Passes:
         self._say(0, "no transaction has written since the last sync")
         self._counts.append(Count(WHOLE, rows, 0, 0))
 
+    def begin(self) -> None:
+        """Say that the snapshot is taken, and nothing is read yet."""
+        self._say(0, "looking for changes")
+
     def count(self, crew: Crew[Reader], spans: list[Range]) -> None:
         """Count rows and find out which ranges have changed ones."""
 
@@ -219,7 +227,6 @@ class Passes:
             with self._guard:
                 self._counts.append(count)
 
-        self._say(0, "counting rows")
         crew.run(spans, count_one)
 
     def copy_rows(self, crew: Crew[Reader]) -> None:
@@ -242,6 +249,29 @@ class Passes:
                 self._say(self._done * len(cut) // batches_done if total is None else total)
 
         crew.run(cut, copy_one)
+
+    def copy_blocks(self, crew: Crew[Reader], ranges: list[Range], keys: bool) -> None:
+        """Copy the changed rows of these ranges, and the keys of all rows in them where they are wanted."""
+        groups = [ranges[first : first + GROUP] for first in range(0, len(ranges), GROUP)]
+        highest: list[int] = []
+
+        def copy_rows(reader: Reader, group: list[Range]) -> None:
+            rows = _sendable(group[0], lambda: reader.rows.append(reader.cursor, reader.query.rows_of(group)))
+            if rows:
+                reader.cursor.execute(reader.query.highest_of(group))
+                highest.append(int((reader.cursor.fetchone() or (0,))[0]))
+            with self._guard:
+                self._done += rows
+                self._say(self._done)
+
+        def copy_keys(reader: Reader, group: list[Range]) -> None:
+            _sendable(group[0], lambda: reader.keys.append(reader.cursor, reader.query.keys_of(group)))
+
+        crew.run(groups, copy_rows)
+        self._counts.append(Count(WHOLE, 0, self._done, max(highest, default=0)))
+        if keys:
+            self._say(self._done, "reading keys, to find deleted rows")
+            crew.run(groups, copy_keys)
 
     def copy_uncounted(self, crew: Crew[Reader]) -> None:
         """Copy the changed rows by one statement, of a table that is not cut into ranges."""

@@ -7,6 +7,7 @@ leaf cover every block there can be: the last one has no upper end, because a si
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -187,14 +188,28 @@ class Query:
         return all_of(self._changed(WHOLE), self._where())
 
     def rows(self, span: Range, bounds: tuple[int, int] | None = None) -> sql.Composable:
-        """The rows to be copied, with their xid64 last; `bounds` as in `xid.row_xid64`."""
-        columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in self._selection.columns)
-        return sql.SQL("SELECT {columns}, {xid64} FROM {relation} WHERE {rows}").format(
-            columns=columns,
-            xid64=self._xid64(bounds),
+        """The rows to be copied, as `Selection.staged_columns` has them; `bounds` as in `xid.row_xid64`."""
+        columns: list[sql.Composable] = [sql.Identifier(column.name) for column in self._selection.columns]
+        columns.append(self._xid64(bounds))
+        if self._selection.block_column:
+            columns.append(_block(span))
+        return sql.SQL("SELECT {columns} FROM {relation} WHERE {rows}").format(
+            columns=sql.SQL(", ").join(columns),
             relation=read_from(span, self._table),
             rows=all_of(within(span), self._changed(span), self._where()),
         )
+
+    def rows_of(self, spans: Sequence[Range]) -> sql.Composable:
+        """As `rows`, of several ranges."""
+        return _union([self.rows(span) for span in spans])
+
+    def keys_of(self, spans: Sequence[Range]) -> sql.Composable:
+        """As `keys`, of several ranges."""
+        return _union([self.keys(span) for span in spans])
+
+    def highest_of(self, spans: Sequence[Range]) -> sql.Composable:
+        """As `highest`, of several ranges."""
+        return sql.SQL("SELECT max(h) FROM ({}) AS highest (h)").format(_union([self.highest(span) for span in spans]))
 
     def changed_keys(self, span: Range) -> sql.Composable:
         """The keys of the rows to be copied."""
@@ -235,6 +250,23 @@ class Query:
 
     def _where(self) -> sql.Composable | None:
         return fulfils(self._selection.where)
+
+
+def block_key(filenode: int, block: int) -> int:
+    """What a target keeps of a row's place: the file and the block, in the bits of an int8."""
+    bits = filenode << 32 | block
+    return bits - (1 << 64) if bits >= 1 << 63 else bits
+
+
+def _block(span: Range) -> sql.Composable:
+    """The `block_key` of a row. PostgreSQL up to 18 tells a ctid's block only as text."""
+    file = sql.Literal(span.leaf.relfilenode) if span.leaf else sql.SQL("pg_catalog.pg_relation_filenode(tableoid)")
+    return sql.SQL("(({}::int8 << 32) | (ctid::text::point)[0]::int8)").format(file)
+
+
+def _union(queries: Sequence[sql.Composable]) -> sql.Composable:
+    # There is no scan of several TID ranges.
+    return sql.SQL(" UNION ALL ").join(queries)
 
 
 def _mark(span: Range) -> str:

@@ -176,7 +176,8 @@ def target_changes(
         if name in have and have[name].type != kind:
             raise SchemaChangeRefused(
                 f"{table}: the target has a column {name} that is {have[name].type}; ours of that name is {kind}. "
-                "Rename or drop it there, or give ours another name with xmin_column or deleted_at_column."
+                "Rename or drop it there, or give ours another name with xmin_column, "
+                "deleted_at_column or block_column."
             )
     return (*drops, *_in_order([*renames, *own_renames]), *rest, *own)
 
@@ -211,13 +212,17 @@ def own_columns(selection: Selection) -> list[tuple[str, str]]:
     columns = [(selection.xmin_column, "bigint")]
     if selection.deletes == "soft":
         columns.append((selection.deleted_at_column, "timestamp with time zone"))
+    if selection.block_column:
+        columns.append((selection.block_column, "bigint"))
     return columns
 
 
 def _own_renames(before: Selection, now: Selection, here: Mapping[str, Attribute]) -> list[Rename]:
     """Our columns that are called otherwise now; a column of the source may have had such a name."""
     copied = {column.name for column in before.columns}
-    pairs = ((before.xmin_column, now.xmin_column), (before.deleted_at_column, now.deleted_at_column))
+    pairs = [(before.xmin_column, now.xmin_column), (before.deleted_at_column, now.deleted_at_column)]
+    if before.block_column and now.block_column:
+        pairs.append((before.block_column, now.block_column))
     return [Rename(name, to) for name, to in pairs if name != to and name in here and name not in copied]
 
 

@@ -77,6 +77,7 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation) -
         types=types_of(cursor, own) if own else (),
         xmin_column=table.xmin_column,
         deleted_at_column=table.deleted_at_column,
+        block_column=table.block_column if table.track_blocks else None,
     )
 
 
@@ -101,8 +102,12 @@ def _require_free_names(table: TableConfig, names: set[str]) -> None:
                 f"{table.label} has a column {name}, a name that no column of a table can have. Give it another one in "
                 f"the view, or leave it out with exclude_columns: [{name}]."
             )
-    for setting, own in (("xmin_column", table.xmin_column), ("deleted_at_column", table.deleted_at_column)):
-        if own in names and (setting == "xmin_column" or table.deletes == "soft"):
+    for setting, own, needed in (
+        ("xmin_column", table.xmin_column, True),
+        ("deleted_at_column", table.deleted_at_column, table.deletes == "soft"),
+        ("block_column", table.block_column, table.track_blocks),
+    ):
+        if own in names and needed:
             raise UnsupportedTable(
                 f"{table.label} has a column {own} of its own, a name that the target needs. Give ours another with "
                 f"{setting}: xmin_assets_{own}, or leave the source's out with exclude_columns: [{own}]."

@@ -19,6 +19,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server, horizon, observe_server, require_version
 from xmin_assets.postgres.transaction import Isolation, transact, transaction
+from xmin_assets.replication import block_map
 from xmin_assets.replication.alteration import require_alterable
 from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.landing import Ground, known_types, land, needs_ground, observe, type_changes
@@ -66,6 +67,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     types = type_changes(table.label, facts.selection, ground, known_types(state, facts.identity), apply)
     landed = replace(facts, selection=land(facts.selection, ground))
     plan = decide(table, landed, target_facts, state)
+    plan = block_map.choose(source, server, table, storage, plan, state)
     keys = require_alterable(target, table, landed, target_facts, state)
     result = SourceSnapshot(
         sync_id=new_sync_id(table.target_name, (here.system_identifier, here.database_oid)),

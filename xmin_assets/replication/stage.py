@@ -26,6 +26,7 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.landing import ensure_types
 from xmin_assets.replication.manifest import Column, CsvExtract, Part, SourceSnapshot, StagedTable
 from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.promote import ensure_index
 from xmin_assets.replication.reading import PART_BYTES
 from xmin_assets.replication.refusal import refused
 from xmin_assets.replication.schema_changes import column_definitions, target_columns
@@ -311,6 +312,8 @@ class Loading:
                 self._require_count(cursor, self.keys_name, sum(part.rows for part in extract.key_parts))
             if key:
                 self._add_key(cursor, table, key)
+            if self._snapshot.plan.create_target and self._snapshot.selection.block_column:
+                ensure_index(cursor, QualifiedName(SCHEMA, self.name), self._snapshot.selection.block_column)
             if not self._snapshot.plan.create_target:  # else nothing is joined with it, and autovacuum analyzes it
                 cursor.execute(sql.SQL("ANALYZE {}").format(table))
             if extract.key_parts is not None:

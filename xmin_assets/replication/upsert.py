@@ -59,6 +59,8 @@ def _merge(
     # The key is set, too: a key may be equal and written otherwise, as 1.0 and 1.00 are.
     sets = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in names]
     differs: list[sql.Composable] = [sql.SQL("t.{0} IS DISTINCT FROM s.{0}").format(own)]
+    if selection.block_column:  # VACUUM FULL and CLUSTER move rows and keep their xmin
+        differs.append(sql.SQL("t.{0} IS DISTINCT FROM s.{0}").format(sql.Identifier(selection.block_column)))
     if selection.deletes == "soft":
         sets.append(sql.SQL("{} = NULL").format(marked))
         differs.append(sql.SQL("t.{} IS NOT NULL").format(marked))

@@ -133,8 +133,8 @@ def test_no_file_is_open_to_others_even_for_a_moment(cli: Cli, source_db: Databa
     with cli.start("sync", preexec_fn=lambda: os.umask(umask)) as running:
         while running.poll() is None:
             for root in (tmp_path / "spool", tmp_path / "cache/xmin_assets"):
-                for path in (root, *root.rglob("*")):
-                    with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError):  # it is looked at while it comes and goes
+                    for path in (root, *root.rglob("*")):
                         seen[path] = max(seen.get(path, 0), path.stat().st_mode & 0o777)
 
     assert running.returncode == 0

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
+from xmin_assets.replication import block_map
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.interleaving.harness import WatchedTable
 from xmin_assets_tests.replica import Replica
@@ -30,9 +31,21 @@ INSERT INTO t SELECT i, 'first', repeat('x', 800) FROM generate_series(1, 600) i
 """
 
 
+EVERY, CHANGED = "every block", "changed blocks"
+
+
+@pytest.fixture(scope="package", params=[EVERY, CHANGED])
+def blocks(request: pytest.FixtureRequest) -> str:
+    """Which blocks the syncs read."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="package")
-def databases(source_server: Cluster, target_server: Cluster) -> Iterator[tuple[Database, Database]]:
-    pair = Database.create(source_server), Database.create(target_server)
+def databases(
+    blocks: str, request: pytest.FixtureRequest, target_server: Cluster
+) -> Iterator[tuple[Database, Database]]:
+    server = request.getfixturevalue("source_server" if blocks == EVERY else "summarizing_server")
+    pair = Database.create(server), Database.create(target_server)
     yield pair
     for database in pair:
         database.drop()
@@ -51,9 +64,14 @@ def target_db(databases: tuple[Database, Database]) -> Iterator[Database]:
 
 
 @pytest.fixture
-def empty(replica: Replica) -> WatchedTable:
+def empty(replica: Replica, blocks: str, monkeypatch: pytest.MonkeyPatch) -> WatchedTable:
     """The table `public.t`, which the test makes itself."""
-    return WatchedTable(replica)
+    if blocks == EVERY:
+        return WatchedTable(replica)
+    # Of so small a table a map is never worth it.
+    monkeypatch.setattr(block_map, "MOST_SHARE", 1000)
+    replica.source.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
+    return WatchedTable(replica, options={"track_blocks": True})
 
 
 @pytest.fixture
@@ -76,5 +94,6 @@ def empty_out(database: Database) -> None:
     database.disconnect()
     for (gid,) in database.fetch("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
         database.execute("ROLLBACK PREPARED %s", (gid,))
+    database.execute("DROP EXTENSION IF EXISTS pg_walinspect")
     database.execute("DROP SCHEMA public CASCADE; DROP SCHEMA IF EXISTS xmin_assets CASCADE; CREATE SCHEMA public")
     database.disconnect()

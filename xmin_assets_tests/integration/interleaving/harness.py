@@ -72,7 +72,7 @@ class Points:
             if self.moment is None:
                 self.moment = self.observe()
                 self._reach("snapshot_taken")
-            else:
+            elif not progress.note or "keys" in progress.note:
                 self._reach("reading_keys" if progress.note else "batch_copied")
 
     def _reach(self, point: str) -> None:

@@ -187,8 +187,10 @@ def test_a_truncate_of_one_partition_waits_for_an_extract_of_all(parts: WatchedT
 def test_a_partition_rewritten_by_vacuum_full_between_syncs_brings_nothing(parts: WatchedTable) -> None:
     parts.source.execute("DELETE FROM t WHERE id = 2")
     parts.sync()
+    ((north,),) = parts.source.fetch("SELECT count(*) FROM t_north")
     parts.source.execute("VACUUM FULL t_north")
-    assert parts.sync().rows_extracted == 0
+    # Where the copy knows the rows' blocks, it learns the new ones.
+    assert parts.sync().rows_extracted == (north if parts.options.get("track_blocks") else 0)
 
 
 def test_rows_of_a_table_that_inherits_come_and_go_with_the_rows_of_its_parent(table: WatchedTable) -> None:

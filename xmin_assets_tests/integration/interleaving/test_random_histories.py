@@ -43,7 +43,9 @@ CREATE TABLE t1_high PARTITION OF t1 FOR VALUES FROM (5) TO (MAXVALUE) WITH (aut
 def test_after_each_sync_the_target_is_the_source_as_of_the_syncs_snapshot(
     empty: WatchedTable, create: str, options: dict[str, str]
 ) -> None:
-    empty.key, empty.options = ("id", "part"), dict(options)
+    if "mode" in options and empty.options:
+        pytest.skip("all rows are read, whatever blocks changed")
+    empty.key, empty.options = ("id", "part"), {**empty.options, **options}
     # A step waits for nobody: what would have to wait fails at once, in the sessions and in the engine.
     empty.replica = replace(empty.replica, settings={"workers": 1, "lock_timeout": 0.05})
     sessions = [empty.session() for _ in range(WRITERS + 1)]

@@ -328,6 +328,8 @@ def test_counters_that_a_crash_has_thrown_away_are_no_proof(
 
     os.kill(source.connect().info.backend_pid, signal.SIGKILL)
     source.disconnect()
+    # It answers until it has noticed.
+    wait_until(lambda: "reinitializing" in server.log.read_text())
     wait_until(lambda: answers(source))
     write(source, "INSERT INTO items SELECT i, i FROM generate_series(101, 200) i")
 

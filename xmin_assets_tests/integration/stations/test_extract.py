@@ -223,7 +223,7 @@ def reads_nothing_once_nobody_writes(replica: Replica) -> bool:
 
 
 def test_where_no_transaction_has_written_nothing_is_read(wide: Replica) -> None:
-    assert "counting rows" in notes_of_a_sync(wide)
+    assert "looking for changes" in notes_of_a_sync(wide)
     assert reads_nothing_once_nobody_writes(wide)
 
 
@@ -239,7 +239,7 @@ def test_where_no_transaction_has_written_nothing_is_read(wide: Replica) -> None
 def test_whatever_takes_a_transaction_id_lets_the_next_sync_read(wide: Replica, written: str) -> None:
     notes_of_a_sync(wide)
     wide.source.execute(written)
-    assert "counting rows" in notes_of_a_sync(wide)
+    assert "looking for changes" in notes_of_a_sync(wide)
     assert reads_nothing_once_nobody_writes(wide)
 
 
@@ -250,4 +250,4 @@ def test_a_transaction_that_was_open_is_read_when_it_is_over_though_none_came_af
         cursor.execute("INSERT INTO wide VALUES (0, 'late')")
         notes_of_a_sync(wide)
         open_one.commit()
-    assert "counting rows" in notes_of_a_sync(wide)
+    assert "looking for changes" in notes_of_a_sync(wide)

@@ -1,0 +1,74 @@
+"""Which tables can be synced at the cost of what changed, and what keeps the others from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xmin_assets.config import Mode, ReplicationConfig, TableConfig, load_config
+from xmin_assets.errors import XminAssetsError
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.server import observe_server
+from xmin_assets.postgres.transaction import Isolation, transaction
+from xmin_assets.replication.block_map import BLOCKS_OF_DELETED_ROWS, WAY_TO_THE_PRESENT, Missing, look
+from xmin_assets.replication.pipeline import open_databases, side_by_side
+from xmin_assets.replication.selection import VIEWS
+from xmin_assets.replication.sizing import workers_for
+from xmin_assets.replication.snapshot import read_source
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is to be said of a table."""
+
+    table: str
+    fast: bool = False
+    """Whether its syncs can read only the blocks that changed."""
+    missing: tuple[Missing, ...] = ()
+    """All that keeps them from it."""
+    error: str | None = None
+
+
+def diagnose(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[Diagnosis, ...]:
+    """Look at the source and the configuration of each table; nothing is changed.
+
+    Raises:
+        ConfigError: the configuration is wrong or names no such table.
+    """
+    config = config or load_config()
+    chosen = config.select(list(tables))
+    with open_databases(config) as (source, _):
+        return tuple(side_by_side(lambda table: _diagnosed(source, table), chosen, workers_for(config.settings)))
+
+
+def _diagnosed(source: Database, table: TableConfig) -> Diagnosis:
+    try:
+        found = tuple(_missing(source, table))
+    except XminAssetsError as error:
+        return Diagnosis(table.label, error=str(error))
+    return Diagnosis(table.label, not found, found)
+
+
+def _missing(source: Database, table: TableConfig) -> list[Missing]:
+    doing = f"{table.label}: looking at the source"
+    with source.connection() as connection:
+        with transaction(source, connection, Isolation.READ, doing) as cursor:
+            server = observe_server(cursor)
+        with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
+            facts, storage = read_source(cursor, server, table)
+            setup, missing = look(cursor, server, table, storage)
+    if facts.identity.kind in VIEWS or table.mode is not Mode.XMIN_INCREMENTAL:
+        return [Missing(f"its mode is {table.mode.value}", "Only mode: xmin_incremental reads what changed by blocks.")]
+    if not table.wal_summaries:
+        missing.append(Missing("wal_summaries is off", "Leave wal_summaries out of the table's configuration."))
+    if not all(leaf.readable for leaf in storage):
+        missing.append(
+            Missing(
+                "the role may not read the table's partitions under their own names", "Grant it SELECT on them, too."
+            )
+        )
+    if not setup.inspector and not setup.checkpoint:
+        missing.append(WAY_TO_THE_PRESENT)
+    if not table.track_blocks and table.deletes != "ignore" and isinstance(table.delete_detection, str):
+        missing.append(BLOCKS_OF_DELETED_ROWS)
+    return missing

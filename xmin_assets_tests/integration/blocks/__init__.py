@@ -1,0 +1,1 @@
+"""Syncs that read only the blocks which the source's WAL summaries name."""
