@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -34,8 +35,8 @@ PART_BYTES = 32 << 20
 """Size of a file from which it is closed and handed on, where somebody takes it."""
 
 
-GROUP = 64
-"""Ranges of changed blocks that one statement reads: a scan of each costs less than a statement of its own."""
+GROUP = 256
+"""Ranges of changed blocks that one statement reads."""
 
 
 class Writer:
@@ -252,7 +253,8 @@ class Passes:
 
     def copy_blocks(self, crew: Crew[Reader], ranges: list[Range], keys: bool) -> None:
         """Copy the changed rows of these ranges, and the keys of all rows in them where they are wanted."""
-        groups = [ranges[first : first + GROUP] for first in range(0, len(ranges), GROUP)]
+        by_leaf = [list(of_leaf) for _, of_leaf in groupby(ranges, key=lambda span: span.leaf)]
+        groups = [spans[first : first + GROUP] for spans in by_leaf for first in range(0, len(spans), GROUP)]
         highest: list[int] = []
 
         def copy_rows(reader: Reader, group: list[Range]) -> None:

@@ -7,8 +7,8 @@ leaf cover every block there can be: the last one has no upper end, because a si
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -46,6 +46,8 @@ class Range:
     end: int | None
     blocks: int
     """Blocks that were there when the range was cut."""
+    ends: tuple[sql.Composable, sql.Composable] | None = None
+    """What stands for both ends in a statement that is about many ranges."""
 
 
 @dataclass(frozen=True)
@@ -200,16 +202,16 @@ class Query:
         )
 
     def rows_of(self, spans: Sequence[Range]) -> sql.Composable:
-        """As `rows`, of several ranges."""
-        return _union([self.rows(span) for span in spans])
+        """As `rows`, of several ranges of one leaf."""
+        return _of_each(spans, self.rows)
 
     def keys_of(self, spans: Sequence[Range]) -> sql.Composable:
-        """As `keys`, of several ranges."""
-        return _union([self.keys(span) for span in spans])
+        """As `keys`, of several ranges of one leaf."""
+        return _of_each(spans, self.keys)
 
     def highest_of(self, spans: Sequence[Range]) -> sql.Composable:
-        """As `highest`, of several ranges."""
-        return sql.SQL("SELECT max(h) FROM ({}) AS highest (h)").format(_union([self.highest(span) for span in spans]))
+        """As `highest`, of several ranges of one leaf."""
+        return sql.SQL("SELECT coalesce(max(h), 0) FROM ({}) AS highest (h)").format(_of_each(spans, self.highest))
 
     def changed_keys(self, span: Range) -> sql.Composable:
         """The keys of the rows to be copied."""
@@ -264,9 +266,18 @@ def _block(span: Range) -> sql.Composable:
     return sql.SQL("(({}::int8 << 32) | (ctid::text::point)[0]::int8)").format(file)
 
 
-def _union(queries: Sequence[sql.Composable]) -> sql.Composable:
-    # There is no scan of several TID ranges.
-    return sql.SQL(" UNION ALL ").join(queries)
+def _of_each(spans: Sequence[Range], query: Callable[[Range], sql.Composable]) -> sql.Composable:
+    """A query's rows of each range.
+
+    There is no scan of several TID ranges, but one is done again for other ends. OFFSET keeps the query one of its own, in
+    which these are parameters.
+    """
+    ranges = sql.SQL("unnest({}::tid[], {}::tid[]) AS changed_blocks (low, high)").format(
+        sql.Literal([f"({span.start},0)" for span in spans]), sql.Literal([f"({span.end},0)" for span in spans])
+    )
+    low, high = sql.Identifier("changed_blocks", "low"), sql.Identifier("changed_blocks", "high")
+    each = query(replace(spans[0], ends=(low, high)))
+    return sql.SQL("SELECT found.* FROM {}, LATERAL ({} OFFSET 0) AS found").format(ranges, each)
 
 
 def _mark(span: Range) -> str:
@@ -296,6 +307,8 @@ def within(span: Range) -> sql.Composable | None:
     """The condition that a row is in the range; None if all are."""
     if span.leaf is None:
         return None
+    if span.ends:
+        return sql.SQL("ctid >= {} AND ctid < {}").format(*span.ends)
     low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({span.start},0)"))
     if span.end is None:
         return low

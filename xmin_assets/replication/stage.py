@@ -313,11 +313,16 @@ class Loading:
             if key:
                 self._add_key(cursor, table, key)
             if self._snapshot.plan.create_target and self._snapshot.selection.block_column:
-                ensure_index(cursor, QualifiedName(SCHEMA, self.name), self._snapshot.selection.block_column)
+                self._index_blocks(cursor, table, self._snapshot.selection.block_column)
             if not self._snapshot.plan.create_target:  # else nothing is joined with it, and autovacuum analyzes it
                 cursor.execute(sql.SQL("ANALYZE {}").format(table))
             if extract.key_parts is not None:
                 cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(SCHEMA, self.keys_name)))
+
+    def _index_blocks(self, cursor: ext.cursor, table: sql.Composable, column: str) -> None:
+        ensure_index(cursor, QualifiedName(SCHEMA, self.name), column)
+        # Without statistics the first syncs would rather read the whole target than look blocks up.
+        cursor.execute(sql.SQL("ANALYZE {} ({})").format(table, sql.Identifier(column)))
 
     def _add_key(self, cursor: ext.cursor, table: sql.Composable, key: tuple[str, ...]) -> None:
         columns = sql.SQL(", ").join(map(sql.Identifier, key))
