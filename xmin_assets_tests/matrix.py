@@ -29,7 +29,15 @@ WHEELS = (
 )
 INSTALLED = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin", "/opt/homebrew/opt/postgresql@{}/bin")
 # What a version of the server may change; the command line, Dagster and the documents are the same for all.
-TESTS = ("stations", "interleaving", "wraparound", "tables", "faults/test_network.py", "faults/test_proxies.py")
+TESTS = (
+    "stations",
+    "interleaving",
+    "blocks",
+    "wraparound",
+    "tables",
+    "faults/test_network.py",
+    "faults/test_proxies.py",
+)
 
 
 def main(arguments: list[str]) -> int:

@@ -31,7 +31,7 @@ from xmin_assets.replication.units import bytes_text
 MIN_VERSION = 17
 """The major version from which servers summarize WAL."""
 
-MOST_RANGES = 16384
+MOST_RANGES = 1 << 16
 """Ranges that a table is read by; blocks between near ones are read along with them."""
 
 MOST_BLOCKS = 1 << 18
@@ -198,6 +198,8 @@ def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: St
         raise NoMap("the table has other files than at the last sync")
     if plan.find_deletes and table.deletes != "ignore" and not table.track_blocks:
         raise NoMap(BLOCKS_OF_DELETED_ROWS.reason)
+    if plan.find_deletes and state.deletes_left:
+        raise NoMap("the last sync did not look for deleted rows, and their blocks may be those of before")
     start = start_of(state)
     if start is None:
         raise NoMap("a transaction that was open at the last syncs may have written before them")

@@ -150,6 +150,8 @@ class State:
     """WAL positions, each with the next xid64 to be assigned as it was read after it; oldest first."""
     scan_seconds: float = 0.0
     """What the last extract took that read every block; 0 where there was none."""
+    deletes_left: bool = False
+    """Whether the last sync left rows in the target that had been deleted at the source."""
     deletes_compared_at: datetime | None = None
     """When it was last made sure that rows deleted at the source are gone from the target; None: by every sync."""
 

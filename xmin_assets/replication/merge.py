@@ -316,6 +316,7 @@ class _Merge:
             source_started=self._extract.source_started,
             cursor=self._extract.cursor,
             deletes_compared_at=self._deletes_compared_at(),
+            deletes_left=not self._plan.find_deletes,
             pairs=self._extract.pairs,
             scan_seconds=self._extract.scan_seconds or (before.scan_seconds if before else 0.0),
         )

@@ -269,8 +269,8 @@ def _block(span: Range) -> sql.Composable:
 def _of_each(spans: Sequence[Range], query: Callable[[Range], sql.Composable]) -> sql.Composable:
     """A query's rows of each range.
 
-    There is no scan of several TID ranges, but one is done again for other ends. OFFSET keeps the query one of its own, in
-    which these are parameters.
+    There is no scan of several TID ranges, but one is done again for other ends. OFFSET keeps the query one of its own,
+    in which these are parameters.
     """
     ranges = sql.SQL("unnest({}::tid[], {}::tid[]) AS changed_blocks (low, high)").format(
         sql.Literal([f"({span.start},0)" for span in spans]), sql.Literal([f"({span.end},0)" for span in spans])

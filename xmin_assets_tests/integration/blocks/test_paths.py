@@ -266,6 +266,18 @@ def test_turned_on_later_the_copy_learns_all_blocks_first(inspected: Replica) ->
     assert counts(inspected.sync(TABLE)) == (0, 0, 0, 0)
 
 
+def test_rows_deleted_while_nobody_looked_are_found_when_somebody_does(tracked: Tracked) -> None:
+    tracked.source.execute("DELETE FROM items WHERE id = 5")
+    assert counts(tracked.replica.sync({**tracked.config, "delete_detection": "1 hour"})) == (0, 0, 0, 0)
+    tracked.source.execute("UPDATE items SET n = 1 WHERE id = 3000")
+
+    assert "did not look for deleted rows" in path_of(tracked.replica)
+    assert counts(tracked.sync()) == (1, 0, 1, 1)
+    tracked.source.execute("DELETE FROM items WHERE id = 6")
+    assert tracked.extract().block_map is not None
+    assert counts(tracked.sync()) == (0, 0, 0, 1)
+
+
 def test_deletes_that_are_not_looked_for_need_no_blocks_in_the_target(inspected: Replica) -> None:
     inspected.source.execute("CREATE TABLE items (id int PRIMARY KEY, v text)")
     inspected.source.execute("INSERT INTO items SELECT i, repeat('x', 500) FROM generate_series(1, 900) i")
