@@ -16,6 +16,10 @@ for good:
 - What no counter shows (a session that counts nothing, because a superuser set track_counts off in it) comes with the
   table's next change, and after `TRUSTED` in any case, unless not a single transaction has begun since.
 
+Where the source summarizes its WAL, that tells for all tables at once which have blocks that were modified since the
+position from which their next sync would look (see `block_map`). A table without such a block has not changed, whatever
+is not counted; and where nothing is counted, one that has them is told from the others.
+
 A view has no counters, and is always synced; a materialized view is like a table. A standby counts only what is done on
 itself, which is nothing: there, and where track_counts is off, any new WAL may be a change of any table. See
 https://www.postgresql.org/docs/current/monitoring-stats.html.
@@ -25,17 +29,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
+
+import psycopg2.extensions as ext
 
 from xmin_assets.config import ReplicationConfig, TableConfig, duration
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.server import horizon, wal_position
+from xmin_assets.postgres.server import horizon, observe_server, wal_position
 from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.block_map import start_of
 from xmin_assets.replication.pipeline import open_databases
 from xmin_assets.replication.state import schema_version
+from xmin_assets.replication.wal import NoMap, changed_files
 
 TRUSTED = 6 * 3600
 """Seconds after a merge for which the counters are believed that nothing has changed since."""
@@ -100,7 +109,8 @@ SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), d.oid,
 _MERGED = """
 SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,
        (s.facts ->> 'deletes_compared_at')::timestamptz,
-       s.target_oid IS NOT DISTINCT FROM c.oid
+       s.target_oid IS NOT DISTINCT FROM c.oid,
+       s.facts -> 'identity', s.facts -> 'pairs'
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS a (schema, name, number)
   JOIN xmin_assets.state s ON s.target_schema = a.schema AND s.target_table = a.name
   LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = a.schema::name
@@ -134,6 +144,10 @@ class Merged:
     deletes_compared_at: datetime | None
     in_place: bool
     """Whether the target table is still the one that was merged into."""
+    identity: Mapping[str, Any]
+    """Of the source, as `manifest.Identity` has it."""
+    pairs: Sequence[tuple[int, int]] | None
+    """See `manifest.State`."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +165,8 @@ class Look:
     views: frozenset[TableConfig]
     merged: Mapping[TableConfig, Merged]
     """None for a table that was never synced."""
+    changed: Mapping[TableConfig, bool] = field(default_factory=dict)
+    """Whether blocks of the table were modified since its last sync; only where the source's WAL tells."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +219,7 @@ def _look_at_source(source: Database, tables: Sequence[TableConfig], merged: Map
         # After the counters: what they count has begun before, and so has an id below the next one.
         oldest, wal = horizon(cursor), "" if counted else str(wal_position(cursor))
         next_xid = 0 if in_recovery else xid.present(cursor, oldest)
+        changed = _changed(cursor, merged)
     marks = {}
     for table in tables:
         known = Mark(_digest(f"{server} {in_recovery} {counted}"), _digest(table.model_dump_json()))
@@ -211,7 +228,26 @@ def _look_at_source(source: Database, tables: Sequence[TableConfig], merged: Map
             known = Mark(known.server, known.configuration, storage, columns, counts if counted else wal)
         marks[table] = known
     views = frozenset(table for table, (kind, *_) in found.items() if kind == "v")
-    return Look(datetime.now(timezone.utc), next_xid, oldest, counted, marks, views, merged)
+    return Look(datetime.now(timezone.utc), next_xid, oldest, counted, marks, views, merged, changed)
+
+
+def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, Merged]) -> dict[TableConfig, bool]:
+    """Which tables have blocks that were modified since the position from which their next sync looks for changes."""
+    server = observe_server(cursor)
+    here = (server.system_identifier, server.timeline, server.database_oid)
+    files: dict[TableConfig, list[int]] = {}
+    since: dict[int, int] = {}
+    for table, last in merged.items():
+        start = start_of(last.pairs or (), last.watermark)
+        origin = tuple(last.identity.get(name) for name in ("system_identifier", "timeline", "database_oid"))
+        if start is not None and origin == here and table.wal_summaries:
+            files[table] = [leaf["relfilenode"] for leaf in last.identity["leaves"]]
+            since |= dict.fromkeys(files[table], start)
+    try:
+        told = changed_files(cursor, server, since) if since else {}
+    except NoMap:
+        return {}
+    return {table: any(told[f] for f in of) for table, of in files.items() if of and all(f in told for f in of)}
 
 
 def reason(table: TableConfig, seen: Look, asked: Asked | None) -> str | None:
@@ -231,7 +267,8 @@ def reason(table: TableConfig, seen: Look, asked: Asked | None) -> str | None:
         return merged.resync
     if asked is None:
         return "nothing is remembered of what it looked like"
-    if said := _difference(asked.mark, seen.marks[table], seen.counted):
+    changed = seen.changed.get(table)
+    if said := _difference(asked.mark, seen.marks[table], seen.counted, changed):
         return said
     if merged.revision == asked.revision:
         return "the sync that was requested has not been merged"
@@ -240,7 +277,7 @@ def reason(table: TableConfig, seen: Look, asked: Asked | None) -> str | None:
     return _distrust(table, seen, merged, asked)
 
 
-def _difference(before: Mark, now: Mark, counted: bool) -> str | None:
+def _difference(before: Mark, now: Mark, counted: bool, changed: bool | None) -> str | None:
     if now == before:
         return None
     if now.configuration != before.configuration:
@@ -253,14 +290,20 @@ def _difference(before: Mark, now: Mark, counted: bool) -> str | None:
         return "its columns were changed"
     if now.storage != before.storage:
         return "it was truncated, rewritten or made anew, or has other partitions"
-    return "rows were inserted, updated or deleted" if counted else "the source has new WAL, and does not count rows"
+    if counted:
+        return "rows were inserted, updated or deleted"
+    if changed is None:
+        return "the source has new WAL, and does not count rows"
+    return "blocks of it were modified" if changed else None
 
 
 def _distrust(table: TableConfig, seen: Look, merged: Merged, asked: Asked) -> str | None:
     """Why a table must be synced that looks like when the last sync was requested."""
     age = (seen.at - merged.merged_at).total_seconds()
+    unchanged = seen.changed.get(table) is False
     # While the horizon stands still, so does the transaction that holds it, and what others did is counted.
-    if merged.watermark < asked.next_xid and (seen.horizon > merged.watermark or age >= HELD_BACK_PAUSE):
+    held_back = merged.watermark < asked.next_xid and (seen.horizon > merged.watermark or age >= HELD_BACK_PAUSE)
+    if held_back and not unchanged:
         return "a transaction that was open during its last sync may have changed it"
     compared = merged.deletes_compared_at
     if (
@@ -271,7 +314,7 @@ def _distrust(table: TableConfig, seen: Look, merged: Merged, asked: Asked) -> s
     ):
         return "deleted rows have not been looked for by its last sync, and it is time to"
     # The clock of who merged may go before this one.
-    if abs(age) >= TRUSTED and (not seen.next_xid or merged.watermark < seen.next_xid):
+    if not unchanged and abs(age) >= TRUSTED and (not seen.next_xid or merged.watermark < seen.next_xid):
         return f"its last sync was {duration(abs(age))} ago, and the counters are not believed for longer"
     return None
 

@@ -10,11 +10,12 @@ from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import observe_server
 from xmin_assets.postgres.transaction import Isolation, transaction
-from xmin_assets.replication.block_map import BLOCKS_OF_DELETED_ROWS, WAY_TO_THE_PRESENT, Missing, look
+from xmin_assets.replication.block_map import BLOCKS_OF_DELETED_ROWS
 from xmin_assets.replication.pipeline import open_databases, side_by_side
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import read_source
+from xmin_assets.replication.wal import WAY_TO_THE_PRESENT, Missing, look
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _missing(source: Database, table: TableConfig) -> list[Missing]:
             server = observe_server(cursor)
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
             facts, storage = read_source(cursor, server, table)
-            setup, missing = look(cursor, server, table, storage)
+            setup, missing = look(cursor, server, storage, checkpoint=table.checkpoint)
     if facts.identity.kind in VIEWS or table.mode is not Mode.XMIN_INCREMENTAL:
         return [Missing(f"its mode is {table.mode.value}", "Only mode: xmin_incremental reads what changed by blocks.")]
     if not table.wal_summaries:

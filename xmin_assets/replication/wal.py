@@ -1,0 +1,397 @@
+"""What the WAL of a source tells of the blocks that were modified, without a look at any table.
+
+With ``summarize_wal`` a server keeps for each range of WAL which blocks of which relation were modified in it
+(https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-WAL-SUMMARY). Summaries end at a checkpoint.
+What was written since is read from the WAL itself by the extension pg_walinspect, or summarized by a checkpoint that is
+ordered for it. Whatever is missing for that is said in words.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg2
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.postgres.catalog import Storage
+from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.server import Server
+from xmin_assets.replication.units import bytes_text
+
+MIN_VERSION = 17
+"""The major version from which servers summarize WAL."""
+
+MOST_TAIL = 256 << 20
+"""WAL that is worth reading to tell which tables of many have changed, which is asked again and again."""
+
+PATIENCE = 5.0
+"""Seconds to wait for a checkpoint's summary."""
+
+_SETUP = """
+SELECT pg_catalog.current_setting('summarize_wal')::bool,
+       pg_catalog.current_setting('wal_level'),
+       EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = ANY(%(leaves)s::oid[]) AND relpersistence <> 'p'),
+       pg_catalog.has_function_privilege('pg_catalog.pg_available_wal_summaries()', 'EXECUTE')
+           AND pg_catalog.has_function_privilege('pg_catalog.pg_wal_summary_contents(int8, pg_lsn, pg_lsn)', 'EXECUTE')
+           AND pg_catalog.has_function_privilege('pg_catalog.pg_get_wal_summarizer_state()', 'EXECUTE'),
+       (SELECT n.nspname::text
+          FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+         WHERE e.extname = 'pg_walinspect'),
+       pg_catalog.pg_has_role('pg_checkpoint', 'USAGE')
+"""
+_INSPECTS = "SELECT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s', %s, %s), 'EXECUTE')"
+_BLOCK_INFO = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
+
+_SUMMARIZED = """
+SELECT summarized_tli::int8, summarized_lsn - '0/0'::pg_lsn FROM pg_catalog.pg_get_wal_summarizer_state()
+"""
+
+_SUMMARIES = """
+SELECT start_lsn - '0/0'::pg_lsn, end_lsn - '0/0'::pg_lsn
+  FROM pg_catalog.pg_available_wal_summaries()
+ WHERE tli = %(timeline)s AND end_lsn > '0/0'::pg_lsn + %(start)s::numeric
+ ORDER BY 1, 2
+"""
+
+_FROM_SUMMARIES = """
+SELECT DISTINCT c.relfilenode::int8, c.relblocknumber, c.is_limit_block
+  FROM unnest(%(starts)s::numeric[], %(ends)s::numeric[]) AS s (start, stop),
+       LATERAL pg_catalog.pg_wal_summary_contents(%(timeline)s, '0/0'::pg_lsn + s.start, '0/0'::pg_lsn + s.stop) AS c
+ WHERE c.reldatabase = %(database)s AND c.relforknumber = 0 AND c.relfilenode = ANY(%(filenodes)s::oid[])
+"""
+
+_FROM_WAL = """
+SELECT DISTINCT b.relfilenode::int8, b.relblocknumber::int8
+  FROM {}.pg_get_wal_block_info('0/0'::pg_lsn + %(start)s::numeric, '0/0'::pg_lsn + %(stop)s::numeric, false) AS b
+ WHERE b.reldatabase = %(database)s AND b.relforknumber = 0 AND b.relfilenode = ANY(%(filenodes)s::oid[])
+"""
+
+
+_FILES_IN_SUMMARIES = """
+SELECT c.relfilenode::int8, bool_and(s.start < t.since), max(s.stop)::int8
+  FROM unnest(%(starts)s::numeric[], %(ends)s::numeric[]) AS s (start, stop)
+ CROSS JOIN LATERAL pg_catalog.pg_wal_summary_contents(
+           %(timeline)s, '0/0'::pg_lsn + s.start, '0/0'::pg_lsn + s.stop) AS c
+  JOIN unnest(%(filenodes)s::oid[], %(since)s::numeric[]) AS t (filenode, since) ON t.filenode = c.relfilenode
+ WHERE c.reldatabase = %(database)s AND c.relforknumber = 0 AND s.stop > t.since
+ GROUP BY 1
+"""
+
+_FILES_IN_WAL = """
+SELECT DISTINCT b.relfilenode::int8
+  FROM {}.pg_get_wal_block_info('0/0'::pg_lsn + %(start)s::numeric, '0/0'::pg_lsn + %(stop)s::numeric, false) AS b
+  JOIN unnest(%(filenodes)s::oid[], %(since)s::numeric[]) AS t (filenode, since) ON t.filenode = b.relfilenode
+ WHERE b.reldatabase = %(database)s AND b.relforknumber = 0 AND b.start_lsn >= '0/0'::pg_lsn + t.since
+"""
+
+_LOGGED = (
+    "SELECT relfilenode::int8 FROM pg_catalog.pg_class WHERE relfilenode = ANY(%s::oid[]) AND relpersistence = 'p'"
+)
+
+
+class NoMap(Exception):
+    """The changed blocks cannot be told; the message says why."""
+
+
+class _Truncated(NoMap):
+    """A summary lacks blocks."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the source offers for the WAL that is not summarized yet."""
+
+    inspector: str | None
+    """The schema of pg_walinspect, if the role may use it."""
+    checkpoint: bool
+    """Whether a checkpoint may be ordered."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something without which a table is read whole."""
+
+    reason: str
+    advice: str
+    """What to change."""
+
+
+WAY_TO_THE_PRESENT = Missing(
+    "WAL that is not summarized yet can be read neither by pg_walinspect nor summarized by a checkpoint",
+    "At the source: CREATE EXTENSION pg_walinspect; GRANT EXECUTE ON FUNCTION pg_get_wal_block_info(pg_lsn, pg_lsn, "
+    "boolean) TO the role. Or GRANT pg_checkpoint TO the role, and set checkpoint: true for the table.",
+)
+
+
+def look(
+    cursor: ext.cursor, server: Server, storage: Sequence[Storage], *, checkpoint: bool
+) -> tuple[Setup, list[Missing]]:
+    """What the source offers, and all that is missing there for maps of this table.
+
+    Args:
+        cursor: at the source.
+        server: observed before.
+        storage: the relations that hold the table's rows.
+        checkpoint: whether one may be ordered, if the role may.
+    """
+    major = server.version // 10000
+    if major < MIN_VERSION:
+        reason = f"the source is PostgreSQL {major}, and WAL summaries come with {MIN_VERSION}"
+        return Setup(None, False), [Missing(reason, f"Upgrade the source to PostgreSQL {MIN_VERSION} or newer.")]
+    cursor.execute(_SETUP, {"leaves": [leaf.oid for leaf in storage]})
+    summarizes, level, unlogged, may_read, inspector, may_checkpoint = cursor.fetchone() or (None,) * 6
+    missing = []
+    if level == "minimal":
+        missing.append(Missing("wal_level is minimal at the source", "Set wal_level = replica there, and restart it."))
+    if not summarizes:
+        missing.append(
+            Missing(
+                "summarize_wal is off at the source",
+                "There: ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();",
+            )
+        )
+    if not may_read:
+        missing.append(
+            Missing(
+                "the role may not read WAL summaries",
+                "At the source, grant it EXECUTE on pg_available_wal_summaries(), pg_wal_summary_contents(bigint, "
+                "pg_lsn, pg_lsn) and pg_get_wal_summarizer_state().",
+            )
+        )
+    if unlogged:
+        missing.append(
+            Missing("the table is UNLOGGED, so no WAL tells of it", "ALTER TABLE ... SET LOGGED, if it may be so.")
+        )
+    if inspector is not None:
+        cursor.execute(_INSPECTS, (inspector, _BLOCK_INFO))
+        inspector = inspector if cursor.fetchone() == (True,) else None
+    # On a standby it would be a restartpoint, and summaries end where the primary's checkpoints do.
+    return Setup(inspector, bool(may_checkpoint) and checkpoint and not server.in_recovery), missing
+
+
+@contextmanager
+def savepoint(cursor: ext.cursor) -> Iterator[None]:
+    """Whatever is refused, the transaction goes on; it is not left in a subtransaction, from which none can export."""
+    cursor.execute("SAVEPOINT block_map")
+    try:
+        yield
+    except psycopg2.Error as error:
+        if error.pgcode is None:
+            raise
+        cursor.execute("ROLLBACK TO SAVEPOINT block_map; RELEASE SAVEPOINT block_map")
+        raise NoMap(f"the source refuses to tell which blocks changed: {one_line(error)}") from None
+    except NoMap:
+        cursor.execute("RELEASE SAVEPOINT block_map")
+        raise
+    cursor.execute("RELEASE SAVEPOINT block_map")
+
+
+@dataclass(frozen=True)
+class Wal:
+    """The source's WAL, asked about some relations."""
+
+    cursor: ext.cursor
+    server: Server
+    filenodes: list[int]
+    inspector: str | None
+
+    def blocks(self, start: int, summarized: int, stop: int) -> tuple[set[tuple[int, int]], int]:
+        """Files and numbers of the blocks that were modified between two positions, and bytes of WAL read for it.
+
+        Args:
+            start: of the map.
+            summarized: where the summaries end, or the map, if it ends before.
+            stop: where the map ends.
+
+        Raises:
+            NoMap: they cannot be told.
+        """
+        found: set[tuple[int, int]] = set()
+        read = 0
+        if start < summarized:
+            first, *others = _covering(self.cursor, self.server.timeline, start, summarized)
+            found |= self._in_summaries(others)
+            try:
+                found |= self._in_summaries([first])
+            except _Truncated:
+                # A file that is made has such an entry, too. In a summary that begins before the map, it may be older.
+                if first[0] >= start or self.inspector is None:
+                    raise
+                found |= self._in_wal(start, first[1])
+                read += first[1] - start
+        if summarized < stop:
+            found |= self._in_wal(max(start, summarized), stop)
+            read += stop - max(start, summarized)
+        return found, read
+
+    def _in_summaries(self, summaries: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+        if not summaries:
+            return set()
+        starts, ends = zip(*summaries, strict=True)
+        self.cursor.execute(
+            _FROM_SUMMARIES,
+            {**self._about, "timeline": self.server.timeline, "starts": [*starts], "ends": [*ends]},
+        )
+        rows = self.cursor.fetchall()
+        if any(limit for _, _, limit in rows):
+            raise _Truncated(
+                "the table was truncated by a vacuum, and summaries do not tell what was beyond its new end"
+            )
+        return {(filenode, block) for filenode, block, _ in rows}
+
+    def _in_wal(self, start: int, stop: int) -> set[tuple[int, int]]:
+        assert self.inspector is not None
+        statement = sql.SQL(_FROM_WAL).format(sql.Identifier(self.inspector))
+        self.cursor.execute(statement, {**self._about, "start": start, "stop": stop})
+        return {(filenode, block) for filenode, block in self.cursor.fetchall()}
+
+    @property
+    def _about(self) -> dict[str, object]:
+        return {"database": self.server.database_oid, "filenodes": self.filenodes}
+
+
+def _covering(cursor: ext.cursor, timeline: int, start: int, stop: int) -> list[tuple[int, int]]:
+    """Summaries that cover a range of WAL without a gap."""
+    cursor.execute(_SUMMARIES, {"timeline": timeline, "start": start})
+    chosen: list[tuple[int, int]] = []
+    reached = start
+    for first, last in cursor.fetchall():
+        if reached >= stop:
+            break
+        if first > reached:
+            break
+        chosen.append((int(first), int(last)))
+        reached = max(reached, int(last))
+    if reached < stop:
+        raise NoMap(f"the WAL since {lsn_text(reached)} is in no summary (see wal_summary_keep_time)")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The WAL after the last summary."""
+
+    cursor: ext.cursor
+    timeline: int
+    setup: Setup
+
+    def cost(self, start: int, stop: int) -> int:
+        """Bytes of WAL that would be read.
+
+        Raises:
+            NoMap: it cannot be read, nor summarized.
+        """
+        summarized = self.summarized()
+        _covering(self.cursor, self.timeline, start, min(summarized, stop))
+        return self._left(start, summarized, stop)
+
+    def reach(self, start: int, stop: int) -> int:
+        """How far the summaries go, up to the end of the map; after a checkpoint if that is the way.
+
+        Raises:
+            NoMap: as `cost` does.
+        """
+        summarized = self.summarized()
+        self._left(start, summarized, stop)
+        if summarized >= stop or self.setup.inspector is not None:
+            return min(summarized, stop)
+        self.cursor.execute("CHECKPOINT")
+        deadline = time.monotonic() + PATIENCE
+        while (summarized := self.summarized()) < stop:
+            if time.monotonic() > deadline:
+                raise NoMap(f"no summary came within {PATIENCE:.0f} s after a checkpoint")
+            time.sleep(0.01)
+        return stop
+
+    def _left(self, start: int, summarized: int, stop: int) -> int:
+        if summarized >= stop:
+            return 0
+        if self.setup.inspector is not None:
+            return stop - max(start, summarized)
+        if self.setup.checkpoint:
+            return 0
+        raise NoMap(WAY_TO_THE_PRESENT.reason)
+
+    def summarized(self) -> int:
+        """How far the summaries go.
+
+        Raises:
+            NoMap: there are none of this timeline.
+        """
+        self.cursor.execute(_SUMMARIZED)
+        timeline, lsn = self.cursor.fetchone() or (0, None)
+        if timeline != self.timeline or not lsn:
+            raise NoMap(f"nothing of timeline {self.timeline} is summarized yet")
+        return int(lsn)
+
+
+def changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int]) -> dict[int, bool]:
+    """Whether relations have blocks that were modified since a position, one for each; no relation is touched.
+
+    Args:
+        cursor: at the source, in no transaction whose snapshot matters.
+        server: observed before.
+        since: WAL positions by relfilenode.
+
+    Returns:
+        An answer for each file that is one of a logged relation.
+
+    Raises:
+        NoMap: it cannot be told.
+    """
+    setup, missing = look(cursor, server, (), checkpoint=False)
+    if missing:
+        raise NoMap(missing[0].reason)
+    cursor.execute(_LOGGED, ([*since],))
+    since = {filenode: since[filenode] for (filenode,) in cursor.fetchall()}
+    if not since:
+        return {}
+    with savepoint(cursor):
+        changed = _changed_files(cursor, server, since, setup)
+    return {filenode: filenode in changed for filenode in since}
+
+
+def _changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int], setup: Setup) -> set[int]:
+    first, stop = min(since.values()), server.lsn
+    about = {
+        "timeline": server.timeline,
+        "database": server.database_oid,
+        "filenodes": [*since],
+        "since": [*since.values()],
+    }
+
+    def in_wal(start: int, end: int) -> set[int]:
+        if setup.inspector is None:
+            raise NoMap(WAY_TO_THE_PRESENT.reason)
+        if end - start > MOST_TAIL:
+            raise NoMap(f"{bytes_text(end - start)} of WAL are too many to read")
+        cursor.execute(
+            sql.SQL(_FILES_IN_WAL).format(sql.Identifier(setup.inspector)), about | {"start": start, "stop": end}
+        )
+        return {filenode for (filenode,) in cursor.fetchall()}
+
+    summarized = min(Tail(cursor, server.timeline, setup).summarized(), stop)
+    changed: set[int] = set()
+    if first < summarized:
+        starts, ends = zip(*_covering(cursor, server.timeline, first, summarized), strict=True)
+        cursor.execute(_FILES_IN_SUMMARIES, about | {"starts": [*starts], "ends": [*ends]})
+        maybe: dict[int, int] = {}
+        for filenode, only_around, end in cursor.fetchall():
+            if only_around and setup.inspector is not None and end - since[filenode] <= MOST_TAIL:
+                maybe[filenode] = end  # what the summary is about may have been before
+            else:
+                changed.add(filenode)
+        if maybe:
+            changed |= in_wal(min(since[filenode] for filenode in maybe), max(maybe.values())) & maybe.keys()
+    if summarized < stop:
+        changed |= in_wal(max(first, summarized), stop)
+    return changed
+
+
+def lsn_text(position: int) -> str:
+    """A WAL position as PostgreSQL writes it."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
