@@ -22,6 +22,8 @@ KEYS = {
     "watermark",
     "seconds",
     "error",
+    "path",
+    "blocks_changed",
 }
 
 
