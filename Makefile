@@ -62,6 +62,7 @@ bench: $(STAMP) ## Measure against PostgreSQL's own tools and other programs
 
 bench-all: bench ## Measure that, and many rows, many workers, and what others notice
 	@$(BENCH) scale $(if $(SIZES),--sizes $(SIZES)) $(if $(RUNS),--runs $(RUNS))
+	@$(BENCH) blocks $(if $(SIZES),--sizes $(SIZES)) $(if $(RUNS),--runs $(RUNS))
 	@$(BENCH) workers $(BENCH_SIZE)
 	@$(BENCH) courtesy $(BENCH_SIZE)
 	@$(MAKE) bench-docs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -15,8 +15,8 @@ from benchmarks import courtesy, document, machine, race, report
 from benchmarks.equality import EQUAL
 from benchmarks.peers import NAMES
 from benchmarks.results import Results
-from benchmarks.scenarios import SCENARIOS, Heat, heats, heats_of_sizes, heats_of_workers
-from benchmarks.servers import open_servers
+from benchmarks.scenarios import SCENARIOS, Heat, heats, heats_of_blocks, heats_of_sizes, heats_of_workers
+from benchmarks.servers import SUMMARIES, open_servers
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -83,6 +83,18 @@ def scale(sizes: list[int], runs: int, workers: int, folder: Path | None, result
 
 
 @app.command()
+@click.option("--sizes", default="1000000,10000000,30000000", callback=_numbers, show_default=True)
+@runs_option
+@workers_option
+@folder_option
+@results_option
+def blocks(sizes: list[int], runs: int, workers: int, folder: Path | None, results: Path) -> None:
+    """Small changes in ever larger tables, by the blocks that the source's WAL summaries name, and by all of them."""
+    options = {"rows": max(sizes, default=0), "runs": runs, "workers": workers}
+    _race(heats_of_blocks(sizes, workers), options, folder, results / "blocks.json", SUMMARIES)
+
+
+@app.command()
 @click.option("--counts", default="1,2,4,8", callback=_numbers, show_default=True, help="Numbers of workers.")
 @rows_option
 @runs_option
@@ -117,16 +129,24 @@ def docs(results: Path, folder: Path) -> None:
     """Make docs/benchmarks.md and its plots from the results that there are."""
     if not (results / "scenarios.json").exists():
         raise click.ClickException(f"There are no results in {results}: run make bench first.")
-    read = [
-        Results.read(file) if (file := results / f"{name}.json").exists() else None for name in ("scale", "workers")
-    ]
     polite = courtesy.Courtesy.read(results / "courtesy.json") if (results / "courtesy.json").exists() else None
-    document.write(folder, Results.read(results / "scenarios.json"), read[0], read[1], polite)
+
+    def read(name: str) -> Results | None:
+        return Results.read(file) if (file := results / f"{name}.json").exists() else None
+
+    scenarios = Results.read(results / "scenarios.json")
+    document.write(folder, scenarios, read("scale"), read("blocks"), read("workers"), polite)
 
 
-def _race(chosen: list[Heat], options: dict[str, int], folder: Path | None, file: Path) -> None:
+def _race(
+    chosen: list[Heat],
+    options: dict[str, int],
+    folder: Path | None,
+    file: Path,
+    settings: Mapping[str, str] | None = None,
+) -> None:
     load = machine.load()  # before there is any of ours
-    with open_servers(folder) as servers:
+    with open_servers(folder, settings) as servers:
         results = Results(machine.describe(servers), {**options, "load": load})
         race.run(servers, chosen, results, file, _telling())
     results.write(file)

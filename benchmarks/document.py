@@ -60,6 +60,14 @@ SCALE = """## Many rows
 {table}
 """
 
+BLOCKS = """## At the cost of the change
+
+The same small changes in ever larger tables. With `track_blocks: true`, `summarize_wal = on` and pg_walinspect at the
+source a sync reads the blocks that changed; without `track_blocks` it reads them all.
+
+{table}
+"""
+
 WORKERS = """## Workers
 
 ![Seconds of a full load over the number of workers](images/benchmark-workers.png)
@@ -91,7 +99,13 @@ BUSY = 0.5
 """Processes that ran or waited before the start, from which on others had a part in the figures."""
 
 
-def render(scenarios: Results, scale: Results | None, workers: Results | None, polite: courtesy.Courtesy | None) -> str:
+def render(
+    scenarios: Results,
+    scale: Results | None,
+    blocks: Results | None,
+    workers: Results | None,
+    polite: courtesy.Courtesy | None,
+) -> str:
     """The document; parts without results are left out."""
     lines = summarize(scenarios.measurements)
     scaled = summarize(scale.measurements) if scale else []
@@ -104,6 +118,9 @@ def render(scenarios: Results, scale: Results | None, workers: Results | None, p
     if scale:
         parts.append(SCALE.format(table=_lines(scaled)))
         parts += [_skipped(scale)] * bool(scale.skipped)
+    if blocks:
+        parts.append(BLOCKS.format(table=_lines(summarize(blocks.measurements))))
+        parts += [_skipped(blocks)] * bool(blocks.skipped)
     if workers:
         parts.append(WORKERS.format(table=_lines(summarize(workers.measurements))))
     if polite:
@@ -116,6 +133,7 @@ def write(
     folder: Path,
     scenarios: Results,
     scale: Results | None,
+    blocks: Results | None,
     workers: Results | None,
     polite: courtesy.Courtesy | None,
 ) -> None:
@@ -128,7 +146,7 @@ def write(
         plots.plot_scale(scale, images / "benchmark-scale.png")
     if workers:
         plots.plot_workers(workers, images / "benchmark-workers.png")
-    (folder / "benchmarks.md").write_text(render(scenarios, scale, workers, polite))
+    (folder / "benchmarks.md").write_text(render(scenarios, scale, blocks, workers, polite))
 
 
 def _note(results: Results) -> str:

@@ -31,9 +31,13 @@ class Engine:
     workers: int = 2
     said: bool = False
     """Whether the name says how many workers there are."""
+    blocks: bool = False
+    """Whether the target knows the rows' blocks, so that only those that changed are read."""
 
     @property
     def name(self) -> str:
+        if self.blocks:
+            return "xmin_assets, track_blocks"
         if not self.said:
             return "xmin_assets"
         return f"xmin_assets, {self.workers} worker{'s' * (self.workers != 1)}"
@@ -44,7 +48,7 @@ class Engine:
 
     @property
     def copy(self) -> str:
-        return f"ours_{self.workers}"
+        return f"ours_{self.workers}{'_blocks' * self.blocks}"
 
     def obstacle(self, servers: Servers) -> str | None:  # noqa: ARG002
         return None
@@ -63,7 +67,7 @@ class Engine:
             stderr=subprocess.PIPE,
         )
         with Watch(process, spool=spool) as watch:
-            told, errors = process.communicate(json.dumps(_config(task, self.workers)).encode())
+            told, errors = process.communicate(json.dumps(_config(task, self.workers, self.blocks)).encode())
         if process.returncode != 0:
             raise ContenderFailed(telling_line(errors.decode(errors="replace")))
         said = json.loads(told)
@@ -126,11 +130,12 @@ def _spool(task: Task) -> Path:
     return spool
 
 
-def _config(task: Task, workers: int) -> dict[str, Any]:
+def _config(task: Task, workers: int, blocks: bool = False) -> dict[str, Any]:
     return {
         "source": task.source.url,
         "target": task.target.url,
         "settings": {"workers": workers, "spool": str(_spool(task))},
+        "defaults": {"track_blocks": blocks},
         "tables": [f"public.{table}" for table in task.tables],
     }
 

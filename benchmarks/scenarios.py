@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from psycopg2 import sql
 
 from benchmarks.contender import Contender
 from benchmarks.data import SIZED, Change, Dataset, orders
 from benchmarks.floors import BINARY, COUNT, DELETE, MERGE, PIPE
 from benchmarks.ours import Command, Engine
 from benchmarks.peers import peers
+
+FEW = 100
+"""Rows that change in a table of any size."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,24 @@ def heats(names: Sequence[str], rows: int, workers: int, programs: Sequence[str]
 def heats_of_sizes(sizes: Sequence[int], workers: int) -> list[Heat]:
     """Whether cost is linear in rows, and memory the same for all."""
     return [heat for rows in sizes for heat in heats(("full", "idle", "updated_1"), rows, workers, ())]
+
+
+def heats_of_blocks(sizes: Sequence[int], workers: int) -> list[Heat]:
+    """The same small changes in ever larger tables, read by changed blocks, and by all of them."""
+    made = []
+    for rows in sizes:
+        plain = orders(rows)
+        dataset = replace(
+            plain, statements=(sql.SQL("CREATE EXTENSION IF NOT EXISTS pg_walinspect"), *plain.statements)
+        )
+        few = max(1, rows // FEW)
+        scenarios = (
+            Scenario("few_updated", f"{FEW} rows updated", "orders", COUNT, Change("update", few)),
+            Scenario("few_deleted", f"{FEW} rows deleted", "orders", COUNT, Change("delete", few)),
+            Scenario("untouched", "another table written", "orders", COUNT, Change("elsewhere")),
+        )
+        made += [Heat(dataset, one, [Engine(workers, blocks=True), Engine(workers), COUNT]) for one in scenarios]
+    return made
 
 
 def heats_of_workers(counts: Sequence[int], rows: int) -> list[Heat]:

@@ -93,21 +93,25 @@ class Written:
         return cls(wal, files)
 
 
+SUMMARIES: Mapping[str, str] = {"summarize_wal": "on"}
+"""For syncs that read only what changed."""
+
+
 @contextmanager
-def open_servers(folder: Path | None = None) -> Iterator[Servers]:
-    """Start both servers in a new folder, and remove them with their data in the end."""
+def open_servers(folder: Path | None = None, more: Mapping[str, str] | None = None) -> Iterator[Servers]:
+    """Start both servers in a new folder, with `more` settings, and remove them with their data in the end."""
     workshop = Workshop.open([folder] if folder else PLACES)
     try:
         files = workshop.folder / "files"
         files.mkdir(mode=0o700)
-        yield Servers(_start(workshop, "source"), _start(workshop, "target"), files)
+        yield Servers(_start(workshop, "source", more or {}), _start(workshop, "target", more or {}), files)
     finally:
         workshop.close()
 
 
-def _start(workshop: Workshop, name: str) -> Cluster:
+def _start(workshop: Workshop, name: str, more: Mapping[str, str]) -> Cluster:
     cluster = workshop.cluster(name)
-    cluster.init(SETTINGS)
+    cluster.init({**SETTINGS, **more})
     cluster.start()
     return cluster
 

@@ -202,11 +202,12 @@ def _resume_from(
         moves = plan.checksum or plan.full_leaves or plan.statements or horizon - state.watermark > PATIENCE
         if not moves and settled(cursor, lsn) is None:
             return state.watermark, state.source_lsn, pairs
-    following = passes.readers[0].query.now
-    if following is not None:
-        # The id was read after the position: whatever has it, or a later one, has written nothing before.
+    covered, following = settle(cursor, lsn, since), passes.readers[0].query.now
+    # The id was read after the position: whatever has it, or a later one, has written nothing before. A crash must not
+    # let the position be reached again, though, by what is written after it.
+    if following is not None and settled(cursor, lsn) is not None:
         pairs = block_map.add_pair(pairs, (passes.facts.server.lsn, following), horizon)
-    return horizon, settle(cursor, lsn, since), pairs
+    return horizon, covered, pairs
 
 
 def _source_rows(passes: Passes, keys_copied: bool) -> int | None:

@@ -102,24 +102,37 @@ class Load:
     """What was seen."""
 
     replica: Replica
+    by_blocks: bool = False
+    """Whether only blocks that changed are read."""
     syncs: list[Sync] = field(default_factory=list)
     transactions: int = 0
+
+    def table(self, name: str) -> dict[str, Any]:
+        """How a table is configured."""
+        return {"source": f"public.{name}", "track_blocks": self.by_blocks}
 
     def of(self, *tables: str) -> list[Sync]:
         return [sync for sync in self.syncs if sync.table in tables]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["every block", "changed blocks"])
 def load(
-    workshop: Workshop, source_server: Cluster, target_server: Cluster, tmp_path_factory: pytest.TempPathFactory
+    workshop: Workshop,
+    request: pytest.FixtureRequest,
+    target_server: Cluster,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Load]:
-    """Syncs of all tables by turns, until pgbench ends."""
+    """Syncs of all tables by turns, until pgbench ends; checkpoints now and then, where they make a difference."""
+    by_blocks = request.param == "changed blocks"
+    source_server = request.getfixturevalue("summarizing_server" if by_blocks else "source_server")
     source, target = Database.create(source_server), Database.create(target_server)
     try:
+        if by_blocks:
+            source.execute("CREATE EXTENSION pg_walinspect")
         pgbench(source, "--initialize", "--quiet")
         source.execute(HISTORY_KEY)
         source.execute(LEDGER)
-        load = Load(Replica(source, target, tmp_path_factory.mktemp("load") / "spool", {"workers": 2}))
+        load = Load(Replica(source, target, tmp_path_factory.mktemp("load") / "spool", {"workers": 2}), by_blocks)
         clients, scripts = (f"--client={CLIENTS}", f"--time={SECONDS}"), ["--builtin=tpcb-like@6"]
         for name, script in SCRIPTS.items():
             file = workshop.folder / f"{name}.sql"
@@ -130,7 +143,9 @@ def load(
         while len(load.syncs) < ROUNDS * len(TABLES):
             running = Running(lambda: pgbench(source, "--no-vacuum", *clients, *scripts))
             while not running.ended:
-                load.syncs += [sync(load.replica, table) for table in TABLES]
+                if by_blocks:
+                    source.execute("CHECKPOINT")
+                load.syncs += [sync(load, table) for table in TABLES]
             line = next(line for line in running.result().splitlines() if "actually processed" in line)
             load.transactions += int(line.rpartition(" ")[2])
         yield load
@@ -150,7 +165,7 @@ def pgbench(database: Database, *options: str) -> str:
     return ended.stdout
 
 
-def sync(replica: Replica, table: str) -> Sync:
+def sync(load: Load, table: str) -> Sync:
     """Sync one table, and look at the source under the extract's snapshot while it is there."""
     seen: list[tuple[Content, int]] = []
 
@@ -158,7 +173,8 @@ def sync(replica: Replica, table: str) -> Sync:
         if progress.station == "extract" and progress.done and not seen:
             seen.extend(under_exported_snapshot(replica.source, table))
 
-    result = replica.sync(f"public.{table}", report=look)
+    replica = load.replica
+    result = replica.sync(load.table(table), report=look)
     total = replica.target.fetch("SELECT sum(amount) FROM ledger")[0][0] if table == "ledger" else 0
     found = Sync(table, result, content(replica.target, table, "source_xmin"), int(total))
     if seen:
@@ -190,8 +206,8 @@ def content(database: Database, table: str, xid: str) -> Content:
 
 def content_query(database: Database, table: str, xid: str) -> str:
     names: list[Any] = database.fetch(
-        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND attname <> 'source_xmin'"
-        " AND NOT attisdropped ORDER BY attnum",
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
+        " AND attname NOT IN ('source_xmin', 'source_block') ORDER BY attnum",
         (table,),
     )
     columns = ", ".join(name for (name,) in names)
@@ -204,6 +220,11 @@ def content_query(database: Database, table: str, xid: str) -> str:
 def test_the_load_is_a_load(load: Load) -> None:
     assert load.transactions > 100
     assert sum(found.result.rows_extracted > 0 for found in load.syncs) > len(TABLES)
+
+
+def test_blocks_are_read_as_they_are_meant_to_be(load: Load) -> None:
+    told = [found.result.blocks_changed for found in load.syncs]
+    assert any(blocks is not None for blocks in told) is load.by_blocks
 
 
 def test_a_table_has_exactly_the_rows_that_its_extracts_snapshot_saw(load: Load) -> None:
@@ -244,6 +265,6 @@ def test_the_rows_of_each_sync_are_those_of_the_one_before_and_what_it_counted(l
 def test_after_the_load_one_sync_makes_every_table_equal(load: Load) -> None:
     replica = load.replica
     for table in TABLES:
-        replica.sync(f"public.{table}")
+        replica.sync(load.table(table))
         assert content(replica.target, table, "source_xmin") == content(replica.source, table, "xmin::text::int8")
-        assert replica.sync(f"public.{table}").rows_extracted == 0
+        assert replica.sync(load.table(table)).rows_extracted == 0
