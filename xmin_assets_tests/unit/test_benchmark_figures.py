@@ -147,10 +147,14 @@ def test_results_come_back_from_their_file_and_the_document_shows_them(tmp_path:
     results.write(tmp_path / "results.json")
     polite = Courtesy({}, {"rows": 1000, "seconds": 5}, LATENCIES)
 
-    text = render(Results.read(tmp_path / "results.json"), None, None, polite)
+    few = Results({}, {"rows": 1000, "runs": 1, "load": 0.0})
+    few.measurements += [measured("xmin_assets, track_blocks", "ours", 0.1)]
+
+    text = render(Results.read(tmp_path / "results.json"), None, few, None, polite)
 
     assert "| full load | 1,000 | **xmin_assets** | 3.00 | 3.00 - 3.00 | 1.50 |" in text
     assert "| full load, to the floor | at most 1 | 1.50 | no |" in text
+    assert "## At the cost of the change" in text and "xmin_assets, track_blocks" in text
     assert "Left out: pgcopydb: it is not installed." in text
     assert "short run" in text and "busy with other work (load 2.5)" in text
     assert "At most 20% of p99 cost: one worker." in text
