@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from xmin_assets.cli.console import show_json
-from xmin_assets.cli.failures import show_failures
+from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import interruptible
 from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
@@ -27,7 +27,7 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
     config = invocation.load()
     secrets = invocation.connection_strings()
     found = interruptible(lambda: diagnose(config, tables=tables))
-    failures = [(one.table, one.error) for one in found if one.error is not None]
+    failures = failures_of(found)
     if invocation.json:
         shown = [{**asdict(one), "error": redact(one.error, secrets) if one.error else None} for one in found]
         show_json({"tables": shown})

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from xmin_assets.cli.console import show_error
 
 _NAMED = 3
+
+
+class Result(Protocol):
+    """What a command has found of a table."""
+
+    @property
+    def table(self) -> str: ...
+
+    @property
+    def error(self) -> str | None: ...
+
+
+def failures_of(results: Iterable[Result]) -> list[tuple[str, str]]:
+    """The tables that failed, with their errors."""
+    return [(result.table, result.error) for result in results if result.error is not None]
 
 
 def show_failures(failures: Sequence[tuple[str, str]], connection_strings: tuple[str, ...] = ()) -> None:

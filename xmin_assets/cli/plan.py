@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xmin_assets.cli.console import show_json
-from xmin_assets.cli.failures import show_failures
+from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import interruptible
 from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
@@ -32,7 +32,7 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
     config = invocation.load()
     secrets = invocation.connection_strings()
     plans = interruptible(lambda: plan_tables(config, tables=tables))
-    failures = [(plan.table, plan.error) for plan in plans if plan.error is not None]
+    failures = failures_of(plans)
     if invocation.json:
         show_json({"tables": [_json(plan, secrets) for plan in plans]})
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xmin_assets.cli.console import Row, show_json, show_note, show_table
-from xmin_assets.cli.failures import show_failures
+from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import interruptible
 from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
@@ -39,7 +39,7 @@ def _statuses(invocation: Invocation, config: ReplicationConfig, tables: tuple[s
     secrets = invocation.connection_strings()
     statuses = interruptible(lambda: table_statuses(config, tables=tables))
     source = interruptible(lambda: source_status(config))
-    failures = [(status.table, status.error) for status in statuses if status.error is not None]
+    failures = failures_of(statuses)
     if invocation.json:
         tables_json = [_json(status, source, secrets) for status in statuses]
         show_json({"tables": tables_json, "source": _source_json(source, secrets)})
@@ -60,7 +60,7 @@ def _histories(invocation: Invocation, config: ReplicationConfig, tables: tuple[
 
     secrets = invocation.connection_strings()
     histories = interruptible(lambda: table_histories(config, tables=tables))
-    failures = [(table.table, table.error) for table in histories if table.error is not None]
+    failures = failures_of(histories)
     if invocation.json:
         show_json({"tables": [_history_json(table, secrets) for table in histories]})
     else:

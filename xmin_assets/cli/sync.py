@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from xmin_assets.cli.console import Row, show_json, show_table
-from xmin_assets.cli.failures import show_failures
+from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import Stopped, interruptible
 from xmin_assets.cli.options import Invocation, common, overrides, tables
 from xmin_assets.cli.redaction import redact
@@ -53,7 +53,7 @@ def command(
         raise
     _show(result, invocation)
     if not invocation.json:
-        failures = [(table.table, table.error) for table in result.tables if table.error is not None]
+        failures = failures_of(result.tables)
         show_failures(failures, invocation.connection_strings())
     return 0 if result.ok else 1
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from xmin_assets.cli.console import Row, show_json, show_table
-from xmin_assets.cli.failures import show_failures
+from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import Stopped, interruptible
 from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
@@ -66,7 +66,7 @@ def _show(result: Verification, invocation: Invocation) -> None:
     for table in done:
         if table.status == "mismatch":
             _show_mismatch(table)
-    show_failures([(table.table, table.error) for table in result.tables if table.error is not None], secrets)
+    show_failures(failures_of(result.tables), secrets)
 
 
 def _row(table: TableVerification) -> Row:

@@ -113,28 +113,26 @@ def settled(cursor: ext.cursor, position: int) -> int | None:
     assigns its id again, below a watermark. A standby replays only what it has on disk.
 
     Args:
-        cursor: in a READ COMMITTED transaction, or in none.
+        cursor: as for `settle`.
         position: `wal_position`, read after the snapshot was taken.
     """
     return _settled(cursor, position)[0]
 
 
-def settle(cursor: ext.cursor, position: int, since: float) -> int:
-    """Wait until `settled`: three times wal_writer_delay at the longest.
+def settle(cursor: ext.cursor, position: int, since: float) -> int | None:
+    """Wait until `settled`, and say what it says: for three times wal_writer_delay at the longest, else None.
 
     By then all that was visible is on disk (https://www.postgresql.org/docs/current/wal-async-commit.html).
 
     Args:
-        cursor: in a READ COMMITTED transaction, or in none.
+        cursor: in any transaction, or in none: these functions do not look at its snapshot.
         position: `wal_position`, read after the snapshot was taken.
         since: monotonic time in seconds of that reading.
     """
     while True:
         covered, delay = _settled(cursor, position)
-        if covered is not None:
+        if covered is not None or time.monotonic() - since > 3 * delay or cancelled():
             return covered
-        if time.monotonic() - since > 3 * delay or cancelled():
-            return position
         time.sleep(0.005)
 
 

@@ -6,7 +6,6 @@ said in words, and the table is read as a whole.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
@@ -16,12 +15,12 @@ import psycopg2.extensions as ext
 from xmin_assets.config import TableConfig
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import Server, settle, settled
+from xmin_assets.postgres.server import Server, settle
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.manifest import BlockMap, BlockRange, Plan, SourceSnapshot, State
 from xmin_assets.replication.scan import BLOCK_SIZE, Range
 from xmin_assets.replication.units import bytes_text
-from xmin_assets.replication.wal import Missing, NoMap, Setup, Tail, Wal, look, lsn_text, savepoint
+from xmin_assets.replication.wal import Missing, NoMap, Tail, Wal, lsn_text, observe, savepoint
 
 MOST_RANGES = 1 << 16
 """Ranges that a table is read by; blocks between near ones are read along with them."""
@@ -38,6 +37,10 @@ LEAST_BYTES = 16 << 20
 PAIRS = 64
 """Positions that are remembered; fewer would do, were it not for transactions that stay open for days."""
 
+TURNED_OFF = Missing("wal_summaries is off", "Leave wal_summaries out of the table's configuration.")
+CLOSED_PARTITIONS = Missing(
+    "the role may not read the table's partitions under their own names", "Grant it SELECT on them, too."
+)
 BLOCKS_OF_DELETED_ROWS = Missing(
     "deleted rows are looked for by their keys",
     "Set track_blocks: true for the table, which finds them by their blocks, or delete_detection: 1 hour, which looks "
@@ -84,14 +87,12 @@ def choose(
     try:
         start = _start(table, storage, plan, state)
         with transact(source, Isolation.READ, f"{table.label}: looking for WAL summaries") as cursor:
-            setup = observe(cursor, server, table, storage)
+            setup = observe(cursor, server, storage, checkpoint=table.checkpoint)
             following = Tail(cursor, server.timeline, setup).cost(start, server.lsn)
+        if following > max(LEAST_BYTES, sum(leaf.main_bytes for leaf in storage)):
+            raise NoMap(f"{bytes_text(following)} of WAL are more to read than the table")
     except NoMap as reason:
         return replace(plan, path=scan_because(reason))
-    size = max(LEAST_BYTES, sum(leaf.main_bytes for leaf in storage))
-    if following > size:
-        more = f"{bytes_text(following)} of WAL are more to read than the table"
-        return replace(plan, path=scan_because(NoMap(more)))
     return replace(plan, map_from=start, path=f"blocks changed since WAL position {lsn_text(start)}")
 
 
@@ -104,11 +105,11 @@ def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: St
     if plan.watermark is None or state is None:
         raise NoMap("this sync is not about what changed")
     if not table.wal_summaries:
-        raise NoMap("wal_summaries is off")
+        raise NoMap(TURNED_OFF.reason)
     if plan.checksum:
         raise NoMap("the whole copy is checked by a checksum")
     if not all(leaf.readable for leaf in storage):
-        raise NoMap("the role may not read the table's partitions under their own names")
+        raise NoMap(CLOSED_PARTITIONS.reason)
     if {(leaf.oid, leaf.relfilenode) for leaf in state.identity.leaves} != {
         (leaf.oid, leaf.relfilenode) for leaf in storage
     }:
@@ -121,18 +122,6 @@ def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: St
     if start is None:
         raise NoMap("a transaction that was open at the last syncs may have written before them")
     return start
-
-
-def observe(cursor: ext.cursor, server: Server, table: TableConfig, storage: Sequence[Storage]) -> Setup:
-    """What the source offers.
-
-    Raises:
-        NoMap: not enough.
-    """
-    setup, missing = look(cursor, server, storage, checkpoint=table.checkpoint)
-    if missing:
-        raise NoMap(missing[0].reason)
-    return setup
 
 
 def read(
@@ -156,9 +145,8 @@ def read(
     Raises:
         NoMap: they cannot be told, or are too many.
     """
-    began = time.monotonic()
     with savepoint(cursor):
-        setup = observe(cursor, server, table, storage)
+        setup = observe(cursor, server, storage, checkpoint=table.checkpoint)
         summarized = Tail(cursor, server.timeline, setup).reach(start, stop)
         wal = Wal(cursor, server, [leaf.relfilenode for leaf in storage], setup.inspector)
         found, wal_bytes = wal.blocks(start, summarized, stop)
@@ -166,7 +154,7 @@ def read(
     to_read, in_all = sum(r.end - r.start for r in ranges), sum(leaf.main_bytes // BLOCK_SIZE for leaf in storage)
     if to_read > min(MOST_BLOCKS, MOST_SHARE * in_all):
         raise NoMap(f"{len(found):,} of its {in_all:,} blocks changed")
-    return BlockMap(ranges, len(found), in_all, wal_bytes, time.monotonic() - began)
+    return BlockMap(ranges, len(found), in_all, wal_bytes)
 
 
 def attempt(
@@ -186,8 +174,8 @@ def attempt(
     if start is None:
         return None, planned.plan.path
     try:
-        settle(cursor, position, since)
-        if settled(cursor, position) is None:  # WAL is read as far as it is on disk, and no word is said of the rest
+        # WAL is read as far as it is on disk, and no word is said of the rest.
+        if settle(cursor, position, since) is None:
             raise NoMap("what the snapshot shows is not on the source's disk yet")
         made = read(cursor, server, planned.config, storage, start, position)
     except NoMap as reason:

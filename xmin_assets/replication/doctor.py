@@ -10,7 +10,7 @@ from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import observe_server
 from xmin_assets.postgres.transaction import Isolation, transaction
-from xmin_assets.replication.block_map import BLOCKS_OF_DELETED_ROWS
+from xmin_assets.replication.block_map import BLOCKS_OF_DELETED_ROWS, CLOSED_PARTITIONS, TURNED_OFF
 from xmin_assets.replication.pipeline import open_databases, side_by_side
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
@@ -61,13 +61,9 @@ def _missing(source: Database, table: TableConfig) -> list[Missing]:
     if facts.identity.kind in VIEWS or table.mode is not Mode.XMIN_INCREMENTAL:
         return [Missing(f"its mode is {table.mode.value}", "Only mode: xmin_incremental reads what changed by blocks.")]
     if not table.wal_summaries:
-        missing.append(Missing("wal_summaries is off", "Leave wal_summaries out of the table's configuration."))
+        missing.append(TURNED_OFF)
     if not all(leaf.readable for leaf in storage):
-        missing.append(
-            Missing(
-                "the role may not read the table's partitions under their own names", "Grant it SELECT on them, too."
-            )
-        )
+        missing.append(CLOSED_PARTITIONS)
     if not setup.inspector and not setup.checkpoint:
         missing.append(WAY_TO_THE_PRESENT)
     if not table.track_blocks and table.deletes != "ignore" and isinstance(table.delete_detection, str):

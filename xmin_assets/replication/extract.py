@@ -106,7 +106,7 @@ def extract(
                             passes.copy_rows(crew)
                             scan_seconds = time.monotonic() - began
                     if changed is not None:
-                        keys_needed = bool(changed.ranges) and _by_blocks(snapshot)
+                        keys_needed = bool(changed.ranges) and _looks_for_deletes(snapshot)
                         passes.copy_blocks(crew, block_map.spans_of(changed, storage), keys_needed)
                     elif keys_needed := _keys_needed(passes, crew, target):
                         passes.copy_keys(crew, passes.filled if snapshot.plan.cursor_from is None else ranges)
@@ -168,9 +168,9 @@ def deleted_rows(known: int, present: int, new: int) -> int:
 def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) -> bool:
     """Whether rows were deleted that the target still has, or may have been."""
     snapshot, state = passes.snapshot, passes.snapshot.state
-    if snapshot.plan.mode is Mode.FULL_SYNC or snapshot.selection.deletes == "ignore" or state is None:
+    if snapshot.plan.mode is Mode.FULL_SYNC or state is None:
         return False  # a full extract brings all keys with its rows
-    if not snapshot.plan.find_deletes:
+    if not _looks_for_deletes(snapshot):
         return False
     if snapshot.plan.mode is Mode.INCREMENTAL_SYNC:
         return True  # an unchanged cursor proves nothing, so nothing can be reckoned
@@ -183,8 +183,8 @@ def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) ->
     return deleted_rows(state.rows, present, new) != 0
 
 
-def _by_blocks(snapshot: SourceSnapshot) -> bool:
-    """Whether rows that were deleted from the changed blocks are looked for."""
+def _looks_for_deletes(snapshot: SourceSnapshot) -> bool:
+    """Whether rows that were deleted at the source are looked for."""
     return snapshot.plan.find_deletes and snapshot.selection.deletes != "ignore"
 
 
@@ -205,9 +205,9 @@ def _resume_from(
     covered, following = settle(cursor, lsn, since), passes.readers[0].query.now
     # The id was read after the position: whatever has it, or a later one, has written nothing before. A crash must not
     # let the position be reached again, though, by what is written after it.
-    if following is not None and settled(cursor, lsn) is not None:
+    if following is not None and covered is not None:
         pairs = block_map.add_pair(pairs, (passes.facts.server.lsn, following), horizon)
-    return horizon, covered, pairs
+    return horizon, lsn if covered is None else covered, pairs
 
 
 def _source_rows(passes: Passes, keys_copied: bool) -> int | None:

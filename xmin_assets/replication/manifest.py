@@ -249,7 +249,6 @@ class BlockMap:
     """Blocks that the table has."""
     wal_bytes: int
     """WAL that was read because it was not summarized."""
-    seconds: float
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,18 @@ def look(
     return Setup(inspector, bool(may_checkpoint) and checkpoint and not server.in_recovery), missing
 
 
+def observe(cursor: ext.cursor, server: Server, storage: Sequence[Storage], *, checkpoint: bool) -> Setup:
+    """As `look`, for who needs all of it.
+
+    Raises:
+        NoMap: something is missing.
+    """
+    setup, missing = look(cursor, server, storage, checkpoint=checkpoint)
+    if missing:
+        raise NoMap(missing[0].reason)
+    return setup
+
+
 @contextmanager
 def savepoint(cursor: ext.cursor) -> Iterator[None]:
     """Whatever is refused, the transaction goes on; it is not left in a subtransaction, from which none can export."""
@@ -260,9 +272,7 @@ def _covering(cursor: ext.cursor, timeline: int, start: int, stop: int) -> list[
     chosen: list[tuple[int, int]] = []
     reached = start
     for first, last in cursor.fetchall():
-        if reached >= stop:
-            break
-        if first > reached:
+        if reached >= stop or first > reached:
             break
         chosen.append((int(first), int(last)))
         reached = max(reached, int(last))
@@ -343,9 +353,7 @@ def changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int]) 
     Raises:
         NoMap: it cannot be told.
     """
-    setup, missing = look(cursor, server, (), checkpoint=False)
-    if missing:
-        raise NoMap(missing[0].reason)
+    setup = observe(cursor, server, (), checkpoint=False)
     cursor.execute(_LOGGED, ([*since],))
     since = {filenode: since[filenode] for (filenode,) in cursor.fetchall()}
     if not since:
