@@ -71,7 +71,6 @@ class Database:
                 "(percent-encode special characters in the password), or a keyword string, host=... dbname=..."
             ) from None
         self.side = side
-        self.limit = limit
         self.statement_timeout = statement_timeout
         self.lock_timeout = lock_timeout
         self._arguments = {"connect_timeout": connect_timeout, **_DEFAULTS, **given, "client_encoding": "UTF8"}
@@ -113,7 +112,11 @@ class Database:
 
     @contextmanager
     def spare_connection(self) -> Iterator[ext.connection | None]:
-        """A connection if one is to be had right now, else None: for help that the work can do without."""
+        """A connection if one is to be had right now, else None: for help that the work can do without.
+
+        Raises:
+            ConnectionFailed: as `connection` does.
+        """
         connection = self._take(wait=False)
         if connection is None:
             yield None
@@ -167,10 +170,10 @@ class Database:
                 with self._changed:
                     self._open -= 1
                     self._changed.notify()
-                    if not isinstance(error, ServerFull) or (wait and not self._open):
+                    if not isinstance(error, ServerFull) or not self._open:
                         raise
                     # We make do with the connections that we have: whoever works with one gives it back.
-                    self._most = max(1, self._open)
+                    self._most = self._open
 
     def _lend(self, connection: ext.connection) -> Iterator[ext.connection]:
         try:

@@ -7,13 +7,17 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psycopg2
 import pytest
 from dagster import DagsterInstance, materialize
 
+from xmin_assets.errors import ServerFull
 from xmin_assets.orchestration.assets import build_xmin_assets
 from xmin_assets.orchestration.deployment import build_resources
+from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.replication.manifest import TableResult
 from xmin_assets.replication.pipeline import sync_tables
 from xmin_assets_tests.clusters import Database, Workshop
@@ -145,6 +149,18 @@ def narrow(workshop: Workshop, tmp_path: Path) -> Iterator[Replica]:
         database.execute(f"ALTER SCHEMA public OWNER TO owner_of_{database.name}")
     yield Replica(source, target, tmp_path / "spool", {"workers": 8})
     server.stop(immediate=True)
+
+
+def test_help_is_not_asked_for_again_and_again_at_a_server_that_is_full(narrow: Replica) -> None:
+    owner = narrow.source.url_as(f"owner_of_{narrow.source.name}", "x")
+    with suppress(psycopg2.OperationalError):
+        while True:
+            narrow.source.connect(owner)
+    with Endpoint(owner, "source") as full:
+        with pytest.raises(ServerFull), full.spare_connection():
+            pass
+        full.prepare()
+        wait_until(lambda: all(thread.name != "xmin-source-connect" for thread in threading.enumerate()))
 
 
 @pytest.mark.parametrize("processes", [1, 3])
