@@ -35,9 +35,7 @@ class Proxy:
 
     def url(self, database: Database) -> str:
         """A database's URL, through the proxy."""
-        parts = urlsplit(database.url)
-        assert parts.port is not None
-        return parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{self.port}")).geturl()
+        return url_by(self.port, database)
 
     def cut(self) -> None:
         """Reset all connections."""
@@ -91,12 +89,16 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
 
+def url_by(port: int, database: Database) -> str:
+    """A database's URL, by another port than its server's own."""
+    parts = urlsplit(database.url)
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{port}")).geturl()
+
+
 @contextmanager
 def proxy_to(database: Database, delay: float = 0) -> Iterator[Proxy]:
     """A proxy in front of a database's server."""
-    port = urlsplit(database.url).port
-    assert port is not None
-    proxy = Proxy(port, delay)
+    proxy = Proxy(database.cluster.port, delay)
     try:
         yield proxy
     finally:

@@ -8,9 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -22,6 +20,7 @@ from xmin_assets.replication.verify import verify_tables
 from xmin_assets_tests.clusters import SETTINGS, Database, Workshop
 from xmin_assets_tests.integration.faults.items import TABLE, Items
 from xmin_assets_tests.integration.faults.places import happening
+from xmin_assets_tests.integration.faults.proxy import url_by
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until
 
@@ -45,18 +44,6 @@ pidfile = {folder}/pid
 """
 
 
-@dataclass(frozen=True)
-class Bouncer:
-    """A PgBouncer in front of a server."""
-
-    port: int
-
-    def url(self, database: Database) -> str:
-        """A database's URL, through it."""
-        parts = urlsplit(database.url)
-        return parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{self.port}")).geturl()
-
-
 def answers(url: str) -> bool:
     try:
         psycopg2.connect(url, connect_timeout=2).close()
@@ -66,8 +53,8 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture
-def bouncers(workshop: Workshop, replica: Replica) -> Iterator[tuple[Bouncer, Bouncer]]:
-    """One in front of either server."""
+def bouncers(workshop: Workshop, replica: Replica) -> Iterator[tuple[int, int]]:
+    """The port of one in front of either server."""
     if PGBOUNCER is None:
         pytest.skip("there is no pgbouncer on this machine")
     user, running, made = workshop.programs.user, [], []
@@ -89,8 +76,8 @@ def bouncers(workshop: Workshop, replica: Replica) -> Iterator[tuple[Bouncer, Bo
                 **rights,  # type: ignore[call-overload]
             )
         )
-        made.append(Bouncer(port))
-        wait_until(lambda database=database: answers(made[-1].url(database)))  # type: ignore[misc]
+        made.append(port)
+        wait_until(lambda database=database: answers(url_by(made[-1], database)))  # type: ignore[misc]
     yield made[0], made[1]
     for process in running:
         process.terminate()
@@ -98,10 +85,10 @@ def bouncers(workshop: Workshop, replica: Replica) -> Iterator[tuple[Bouncer, Bo
 
 
 @pytest.fixture
-def bounced(replica: Replica, bouncers: tuple[Bouncer, Bouncer], monkeypatch: pytest.MonkeyPatch) -> Replica:
+def bounced(replica: Replica, bouncers: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> Replica:
     """A replica that reaches both databases through PgBouncer only."""
-    for database, bouncer, side in zip((replica.source, replica.target), bouncers, ("SOURCE", "TARGET"), strict=True):
-        monkeypatch.setenv(f"XMIN_{side}_URL", bouncer.url(database))
+    for database, port, side in zip((replica.source, replica.target), bouncers, ("SOURCE", "TARGET"), strict=True):
+        monkeypatch.setenv(f"XMIN_{side}_URL", url_by(port, database))
     return replica
 
 
@@ -137,12 +124,12 @@ def test_a_crowd_behind_a_pooler_takes_turns_and_leaves_none_behind(bounced: Rep
     wait_until(lambda: bounced.target.fetch("SELECT FROM pg_locks WHERE locktype = 'advisory'") == [])
 
 
-def test_settings_of_ours_do_not_stay_in_a_pooled_session(bounced: Replica, bouncers: tuple[Bouncer, Bouncer]) -> None:
+def test_settings_of_ours_do_not_stay_in_a_pooled_session(bounced: Replica, bouncers: tuple[int, int]) -> None:
     Items.create(bounced)
     assert sync_tables(bounced.config(TABLE)).ok
 
-    for database, bouncer in zip((bounced.source, bounced.target), bouncers, strict=True):
-        with closing(psycopg2.connect(bouncer.url(database))) as pooled, pooled.cursor() as cursor:
+    for database, port in zip((bounced.source, bounced.target), bouncers, strict=True):
+        with closing(psycopg2.connect(url_by(port, database))) as pooled, pooled.cursor() as cursor:
             cursor.execute("SELECT setting FROM pg_settings WHERE source = 'session' AND name <> 'client_encoding'")
             changed = [name for (name,) in cursor.fetchall()]
             cursor.execute("SHOW search_path")
@@ -243,7 +230,7 @@ def test_a_server_that_wants_encryption_refuses_a_plain_connection_in_words(
     Items.create(encrypted)
     monkeypatch.setenv("XMIN_SOURCE_URL", encrypted.source.url + "?sslmode=disable")
 
-    result = replace(encrypted).try_sync(TABLE)
+    result = encrypted.try_sync(TABLE)
 
     assert result.status == "failed"
     assert "pg_hba.conf" in str(result.error)
