@@ -9,7 +9,7 @@ from datetime import datetime
 import psycopg2.extensions as ext
 
 from xmin_assets.errors import UnsupportedServer
-from xmin_assets.postgres.connection import cancelled
+from xmin_assets.postgres.connection import check_cancelled
 
 # The timeline of a primary is in the name of the WAL file it writes to; a control file learns of a promotion only at
 # the next checkpoint. A standby has no insert position. The control file of one names the timeline that it had replayed
@@ -35,14 +35,16 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
  WHERE d.datname = pg_catalog.current_database()
 """
 
-_POSITION = """
-SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+# In READ COMMITTED, too, a statement takes its snapshot before it calls a function.
+_MOMENT = """
+SELECT pg_catalog.pg_current_snapshot()::text,
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
             ELSE pg_catalog.pg_current_wal_insert_lsn() END - '0/0'::pg_lsn,
        pg_catalog.current_setting('wal_block_size')::int,
        pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))
 """
 
-_SETTLED = """
+_FLUSHED = """
 SELECT pg_catalog.pg_is_in_recovery(),
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
             ELSE pg_catalog.pg_current_wal_flush_lsn() END - '0/0'::pg_lsn,
@@ -66,6 +68,8 @@ class Server:
     timeline: int
     lsn: int
     """As `wal_position` gives it."""
+    snapshot: str
+    """pg_current_snapshot() right before `lsn` was read."""
     started: datetime
     """When the server was started. A server that recovers from a crash of one of its processes goes on counting."""
     encoding: str = "UTF8"
@@ -80,17 +84,22 @@ def observe_server(cursor: ext.cursor) -> Server:
     To know that a snapshot is not older than a position, read the position first: a primary's commits are in WAL before
     they are visible, and a standby's are visible before its replay position passes them.
     """
-    lsn = wal_position(cursor)
+    snapshot, lsn = moment(cursor)
     cursor.execute(_FACTS)
-    version, system, database_oid, database, in_recovery, timeline, started, encoding, oldest = cursor.fetchone() or ()
-    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, started, encoding, oldest)
+    version, system, database_oid, database, in_recovery, timeline, *others = cursor.fetchone() or ()
+    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, snapshot, *others)
 
 
 def wal_position(cursor: ext.cursor) -> int:
     """How many bytes of WAL there are: the end of the last record inserted by a primary, or replayed by a standby."""
-    cursor.execute(_POSITION)
-    position, page, segment = cursor.fetchone() or ()
-    return record_end(int(position or 0), page, segment)
+    return moment(cursor)[1]
+
+
+def moment(cursor: ext.cursor) -> tuple[str, int]:
+    """The cursor's snapshot, as pg_current_snapshot() writes it, and the `wal_position` read after it was taken."""
+    cursor.execute(_MOMENT)
+    snapshot, position, page, segment = cursor.fetchone() or ()
+    return snapshot, record_end(int(position or 0), page, segment)
 
 
 def record_end(position: int, page: int, segment: int) -> int:
@@ -116,33 +125,39 @@ def settled(cursor: ext.cursor, position: int) -> int | None:
         cursor: as for `settle`.
         position: `wal_position`, read after the snapshot was taken.
     """
-    return _settled(cursor, position)[0]
+    on_disk, needed, _ = _flushed(cursor, position)
+    return needed if on_disk >= needed else None
 
 
-def settle(cursor: ext.cursor, position: int, since: float) -> int | None:
-    """Wait until `settled`, and say what it says: for three times wal_writer_delay at the longest, else None.
+def settle(cursor: ext.cursor, position: int, since: float) -> int:
+    """Wait until `settled`, for three times wal_writer_delay at the longest; a position that covers the snapshot.
 
-    By then all that was visible is on disk (https://www.postgresql.org/docs/current/wal-async-commit.html).
+    By then all that was visible is on disk (https://www.postgresql.org/docs/current/wal-async-commit.html). What is
+    not, the end of a page that hint bits were logged in, may stay in memory for long.
 
     Args:
         cursor: in any transaction, or in none: these functions do not look at its snapshot.
         position: `wal_position`, read after the snapshot was taken.
         since: monotonic time in seconds of that reading.
+
+    Raises:
+        Cancelled: `cancel_all` was called.
     """
     while True:
-        covered, delay = _settled(cursor, position)
-        if covered is not None or time.monotonic() - since > 3 * delay or cancelled():
-            return covered
+        on_disk, needed, delay = _flushed(cursor, position)
+        if on_disk >= needed or time.monotonic() - since > 3 * delay:
+            return min(on_disk, needed)
+        check_cancelled()
         time.sleep(0.005)
 
 
-def _settled(cursor: ext.cursor, position: int) -> tuple[int | None, float]:
-    cursor.execute(_SETTLED)
-    in_recovery, safe, delay = cursor.fetchone() or (False, 0, 0.0)
-    if in_recovery:
-        # A commit on a standby is visible before the replay position passes it.
-        return max(position, int(safe or 0)), delay
-    return position if safe >= position else None, delay
+def _flushed(cursor: ext.cursor, position: int) -> tuple[int, int, float]:
+    """How far WAL is on disk, how far it has to be, and wal_writer_delay in seconds."""
+    cursor.execute(_FLUSHED)
+    in_recovery, on_disk, delay = cursor.fetchone() or (False, 0, 0.0)
+    on_disk = int(on_disk or 0)
+    # A commit on a standby is visible before the replay position passes it.
+    return (max(position, on_disk), max(position, on_disk), delay) if in_recovery else (on_disk, position, delay)
 
 
 def require_version(server: Server, side: str, minimum: int) -> None:

@@ -167,17 +167,16 @@ def attempt(
         planned: the sync.
         server: observed before the snapshot was taken.
         storage: the relations that hold the table's rows, locked.
-        position: `server.wal_position`, read after the snapshot was taken.
+        position: a WAL position that covers the snapshot.
         since: monotonic time in seconds of that reading.
     """
     start = planned.plan.map_from
     if start is None:
         return None, planned.plan.path
+    # WAL is read as far as it is on disk, and no word is said of the rest.
+    covered = settle(cursor, position, since)
     try:
-        # WAL is read as far as it is on disk, and no word is said of the rest.
-        if settle(cursor, position, since) is None:
-            raise NoMap("what the snapshot shows is not on the source's disk yet")
-        made = read(cursor, server, planned.config, storage, start, position)
+        made = read(cursor, server, planned.config, storage, start, covered)
     except NoMap as reason:
         return None, scan_because(reason)
     return made, f"{made.changed:,} of {made.in_all:,} blocks: those changed since WAL position {lsn_text(start)}"

@@ -17,7 +17,7 @@ from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import settle, settled, wal_position
+from xmin_assets.postgres.server import Server, moment, settle, settled
 from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.replication import block_map, cursor_column
 from xmin_assets.replication.crew import Crew
@@ -82,7 +82,7 @@ def extract(
         with source.connection() as connection, ExitStack() as files:
             kind = snapshot.identity.kind
             with locked_source(source, connection, snapshot.config, kind, doing) as (cursor, facts, storage):
-                lsn, since = wal_position(cursor), time.monotonic()
+                lsn, since = _covering(cursor, snapshot, facts.server), time.monotonic()
                 _require_as_planned(snapshot, facts)
                 passes = Passes(snapshot, facts, spool, files, settings.batch_size, report, hand_on)
                 deadline = began + settings.max_snapshot_age
@@ -205,9 +205,20 @@ def _resume_from(
     covered, following = settle(cursor, lsn, since), passes.readers[0].query.now
     # The id was read after the position: whatever has it, or a later one, has written nothing before. A crash must not
     # let the position be reached again, though, by what is written after it.
-    if following is not None and covered is not None:
-        pairs = block_map.add_pair(pairs, (passes.facts.server.lsn, following), horizon)
-    return horizon, lsn if covered is None else covered, pairs
+    if following is not None:
+        pairs = block_map.add_pair(pairs, (min(passes.facts.server.lsn, covered), following), horizon)
+    return horizon, covered, pairs
+
+
+def _covering(cursor: ext.cursor, planned: SourceSnapshot, server: Server) -> int:
+    """A WAL position before which all was written that the cursor's snapshot shows, the earliest that is known.
+
+    To look at the catalog may log hint bits, which nobody has to wait for. If a transaction had ended since the source
+    was looked at, another snapshot would tell; and what was on disk then, no crash has changed since.
+    """
+    snapshot, lsn = moment(cursor)
+    known = planned.settled
+    return known.lsn if known and (known.snapshot, known.started) == (snapshot, server.started) else lsn
 
 
 def _source_rows(passes: Passes, keys_copied: bool) -> int | None:

@@ -185,6 +185,17 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Settled:
+    """A WAL position that covers a snapshot of the source, and is on its disk: no crash can undo what that shows."""
+
+    snapshot: str
+    """As pg_current_snapshot() writes it."""
+    started: datetime
+    """When the server was started."""
+    lsn: int
+
+
+@dataclass(frozen=True)
 class SourceSnapshot:
     """What one sync is going to read, and why."""
 
@@ -212,6 +223,8 @@ class SourceSnapshot:
     state: State | None
     plan: Plan
     seconds: float
+    settled: Settled | None = None
+    """Of the source as it was first looked at; None on a standby, and if not all was on disk."""
 
     @property
     def base_revision(self) -> int:

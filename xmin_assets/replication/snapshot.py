@@ -17,13 +17,13 @@ from xmin_assets.errors import ConfigError, PlanOutdated, TableNotFound, Unsuppo
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
-from xmin_assets.postgres.server import Server, horizon, observe_server, require_version
+from xmin_assets.postgres.server import Server, horizon, observe_server, require_version, settled
 from xmin_assets.postgres.transaction import Isolation, transact, transaction
 from xmin_assets.replication import block_map
 from xmin_assets.replication.alteration import require_alterable
 from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.landing import Ground, known_types, land, needs_ground, observe, type_changes
-from xmin_assets.replication.manifest import Identity, Leaf, SourceSnapshot, State
+from xmin_assets.replication.manifest import Identity, Leaf, Settled, SourceSnapshot, State
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.scan import read_lock
@@ -53,6 +53,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
             facts, storage = read_source(cursor, server, table)
             held_back = observe_held_back(cursor)
+            on_disk = settled(cursor, server.lsn) is not None and not server.in_recovery
     if (here.system_identifier, here.database_oid, target_facts.oid) == (
         facts.identity.system_identifier,
         facts.identity.database_oid,
@@ -87,6 +88,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         state=state,
         plan=replace(plan, statements=(*map(as_text, types), *plan.statements, *map(as_text, keys))),
         seconds=time.monotonic() - began,
+        settled=Settled(server.snapshot, server.started, server.lsn) if on_disk else None,
     )
     report(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
     return result

@@ -26,6 +26,7 @@ SERVER = Server(
     in_recovery=False,
     timeline=3,
     lsn=10_000,
+    snapshot="3:3:",
     started=STARTED,
 )
 IDENTITY = Identity("7000", 3, 5, 100, (Leaf(100, 100, "public", "orders"),))

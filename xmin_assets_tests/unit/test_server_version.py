@@ -14,7 +14,7 @@ NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def server(version: int) -> Server:
-    return Server(version, "7000", 5, "shop", False, 1, 0, NOW)
+    return Server(version, "7000", 5, "shop", False, 1, 0, "3:3:", NOW)
 
 
 @pytest.mark.parametrize(("version", "minimum"), [(130014, MIN_SOURCE), (140012, MIN_TARGET), (90624, MIN_SOURCE)])

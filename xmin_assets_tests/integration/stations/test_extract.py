@@ -251,3 +251,39 @@ def test_a_transaction_that_was_open_is_read_when_it_is_over_though_none_came_af
         notes_of_a_sync(wide)
         open_one.commit()
     assert "looking for changes" in notes_of_a_sync(wide)
+
+
+FLUSHED = "SELECT (pg_current_wal_flush_lsn() - '0/0')::int8"
+INSERTED = "SELECT (pg_current_wal_insert_lsn() - '0/0')::int8"
+
+
+def test_an_extract_waits_for_no_wal_that_nothing_it_shows_is_in(wide: Replica) -> None:
+    open_one = wide.source.connect()
+    open_one.autocommit = False
+    with open_one.cursor() as cursor, wide.stations("public.wide") as stations:
+        cursor.execute("DELETE FROM wide WHERE id = 1")
+        # The end of a page that no commit is in stays in memory, so nothing is known to be on disk.
+        assert stations.snapshot().settled is None
+
+        wide.source.execute("INSERT INTO wide VALUES (0, 'on disk')")
+        planned = stations.snapshot()
+        cursor.execute("DELETE FROM wide WHERE id > 5000")
+        extracted = stations.extract(planned)
+
+        assert planned.settled is not None
+        assert extracted.source_lsn == planned.settled.lsn
+        assert extracted.pairs == ((planned.settled.lsn, extracted.horizon + 2),)
+        open_one.rollback()
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_a_transaction_that_ended_since_the_plan_is_on_disk_when_the_extract_is_over(wide: Replica, end: str) -> None:
+    with wide.stations("public.wide") as stations:
+        planned = stations.snapshot()
+        wide.source.execute("SET synchronous_commit = off; BEGIN; DELETE FROM wide")
+        ((position,),) = wide.source.fetch(INSERTED)
+        wide.source.execute(end)
+        extracted = stations.extract(planned)
+
+        ((flushed,),) = wide.source.fetch(FLUSHED)
+        assert position < extracted.source_lsn <= flushed
