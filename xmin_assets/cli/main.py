@@ -60,6 +60,8 @@ def app() -> None:
 
 def run() -> NoReturn:
     """The entry point of the installed command."""
+    # To look for plugins, pydantic reads the metadata of every package that is installed, as many as Dagster needs.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(main(sys.argv[1:]))

@@ -70,6 +70,13 @@ def _pinned(version: int, watches_clients: bool) -> sql.Composable:
     return _pins({**PINNED, **newer, **({_WATCH: "2s"} if watches_clients else {})})
 
 
+_AT_LEAST = """
+SELECT pg_catalog.set_config(name, %(size)s || 'kB', true)
+  FROM pg_catalog.pg_settings
+ WHERE name = %(name)s AND setting::int8 < %(size)s
+"""
+# Of memory, pg_settings tells kilobytes.
+
 HEARTBEAT = 30.0
 """Seconds between two signs of life of a transaction that waits, well below idle_in_transaction_session_timeout."""
 
@@ -131,6 +138,17 @@ def _begin(
                 raise
             database.watches_clients = False
             cursor.execute("ROLLBACK")
+
+
+def give_memory(cursor: ext.cursor, setting: str, size: int) -> None:
+    """Let the rest of the transaction use more memory, unless it may use as much already.
+
+    Args:
+        cursor: in the transaction.
+        setting: ``work_mem`` or ``maintenance_work_mem``.
+        size: bytes.
+    """
+    cursor.execute(_AT_LEAST, {"name": setting, "size": size >> 10})
 
 
 @contextmanager

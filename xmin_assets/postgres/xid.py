@@ -18,9 +18,6 @@ CYCLE = 2**32
 PERMANENT_AGE = 2**31 - 1
 """What age() says of a permanent id."""
 
-NEAR = 2**30
-"""Ages below it are as age() says them: neither a permanent id's, nor more than it can hold, for a while to come."""
-
 AGE = sql.SQL("pg_catalog.age(xmin)")
 """The age of a row version as age() says it: below 0 from 2^31 transactions."""
 
@@ -40,34 +37,15 @@ def present(cursor: ext.cursor, horizon: int) -> int:
     return horizon + int(age)
 
 
-def row_xid64(now: int, bounds: tuple[int, int] | None = None) -> sql.Composable:
+def row_xid64(now: int) -> sql.Composable:
     """The xid64 of a row version.
 
     Args:
         now: what `present` gave in this transaction.
-        bounds: the lowest and the highest xid64 that it may have, less than `NEAR` transactions old. What a load in one
-            transaction has written then costs nothing, and what several have written half of the general expression.
     """
-    if bounds and bounds[0] == bounds[1]:
-        return sql.SQL("{}::int8").format(sql.Literal(bounds[0]))
-    if bounds:
-        return sql.SQL("({} - {})::int8").format(sql.Literal(now), AGE)
     return sql.SQL(
         "(CASE WHEN xmin = '2'::xid THEN 2 WHEN xmin = '1'::xid THEN 1 ELSE {now} - {age} END)::int8"
     ).format(now=sql.Literal(now), age=ROW_AGE)
-
-
-def bounds(now: int, youngest: int | None, oldest: int | None) -> tuple[int, int] | None:
-    """The lowest and the highest xid64 of rows; None if their ages do not tell, or there are none.
-
-    Args:
-        now: what `present` gave in the transaction that has read the ages.
-        youngest: the least that age() says of a row, if there is one.
-        oldest: the most.
-    """
-    if youngest is None or oldest is None or youngest < 0 or oldest >= NEAR:
-        return None
-    return now - oldest, now - youngest
 
 
 def at_or_above(watermark: int, now: int) -> sql.Composable:

@@ -1,8 +1,9 @@
 """The second station: the changed rows, and the keys of all rows where they are needed, as CSV files in the spool.
 
-All of it under one snapshot. If no transaction has written anything since the watermark, nothing is read. Otherwise the
-first pass counts the rows, range by range, and finds out which ranges have changed ones. The second copies these. The
-keys of all rows are copied only if rows were deleted, and the counts tell whether they were (see `deleted_rows`).
+All of it under one snapshot. If no transaction has written anything since the watermark, nothing is read. Where all
+rows are wanted, they are copied, and counted by that. Otherwise the first pass counts the rows, range by range, and
+finds out which ranges have changed ones. The second copies these. The keys of all rows are copied only if rows were
+deleted, and the counts tell whether they were (see `deleted_rows`).
 """
 
 from __future__ import annotations
@@ -102,8 +103,7 @@ def extract(
                         passes.begin()
                         changed, path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn, since)
                         if changed is None:
-                            passes.count(crew, ranges)
-                            passes.copy_rows(crew)
+                            passes.read(crew, ranges)
                             scan_seconds = time.monotonic() - began
                     if changed is not None:
                         keys_needed = bool(changed.ranges) and _looks_for_deletes(snapshot)

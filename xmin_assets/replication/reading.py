@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -23,7 +23,7 @@ from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import Part, SourceSnapshot
 from xmin_assets.replication.plan import SourceFacts
 from xmin_assets.replication.progress import Progress, Report
-from xmin_assets.replication.scan import WHOLE, Count, Query, Range, batches
+from xmin_assets.replication.scan import WHOLE, Count, Query, Range, batches, rows_estimate
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.spool import Spool, rewind
 from xmin_assets.replication.unencodable import CODES, Unencodable
@@ -153,6 +153,7 @@ class Passes:
     hand_on: Callable[[Part], None] | None = None
     readers: list[Reader] = field(default_factory=list)
     _counts: list[Count] = field(default_factory=list)
+    _highest: list[int] = field(default_factory=list)
     _done: int = 0
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -186,7 +187,7 @@ class Passes:
     @property
     def max_xmin(self) -> int:
         """Highest xid64 among the rows to be copied; 0 for none."""
-        return max((count.max_xmin or 0 for count in self._counts), default=0)
+        return max(self._highest, default=0)
 
     @property
     def checksum(self) -> int:
@@ -210,58 +211,74 @@ class Passes:
     def take_over(self, rows: int) -> None:
         """Take the last sync's number of rows as this one's."""
         self._say(0, "no transaction has written since the last sync")
-        self._counts.append(Count(WHOLE, rows, 0, 0))
+        self._counts.append(Count(WHOLE, rows, 0))
 
     def begin(self) -> None:
         """Say that the snapshot is taken, and nothing is read yet."""
         self._say(0, "looking for changes")
 
-    def count(self, crew: Crew[Reader], spans: list[Range]) -> None:
-        """Count rows and find out which ranges have changed ones."""
+    def read(self, crew: Crew[Reader], spans: list[Range]) -> None:
+        """Copy the changed rows of all ranges, and count all rows.
 
+        Where all rows are copied, they are counted by that. Elsewhere it is counted first, which finds out what there
+        is to copy.
+        """
+        copies_all, counts_all = self.readers[0].query.copies_all, self.snapshot.plan.checksum
+        self._count(crew, [span for span in spans if counts_all or not copies_all(span)])
+        some = [count.span for count in self._counts if count.changed is None and not copies_all(count.span)]
+        whole = [span for span in spans if copies_all(span)]
+        self._copy_rows(
+            crew,
+            [batch for span in some for batch in batches(span, None, self.batch_size)],
+            [batch for span in whole for batch in batches(span, rows_estimate(span), self.batch_size)],
+        )
+
+    def _count(self, crew: Crew[Reader], spans: list[Range]) -> None:
         def count_one(reader: Reader, span: Range) -> None:
             reader.cursor.execute(reader.query.count(span))
             (row,) = reader.cursor.fetchall()
             count = reader.query.counted(span, row)
-            if count.max_xmin is None:
-                count = replace(count, max_xmin=_highest(reader, span))
+            highest = _highest(reader, span) if count.changed is None and not reader.query.copies_all(span) else 0
             with self._guard:
                 self._counts.append(count)
+                self._highest.append(highest)
 
         crew.run(spans, count_one)
 
-    def copy_rows(self, crew: Crew[Reader]) -> None:
-        """Copy the changed rows, batch by batch."""
-        cut = [(batch, count.bounds) for count in self._counts for batch in batches(count, self.batch_size)]
-        known = sum(count.changed for count in self._counts if count.changed is not None)
-        total = known if all(count.changed is not None for count in self._counts) else None
+    def _copy_rows(self, crew: Crew[Reader], changed: list[Range], whole: list[Range]) -> None:
+        tasks = [*((batch, False) for batch in changed), *((batch, True) for batch in whole)]
         batches_done = 0
 
-        def copy_one(reader: Reader, task: tuple[Range, tuple[int, int] | None]) -> None:
+        def copy_one(reader: Reader, task: tuple[Range, bool]) -> None:
             nonlocal batches_done
-            batch, bounds = task
+            batch, all_rows = task
             # Before the batch and not after it: should the loading have failed, this batch is as if never begun.
             reader.rows.rotate()
-            rows = _sendable(batch, lambda: reader.rows.append(reader.cursor, reader.query.rows(batch, bounds)))
+            usual, highest = _usual(reader, batch) if all_rows else None, 0
+            rows = _sendable(batch, lambda: reader.rows.append(reader.cursor, reader.query.rows(batch, usual)))
+            if all_rows and rows:
+                highest = _highest(reader, batch) if usual is None or _is_marked(reader, batch) else usual[1]
             with self._guard:
                 self._done += rows
                 batches_done += 1
-                # As many as in the batches so far, where the scan has not counted them.
-                self._say(self._done * len(cut) // batches_done if total is None else total)
+                if all_rows and not self.snapshot.plan.checksum:
+                    self._counts.append(Count(batch, rows, rows))
+                self._highest.append(highest)
+                # How many there are to come shows by those in the batches so far.
+                self._say(self._done * len(tasks) // batches_done)
 
-        crew.run(cut, copy_one)
+        crew.run(tasks, copy_one)
 
     def copy_blocks(self, crew: Crew[Reader], ranges: list[Range], keys: bool) -> None:
         """Copy the changed rows of these ranges, and the keys of all rows in them where they are wanted."""
         by_leaf = [list(of_leaf) for _, of_leaf in groupby(ranges, key=lambda span: span.leaf)]
         groups = [spans[first : first + GROUP] for spans in by_leaf for first in range(0, len(spans), GROUP)]
-        highest: list[int] = []
 
         def copy_rows(reader: Reader, group: list[Range]) -> None:
             rows = _sendable(group[0], lambda: reader.rows.append(reader.cursor, reader.query.rows_of(group)))
             if rows:
                 reader.cursor.execute(reader.query.highest_of(group))
-                highest.append(int((reader.cursor.fetchone() or (0,))[0]))
+                self._highest.append(int((reader.cursor.fetchone() or (0,))[0]))
             with self._guard:
                 self._done += rows
                 self._say(self._done)
@@ -270,7 +287,7 @@ class Passes:
             _sendable(group[0], lambda: reader.keys.append(reader.cursor, reader.query.keys_of(group)))
 
         crew.run(groups, copy_rows)
-        self._counts.append(Count(WHOLE, 0, self._done, max(highest, default=0)))
+        self._counts.append(Count(WHOLE, 0, self._done))
         if keys:
             self._say(self._done, "reading keys, to find deleted rows")
             crew.run(groups, copy_keys)
@@ -279,11 +296,10 @@ class Passes:
         """Copy the changed rows by one statement, of a table that is not cut into ranges."""
 
         def copy_all(reader: Reader, span: Range) -> None:
-            max_xmin = 0
             if self.facts.identity.kind not in VIEWS:
-                max_xmin = _highest(reader, span)
+                self._highest.append(_highest(reader, span))
             rows = _sendable(span, lambda: reader.rows.append(reader.cursor, reader.query.rows(span)))
-            self._counts.append(Count(span, rows, rows, max_xmin))
+            self._counts.append(Count(span, rows, rows))
             self._done += rows
             self._say(rows)
 
@@ -327,6 +343,17 @@ class Passes:
 
     def _say(self, total: int, note: str = "") -> None:
         self.report(Progress(self.snapshot.table, "extract", self._done, total, note))
+
+
+def _usual(reader: Reader, span: Range) -> tuple[str, int] | None:
+    reader.cursor.execute(reader.query.usual(span))
+    row: tuple[str, int] | None = reader.cursor.fetchone()
+    return row
+
+
+def _is_marked(reader: Reader, span: Range) -> bool:
+    reader.cursor.execute(sql.SQL("SELECT {}").format(reader.query.marked(span)))
+    return reader.cursor.fetchone() == (True,)
 
 
 def _highest(reader: Reader, span: Range) -> int:

@@ -32,6 +32,9 @@ BATCH_BYTES = 4 << 20
 SPAN_BYTES = 64 << 20
 """The most that is counted, or copied, by one statement."""
 
+ROW_BYTES = 128
+"""What a row is taken to need as long as nothing is known of a table's rows."""
+
 SPANS_PER_WORKER = 16
 """Ranges that a large table gives each worker at least, so that none is idle for long while another does the last."""
 
@@ -58,15 +61,11 @@ class Count:
     rows: int
     changed: int | None
     """Rows to be copied; None: some, and how many shows when they are."""
-    max_xmin: int | None
-    """Highest xid64 of the rows to be copied, 0 for none; None: not known yet."""
     checksum: int = 0
-    bounds: tuple[int, int] | None = None
-    """Lowest and highest xid64 of the rows, where they are known: see `xid.row_xid64`."""
 
 
-_MARK = "xmin_assets.changed"
-"""A parameter of the session, set until the end of the transaction, to the range of which some rows changed."""
+_MARK = "xmin_assets.mark"
+"""A parameter of the session, set until the end of the transaction, to the range of which some rows are unlike most."""
 
 WHOLE = Range(None, 0, None, 1)
 """A table that is read in one piece."""
@@ -90,21 +89,30 @@ def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
     return ranges
 
 
-def batches(count: Count, batch_size: int) -> list[Range]:
-    """Cut a counted range into batches of about `batch_size` rows each, and of 4 MiB at least.
+def batches(span: Range, rows: int | None, batch_size: int) -> list[Range]:
+    """Cut a range into batches of about `batch_size` rows each, and of 4 MiB at least.
 
-    Where it is not known how many of its rows are to be copied, it is cut only if it has much TOAST.
+    Args:
+        span: what to cut.
+        rows: how many of its rows are to be copied. If that is not known, it is cut only where it has much TOAST.
+        batch_size: rows.
     """
-    if count.changed == 0:
-        return []
-    whole = count.span
-    if whole.leaf is None:
-        return [whole]
+    if span.leaf is None:
+        return [span]
     # All bytes and not only the heap's: a few blocks may point to gigabytes of TOAST.
-    bytes_per_block = max(BLOCK_SIZE, whole.leaf.all_bytes // max(1, whole.leaf.main_bytes // BLOCK_SIZE))
-    size = whole.blocks * bytes_per_block
-    pieces = 1 if count.changed is None else min(math.ceil(count.changed / batch_size), max(1, size // BATCH_BYTES))
-    return _cut(whole.leaf, whole.start, whole.end, whole.blocks, max(pieces, size // SPAN_BYTES))
+    bytes_per_block = max(BLOCK_SIZE, span.leaf.all_bytes // max(1, span.leaf.main_bytes // BLOCK_SIZE))
+    size = span.blocks * bytes_per_block
+    pieces = 1 if rows is None else min(math.ceil(rows / batch_size), max(1, size // BATCH_BYTES))
+    return _cut(span.leaf, span.start, span.end, span.blocks, max(pieces, size // SPAN_BYTES))
+
+
+def rows_estimate(span: Range) -> int:
+    """About how many rows a range of blocks has, by the statistics of its table, or by its size if there are none."""
+    if span.leaf is None:
+        return 0
+    if span.leaf.rows_estimate:
+        return span.leaf.rows_estimate * span.blocks // max(1, span.leaf.main_bytes // BLOCK_SIZE)
+    return span.blocks * BLOCK_SIZE // ROW_BYTES
 
 
 def _cut(leaf: Storage, start: int, end: int | None, blocks: int, pieces: int) -> list[Range]:
@@ -144,26 +152,23 @@ class Query:
         self._since = since
         self._portable = portable
 
+    def copies_all(self, span: Range) -> bool:
+        """Whether all rows of the range are to be copied, changed or not."""
+        return self._changed(span) is None
+
     def count(self, span: Range) -> sql.Composable:
         """What `counted` understands.
 
         Every idle sync evaluates it for every row of the table. An expression of ``xmin`` in the WHERE clause costs a
         fifth of a bare ``count(*)``, in an aggregate nearly as much as that again (measured). So the rows are counted
-        that are unchanged, or else fulfil a condition which is true, and evaluated at most once: a subquery that
-        depends on no row waits for the first row that needs it (README of PostgreSQL's executor, "initplans"), and
-        leaves a mark for this transaction.
+        that are unchanged, or else fulfil a condition which is true and leaves a mark.
         """
         changed = self._changed(span)
-        if changed is None:
-            found, unless = sql.SQL("min({age}), max({age}), true").format(age=xid.AGE), None
-        else:
-            mark = {"name": sql.Literal(_MARK), "value": sql.Literal(_mark(span))}
-            found = sql.SQL("NULL, NULL, pg_catalog.current_setting({name}, true) IS NOT DISTINCT FROM {value}").format(
-                **mark
-            )
-            unless = sql.SQL(
-                "(NOT {changed} OR (SELECT pg_catalog.set_config({name}, {value}, true)) IS NOT NULL)"
-            ).format(changed=changed, **mark)
+        found: sql.Composable = sql.SQL("true")
+        unless = None
+        if changed is not None:
+            found = self.marked(span)
+            unless = sql.SQL("(NOT {} OR {})").format(changed, _leave_mark(span))
         return sql.SQL("SELECT count(*), {found}, {checksum} FROM {relation} WHERE {rows}").format(
             found=found,
             checksum=self._checksum(),
@@ -173,11 +178,20 @@ class Query:
 
     def counted(self, span: Range, row: tuple[Any, ...]) -> Count:
         """What the row that `count` gives says of the range."""
-        rows, youngest, oldest, some, checksum = row
-        if self._changed(span) is not None:
-            return Count(span, rows, None, None, int(checksum)) if some else Count(span, rows, 0, 0, int(checksum))
-        bounds = None if self.now is None else xid.bounds(self.now, youngest, oldest)
-        return Count(span, rows, rows, bounds[1] if bounds else None, int(checksum), bounds)
+        rows, some, checksum = row
+        return Count(span, rows, None if some else 0, int(checksum))
+
+    def usual(self, span: Range) -> sql.Composable:
+        """The xid of some row of the range, as PostgreSQL and as we write it; no row, if there is none."""
+        return sql.SQL("SELECT xmin::text, {} FROM {} WHERE {} LIMIT 1").format(
+            self._xid64(), read_from(span, self._table), all_of(within(span))
+        )
+
+    def marked(self, span: Range) -> sql.Composable:
+        """Whether the last statement about the range has left a mark: see `count` and `rows`."""
+        return sql.SQL("pg_catalog.current_setting({}, true) IS NOT DISTINCT FROM {}").format(
+            sql.Literal(_MARK), sql.Literal(_mark(span))
+        )
 
     def highest(self, span: Range) -> sql.Composable:
         """The highest xid64 of the rows to be copied."""
@@ -189,10 +203,20 @@ class Query:
         """The condition on the rows to be copied, of the table as a whole."""
         return all_of(self._changed(WHOLE), self._where())
 
-    def rows(self, span: Range, bounds: tuple[int, int] | None = None) -> sql.Composable:
-        """The rows to be copied, as `Selection.staged_columns` has them; `bounds` as in `xid.row_xid64`."""
+    def rows(self, span: Range, usual: tuple[str, int] | None = None) -> sql.Composable:
+        """The rows to be copied, as `Selection.staged_columns` has them.
+
+        Args:
+            span: the range.
+            usual: what `Query.usual` gave. The first row with another xid leaves a mark.
+        """
         columns: list[sql.Composable] = [sql.Identifier(column.name) for column in self._selection.columns]
-        columns.append(self._xid64(bounds))
+        xid64 = self._xid64()
+        if usual:
+            xid64 = sql.SQL("CASE WHEN xmin = {}::xid THEN {}::int8 WHEN {} THEN {} END").format(
+                *map(sql.Literal, usual), _leave_mark(span), xid64
+            )
+        columns.append(xid64)
         if self._selection.block_column:
             columns.append(_block(span))
         return sql.SQL("SELECT {columns} FROM {relation} WHERE {rows}").format(
@@ -234,8 +258,8 @@ class Query:
         hashed = row_hash(self._selection.columns, portable=self._portable)
         return sql.SQL("coalesce(sum({}), 0)").format(hashed)
 
-    def _xid64(self, bounds: tuple[int, int] | None = None) -> sql.Composable:
-        return sql.SQL("NULL::int8") if self.now is None else xid.row_xid64(self.now, bounds)
+    def _xid64(self) -> sql.Composable:
+        return sql.SQL("NULL::int8") if self.now is None else xid.row_xid64(self.now)
 
     def _changed(self, span: Range) -> sql.Composable | None:
         if self._since is not None:
@@ -278,6 +302,17 @@ def _of_each(spans: Sequence[Range], query: Callable[[Range], sql.Composable]) -
     low, high = sql.Identifier("changed_blocks", "low"), sql.Identifier("changed_blocks", "high")
     each = query(replace(spans[0], ends=(low, high)))
     return sql.SQL("SELECT found.* FROM {}, LATERAL ({} OFFSET 0) AS found").format(ranges, each)
+
+
+def _leave_mark(span: Range) -> sql.Composable:
+    """A condition that is true, and evaluated once at most.
+
+    A subquery that depends on no row waits for the first one that needs it (README of PostgreSQL's executor,
+    "initplans").
+    """
+    return sql.SQL("(SELECT pg_catalog.set_config({}, {}, true)) IS NOT NULL").format(
+        sql.Literal(_MARK), sql.Literal(_mark(span))
+    )
 
 
 def _mark(span: Range) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.scan import BATCH_BYTES, BLOCK_SIZE, MIN_BYTES, SPAN_BYTES, Count, Range, batches, spans
+from xmin_assets.replication.scan import (
+    BATCH_BYTES,
+    BLOCK_SIZE,
+    MIN_BYTES,
+    SPAN_BYTES,
+    Range,
+    batches,
+    rows_estimate,
+    spans,
+)
 
 MIN_BLOCKS = MIN_BYTES // BLOCK_SIZE
 BATCH_BLOCKS = BATCH_BYTES // BLOCK_SIZE
@@ -50,25 +60,21 @@ def test_spans_cover_all_blocks_of_all_leaves_and_the_last_one_is_open(blocks: l
     blocks=st.integers(0, 100_000),
     first=st.integers(0, 1000),
     is_last=st.booleans(),
-    changed=st.integers(1, 10_000_000),
+    rows=st.one_of(st.none(), st.integers(0, 10_000_000)),
     batch_size=st.integers(1, 100_000),
     toast=st.integers(0, 1000),
 )
 def test_batches_cover_their_span(
-    blocks: int, first: int, is_last: bool, changed: int, batch_size: int, toast: int
+    blocks: int, first: int, is_last: bool, rows: int | None, batch_size: int, toast: int
 ) -> None:
     table = leaf(first + blocks, all_bytes=(first + blocks) * BLOCK_SIZE * (1 + toast))
     end = None if is_last else first + blocks
     span = Range(table, first, end, blocks)
 
-    ranges = batches(Count(span, changed, changed, 0), batch_size)
+    ranges = batches(span, rows, batch_size)
 
     assert_whole(ranges, first, end)
     assert sum(found.blocks for found in ranges) == blocks
-
-
-def test_range_without_changes_is_not_read() -> None:
-    assert batches(Count(Range(leaf(1000), 0, None, 1000), 50_000, 0, 0), 1000) == []
 
 
 def test_empty_table_is_one_open_range() -> None:
@@ -87,17 +93,24 @@ def test_large_table_gives_every_worker_work() -> None:
 def test_batches_are_sized_by_toast_too(toast: int, pieces: int) -> None:
     span = Range(leaf(BATCH_BLOCKS, all_bytes=BATCH_BYTES * (1 + toast)), 0, None, BATCH_BLOCKS)
 
-    assert len(batches(Count(span, 1_000_000, 1_000_000, 0), 1000)) == pieces
+    assert len(batches(span, 1_000_000, 1000)) == pieces
 
 
 def test_batches_have_about_the_wanted_rows() -> None:
     span = Range(leaf(100 * MIN_BLOCKS), 0, None, 100 * MIN_BLOCKS)
 
-    assert len(batches(Count(span, 50_000, 5_000, 0), 1000)) == 5
+    assert len(batches(span, 5_000, 1000)) == 5
 
 
 @pytest.mark.parametrize(("toast", "pieces"), [(0, 1), (9, 10)])
 def test_range_with_an_unknown_number_of_changes_is_cut_by_its_bytes(toast: int, pieces: int) -> None:
     span = Range(leaf(SPAN_BLOCKS, all_bytes=SPAN_BYTES * (1 + toast)), 0, None, SPAN_BLOCKS)
 
-    assert len(batches(Count(span, 1_000_000, None, 0), 1000)) == pieces
+    assert len(batches(span, None, 1000)) == pieces
+
+
+@pytest.mark.parametrize(("by_statistics", "estimate"), [(40_000, 1_000), (0, 1_600)])
+def test_rows_of_a_range_are_estimated_by_statistics_or_by_its_size(by_statistics: int, estimate: int) -> None:
+    table = replace(leaf(1_000), rows_estimate=by_statistics)
+
+    assert rows_estimate(Range(table, 0, 25, 25)) == estimate

@@ -1,7 +1,10 @@
-"""The scan that counts: which ranges have changed rows, and what is known of the rows' xid64."""
+"""The statements that read a range: which ones have changed rows, and which transactions wrote them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
+import pytest
 from psycopg2 import sql
 
 from xmin_assets.postgres import xid
@@ -16,8 +19,19 @@ INSERT INTO wide SELECT i, repeat('x', 1000) FROM generate_series(1, 3000) i;
 """
 
 
-def scan(replica: Replica, where: str | None = None) -> tuple[list[Count], list[tuple[int, int]]]:
-    """What counting says of each range, and the xid64s of all rows to be copied: by what it says, and in general."""
+@dataclass
+class Found:
+    """What the statements about a table's ranges say."""
+
+    counts: list[Count] = field(default_factory=list)
+    marked: list[bool] = field(default_factory=list)
+    """Whether rows of the range have another xid than the first one."""
+    rows: list[tuple[int, int]] = field(default_factory=list)
+    """The xid64s of the rows to be copied: as they are copied, and by the general expression."""
+
+
+def scan(replica: Replica, where: str | None = None) -> Found:
+    found = Found()
     with replica.stations({"source": "public.wide", "where": where} if where else "public.wide") as stations:
         plan = stations.snapshot().plan
         with (
@@ -26,17 +40,20 @@ def scan(replica: Replica, where: str | None = None) -> tuple[list[Count], list[
         ):
             now = xid.present(cursor, facts.horizon)
             query = Query(stations.table.source_name, plan, facts.selection, now)
-            counts, rows = [], []
             for span in spans(storage, 2):
                 cursor.execute(query.count(span))
                 (row,) = cursor.fetchall()
-                counts.append(query.counted(span, row))
-                told = query.rows(span, counts[-1].bounds)
+                found.counts.append(query.counted(span, row))
+                cursor.execute(query.usual(span))
+                usual = cursor.fetchone() if query.copies_all(span) else None
+                told = query.rows(span, usual)
                 general = sql.SQL("SELECT id, {} AS general FROM public.wide").format(xid.row_xid64(now))
                 both = sql.SQL("SELECT * FROM ({}) AS told(id, pad, xid64) JOIN ({}) AS rows USING (id)")
                 cursor.execute(both.format(told, general))
-                rows += [(row[-2], row[-1]) for row in cursor.fetchall()]
-        return counts, rows
+                found.rows += [(row[-2], row[-1]) for row in cursor.fetchall()]
+                cursor.execute(sql.SQL("SELECT {}").format(query.marked(span)))
+                found.marked += [bool(row[0]) for row in cursor.fetchall()]
+    return found
 
 
 def test_only_the_range_that_has_changed_rows_is_to_be_copied(replica: Replica) -> None:
@@ -44,7 +61,7 @@ def test_only_the_range_that_has_changed_rows_is_to_be_copied(replica: Replica) 
     replica.sync("public.wide")
     replica.source.execute("INSERT INTO wide VALUES (0, repeat('x', 1000))")
 
-    counts, _ = scan(replica)
+    counts = scan(replica).counts
 
     assert len(counts) > 3
     assert [count.changed for count in counts] == [0] * (len(counts) - 1) + [None]
@@ -56,20 +73,20 @@ def test_rows_outside_the_where_clause_are_not_counted(replica: Replica) -> None
     replica.sync({"source": "public.wide", "where": "id % 3 = 0"})
     replica.source.execute("DELETE FROM wide WHERE id = 9; UPDATE wide SET pad = 'y' WHERE id = 12")
 
-    counts, rows = scan(replica, "id % 3 = 0")
+    found = scan(replica, "id % 3 = 0")
 
-    assert sum(count.rows for count in counts) == 999
-    assert len(rows) == 1
+    assert sum(count.rows for count in found.counts) == 999
+    assert len(found.rows) == 1
 
 
 def test_rows_of_one_transaction_have_its_xid64_without_being_asked(replica: Replica) -> None:
     replica.source.execute(TABLE)
 
-    counts, rows = scan(replica)
+    found = scan(replica)
 
-    assert all(count.bounds and count.bounds[0] == count.bounds[1] == count.max_xmin for count in counts)
-    assert len(rows) == 3000
-    assert all(told == general for told, general in rows)
+    assert found.marked == [False] * len(found.counts)
+    assert len(found.rows) == 3000
+    assert all(told == general for told, general in found.rows)
 
 
 def test_rows_of_several_transactions_have_each_its_own(replica: Replica) -> None:
@@ -77,9 +94,24 @@ def test_rows_of_several_transactions_have_each_its_own(replica: Replica) -> Non
     for _ in range(3):
         replica.source.execute("INSERT INTO wide SELECT max(id) + 1, 'later' FROM wide")
 
-    counts, rows = scan(replica)
+    found = scan(replica)
 
-    (last,) = (count for count in counts if count.bounds and count.bounds[0] != count.bounds[1])
-    assert last.bounds == (min(general for _, general in rows), max(general for _, general in rows))
-    assert all(told == general for told, general in rows)
-    assert len({general for _, general in rows}) == 4
+    assert found.marked == [False] * (len(found.counts) - 1) + [True]
+    assert all(told == general for told, general in found.rows)
+    assert len({general for _, general in found.rows}) == 4
+
+
+@pytest.mark.parametrize("where", [None, "id > 10"])
+def test_the_highest_xid_is_told_whether_one_transaction_wrote_all_rows_or_several(
+    replica: Replica, where: str | None
+) -> None:
+    replica.source.execute(TABLE)
+    table = {"source": "public.wide", "where": where} if where else "public.wide"
+    assert replica.sync(table).max_xmin == max(replica.source_xmins("public.wide"))
+
+    replica.source.execute("UPDATE wide SET pad = 'x' WHERE id = 1500")
+    replica.target.execute("DROP TABLE wide")
+    again = replica.sync(table)
+
+    assert again.rows_extracted == (2990 if where else 3000)
+    assert again.max_xmin == max(replica.source_xmins("public.wide"))

@@ -60,30 +60,6 @@ def test_row_of_any_age_less_than_a_cycle_has_its_xid64(cursor: Cursor, now: int
     assert [evaluate(cursor, xid.row_xid64(now), row) for row in rows] == rows
 
 
-@pytest.mark.parametrize("oldest", [1, 2, xid.NEAR - 1])
-def test_rows_between_known_bounds_have_their_xid64(cursor: Cursor, now: int, oldest: int) -> None:
-    rows = [now - age for age in sorted({1, 2, oldest}) if age <= oldest and normal(now - age)]
-    ages = [evaluate(cursor, xid.AGE, row) for row in rows]
-    bounds = xid.bounds(now, min(ages, default=None), max(ages, default=None))  # type: ignore[type-var]
-
-    assert bounds == ((min(rows), max(rows)) if rows else None)
-    assert [evaluate(cursor, xid.row_xid64(now, bounds), row) for row in rows] == rows
-
-
-@pytest.mark.parametrize("age", [xid.NEAR, 2**31 - 1, 2**31, 2**31 + 1, CYCLE - 1])
-def test_an_age_that_may_not_tell_gives_no_bounds(cursor: Cursor, now: int, age: int) -> None:
-    told = [evaluate(cursor, xid.AGE, row) for row in (now - 1, now - age) if normal(row)]
-
-    if len(told) == 2:
-        assert xid.bounds(now, min(told), max(told)) is None  # type: ignore[type-var]
-
-
-@pytest.mark.parametrize("permanent", [1, 2])
-def test_permanent_ids_give_no_bounds(cursor: Cursor, now: int, permanent: int) -> None:
-    assert evaluate(cursor, xid.AGE, permanent) == xid.PERMANENT_AGE
-    assert xid.bounds(now, 1, xid.PERMANENT_AGE) is None
-
-
 @pytest.mark.parametrize("permanent", [1, 2])
 def test_permanent_ids_keep_their_value(cursor: Cursor, now: int, permanent: int) -> None:
     assert evaluate(cursor, xid.row_xid64(now), permanent) == permanent
