@@ -141,8 +141,10 @@ class Database:
         """Begin to open a connection, if there may be one more, for whoever asks for one soon."""
 
         def connect() -> None:
-            with suppress(XminAssetsError), self.spare_connection():
-                pass
+            with suppress(XminAssetsError):
+                connection = self._take(wait=False, fresh=True)
+                if connection is not None:
+                    self._give_back(connection)
 
         threading.Thread(target=connect, name=f"xmin-{self.side}-connect", daemon=True).start()
 
@@ -152,16 +154,16 @@ class Database:
         while self._idle:
             self._idle.pop().close()
 
-    def _take(self, wait: bool) -> ext.connection | None:
+    def _take(self, wait: bool, fresh: bool = False) -> ext.connection | None:
         while True:
             with self._changed:
-                while not self._idle and self._open >= self._most:
+                while (fresh or not self._idle) and self._open >= self._most:
                     if not wait:
                         return None
                     self._changed.wait(0.5)
                     check_cancelled()
                 check_cancelled()
-                if self._idle:
+                if self._idle and not fresh:
                     return self._idle.pop()
                 self._open += 1
             try:
@@ -179,15 +181,18 @@ class Database:
         try:
             yield connection
         finally:
-            # A transaction left open means that the work was cut: no one else may inherit it.
-            usable = not connection.closed and connection.info.transaction_status == ext.TRANSACTION_STATUS_IDLE
-            with self._changed:
-                if usable and not self._closed:
-                    self._idle.append(connection)
-                else:
-                    connection.close()
-                    self._open -= 1
-                self._changed.notify()
+            self._give_back(connection)
+
+    def _give_back(self, connection: ext.connection) -> None:
+        # A transaction left open means that the work was cut: no one else may inherit it.
+        usable = not connection.closed and connection.info.transaction_status == ext.TRANSACTION_STATUS_IDLE
+        with self._changed:
+            if usable and not self._closed:
+                self._idle.append(connection)
+            else:
+                connection.close()
+                self._open -= 1
+            self._changed.notify()
 
     def _connect(self) -> ext.connection:
         try:

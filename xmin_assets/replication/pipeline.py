@@ -96,6 +96,7 @@ def sync_tables(
     chosen = config.select(list(tables))
     spool = Spool.open(config.settings)
     with open_databases(config) as (source, target), Turns(target) as turns:
+        turns.prepare()
         reason = unreachable(source, target)
 
         def sync(table: TableConfig) -> TableResult:

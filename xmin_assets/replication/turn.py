@@ -68,6 +68,20 @@ class Turns:
         with self._guard:
             self._leave()
 
+    def prepare(self) -> None:
+        """Begin to open the connection, for the turn that is asked for soon."""
+
+        def join() -> None:
+            with self._guard:
+                if self._cursor or self._ended.is_set():
+                    return
+                try:
+                    self._join("waiting for turns")
+                except XminAssetsError:  # whoever asks for a turn is told
+                    self._leave()
+
+        threading.Thread(target=join, name="xmin-turns-connect", daemon=True).start()
+
     @contextmanager
     def turn(self, table: TableConfig, patience: float, report: Report = silent) -> Iterator[None]:
         """Wait until no other sync of the table is at work, and keep others waiting until the end.

@@ -14,8 +14,8 @@ _R = "xmin_assets.replication."
 PLACES: dict[str, tuple[str, str, str]] = {
     "before the snapshot": (_R + "pipeline", "snapshot", "before"),
     "after the snapshot": (_R + "pipeline", "snapshot", "after"),
-    "after the rows were counted": (_R + "reading", "Passes.count", "after"),
-    "after the rows were copied": (_R + "reading", "Passes.read", "after"),
+    "after the rows were counted": (_R + "reading", "Passes._count", "after"),
+    "after the rows were copied": (_R + "reading", "Passes._copy_rows", "after"),
     "after the keys were copied": (_R + "reading", "Passes.copy_keys", "after"),
     "after the extract": (_R + "pipeline", "extract", "after"),
     "after the staged table was made": (_R + "stage", "Loading.create", "after"),

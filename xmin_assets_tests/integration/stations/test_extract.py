@@ -70,6 +70,17 @@ def test_helpers_without_a_connection_leave_the_work_to_the_coordinator(wide: Re
         assert (extracted.workers, extracted.rows) == (1, 6000)
 
 
+def test_a_connection_is_prepared_though_another_one_is_idle(wide: Replica) -> None:
+    with wide.stations("public.wide", workers=2) as stations:
+        with stations.source.connection():
+            pass
+        for _ in range(2):  # and no more than there may be
+            stations.source.prepare()
+            wait_until(lambda: all(thread.name != "xmin-source-connect" for thread in threading.enumerate()))
+
+        assert len(stations.source._idle) == 2
+
+
 def test_a_helper_that_is_killed_loses_no_row_and_repeats_none(wide: Replica) -> None:
     killed = []
 
