@@ -26,6 +26,7 @@ from xmin_assets.demo.cluster import Cluster
 from xmin_assets.demo.programs import Programs, find_programs
 from xmin_assets.demo.server_user import ServerUser
 from xmin_assets.replication.sizing import observe_machine
+from xmin_assets_tests.matrix import version_of
 
 # Nothing here outlives the session, so nothing is flushed to disk; a commit is still safe from a server's crash.
 SETTINGS = {
@@ -67,6 +68,13 @@ class Workshop:
         )
         return cls(folder, find_programs(user, folder), guard)
 
+    @property
+    def version(self) -> int:
+        """The servers' major version."""
+        found = version_of(self.programs.bin_dir)
+        assert found is not None
+        return found
+
     def cluster(self, name: str) -> Cluster:
         """A server, neither initialised nor started yet; it is stopped with the workshop at the latest."""
         return Cluster(self.folder / name, self.programs, secrets.token_urlsafe(12))
@@ -92,6 +100,7 @@ class Database:
     cluster: Cluster
     name: str
     _connections: list[Connection] = field(default_factory=list, repr=False)
+    _usual_one: Connection | None = field(default=None, repr=False)
 
     @classmethod
     def create(cls, cluster: Cluster, encoding: str = "UTF8") -> Database:
@@ -137,6 +146,7 @@ class Database:
         for connected in self._connections:
             connected.close()
         self._connections.clear()
+        self._usual_one = None
 
     def drop(self) -> None:
         """Close what the test left open here, and drop the database whoever else is still in it."""
@@ -148,10 +158,9 @@ class Database:
 
     def _usual(self) -> Connection:
         # Remade when a test has ended it, by a restart of the server or on purpose.
-        if not self._connections or self._connections[0].closed:
-            self._connections.insert(0, psycopg2.connect(self.url))
-            self._connections[0].autocommit = True
-        return self._connections[0]
+        if self._usual_one is None or self._usual_one.closed:
+            self._usual_one = self.connect()
+        return self._usual_one
 
 
 def _in_memory() -> list[Path]:

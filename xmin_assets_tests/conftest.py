@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +26,7 @@ from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.replica import Replica
 
 FOREIGN = ("XMIN_", "PG", "DAGSTER_")
+TOO_OLD = f"WAL summaries came with PostgreSQL {MIN_VERSION}"
 
 
 def pytest_configure() -> None:
@@ -98,12 +99,17 @@ def target_server(workshop: Workshop) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def summarizing_server(workshop: Workshop, source_server: Cluster) -> Iterator[Cluster]:
+def summarizing(workshop: Workshop) -> dict[str, str]:
+    """Settings of a server that summarizes its WAL; none where servers are too old for it."""
+    return {"summarize_wal": "on"} if workshop.version >= MIN_VERSION else {}
+
+
+@pytest.fixture(scope="session")
+def summarizing_server(workshop: Workshop, summarizing: dict[str, str]) -> Iterator[Cluster]:
     """A source that summarizes its WAL; a server of its own, as a checkpoint is felt by all databases of one."""
-    with closing(source_server.connect()) as connected:
-        if connected.server_version // 10000 < MIN_VERSION:
-            pytest.skip("WAL summaries came with PostgreSQL 17")
-    server = workshop.start("summarizing", summarize_wal="on")
+    if not summarizing:
+        pytest.skip(TOO_OLD)
+    server = workshop.start("summarizing", **summarizing)
     yield server
     server.stop(immediate=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,11 +38,11 @@ class Address:
 
 
 @pytest.fixture(scope="module")
-def address(workshop: Workshop) -> Iterator[Address]:
+def address(workshop: Workshop, summarizing: dict[str, str]) -> Iterator[Address]:
     one = workshop.cluster("one")
     two = Cluster(workshop.folder / "two", one.programs, one.password)
     for server in (one, two):
-        server.init({**SETTINGS, "autovacuum": "off"}, sync=False)
+        server.init({**SETTINGS, "autovacuum": "off", **summarizing}, sync=False)
     found = Address((one, two), one.start())
     for number in (0, 1):
         found.answer(number)
@@ -78,14 +79,14 @@ def burn_oids(source: Database, oid: int) -> None:
 
 
 def test_another_cluster_is_read_in_full_and_nothing_of_the_first_one_is_left(
-    read_from: Callable[[int], Replica],
+    read_from: Callable[[int], Replica], options: dict[str, Any]
 ) -> None:
-    one = Ledger.create(read_from(0))
+    one = Ledger.create(read_from(0), options)
     one.insert(1, 20, "of one")
     one.insert(101, 110, "only in one")
     one.sync()
     identity_of_one = system_identifier(one.source)
-    two = Ledger.create(read_from(1))
+    two = Ledger.create(read_from(1), options)
     two.insert(1, 30, "of two")
 
     switched = two.sync()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from xmin_assets_tests.integration.ledger import CREATE, INSERT, Ledger, counts
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.servers import wait_until
 
+OTHER_FILES = "the table has other files than at the last sync"
 PARENT = CREATE.rstrip().rstrip(")") + ") PARTITION BY RANGE (id)"
 
 
@@ -18,12 +20,11 @@ def attached(partitions: str) -> str:
 
 
 @pytest.fixture
-def ledger(replica: Replica) -> Ledger:
+def ledger(replica: Replica, options: dict[str, Any]) -> Ledger:
     """Rows 1 to 20 in the partitions `low` (below 11) and `high` (below 101), synced."""
-    replica.source.execute(PARENT)
-    replica.source.execute("CREATE TABLE low PARTITION OF ledger FOR VALUES FROM (1) TO (11)")
-    replica.source.execute("CREATE TABLE high PARTITION OF ledger FOR VALUES FROM (11) TO (101)")
-    made = Ledger(replica)
+    made = Ledger.create(replica, options, PARENT)
+    made.source.execute("CREATE TABLE low PARTITION OF ledger FOR VALUES FROM (1) TO (11)")
+    made.source.execute("CREATE TABLE high PARTITION OF ledger FOR VALUES FROM (11) TO (101)")
     made.insert(1, 20)
     return made
 
@@ -72,7 +73,7 @@ def test_rows_go_with_the_partition_that_is_detached(ledger: Ledger, detach: str
     ledger.sync()
     ledger.source.execute(detach)
 
-    result = ledger.sync()
+    result = ledger.sync(whole=OTHER_FILES)
 
     assert result.mode == "xmin_incremental"
     assert counts(result) == (0, 0, 0, 10)
@@ -88,7 +89,7 @@ def test_partition_whose_detachment_is_pending_is_gone_already(ledger: Ledger) -
             detach = "ALTER TABLE ledger DETACH PARTITION high CONCURRENTLY"
             waiting = pool.submit(lambda: detaching.cursor().execute(detach))
             wait_until(lambda: ledger.source.fetch(pending) == [(True,)], "the partition waits for its reader")
-            result = ledger.sync()
+            result = ledger.sync(whole=OTHER_FILES)
         waiting.result(timeout=30)
 
     assert counts(result) == (0, 0, 0, 10)
@@ -112,7 +113,7 @@ def test_partition_replaced_by_one_of_as_many_older_rows_under_its_name(ledger: 
 def test_partition_that_was_away_for_a_sync_comes_back_whole(ledger: Ledger) -> None:
     ledger.sync()
     ledger.source.execute("ALTER TABLE ledger DETACH PARTITION high")
-    ledger.sync()
+    ledger.sync(whole=OTHER_FILES)
     ledger.source.execute("UPDATE high SET note = 'changed while it was away', txid = DEFAULT WHERE id = 11")
     ledger.sync()
     attach(ledger, "high", 11, 101)
@@ -141,11 +142,10 @@ def test_rows_that_move_between_partitions_move_once(ledger: Ledger) -> None:
 
 
 def test_key_written_by_one_transaction_in_two_tables_has_the_value_of_the_one_that_is_attached(
-    replica: Replica,
+    replica: Replica, options: dict[str, Any]
 ) -> None:
-    replica.source.execute(PARENT)
+    ledger = Ledger.create(replica, options, PARENT)
     replica.source.execute("CREATE TABLE low PARTITION OF ledger FOR VALUES FROM (1) TO (11)")
-    ledger = Ledger(replica)
     fill(ledger, "twin", 2, 1)
     with ledger.open_transaction() as writer:
         writer.execute("INSERT INTO ledger (id, note) VALUES (1, 'in the partition')")
@@ -171,8 +171,8 @@ def test_partition_truncated_and_reloaded(ledger: Ledger) -> None:
     assert counts(result) == (15, 10, 5, 5)
 
 
-def test_plain_table_made_into_a_partitioned_one_is_another_table(replica: Replica) -> None:
-    ledger = Ledger.create(replica)
+def test_plain_table_made_into_a_partitioned_one_is_another_table(replica: Replica, options: dict[str, Any]) -> None:
+    ledger = Ledger.create(replica, options)
     ledger.insert(1, 20)
     ledger.sync()
     ledger.source.execute("ALTER TABLE ledger RENAME TO low")

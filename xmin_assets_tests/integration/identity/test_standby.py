@@ -6,21 +6,24 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
-from xmin_assets.errors import PlanOutdated
+from xmin_assets.errors import PlanOutdated, SourceBehind
 from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.wal import Wal
 from xmin_assets_tests.clusters import Database, Workshop
+from xmin_assets_tests.integration.conftest import by_blocks, one_mode
 from xmin_assets_tests.integration.ledger import TABLE, Ledger, counts
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.servers import ask, await_flushed, await_replay, command, remove, standby_of, wait_until
 
 
 @pytest.fixture(scope="module")
-def primary(workshop: Workshop) -> Iterator[Cluster]:
-    server = workshop.start("primary", autovacuum="off")
+def primary(workshop: Workshop, summarizing: dict[str, str]) -> Iterator[Cluster]:
+    server = workshop.start("primary", autovacuum="off", **summarizing)
     yield server
     remove([server])
 
@@ -34,10 +37,12 @@ def standby(primary: Cluster, workshop: Workshop) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def ledger(primary: Cluster, standby: Cluster, target_db: Database, tmp_path: Path) -> Iterator[Ledger]:
+def ledger(
+    primary: Cluster, standby: Cluster, target_db: Database, tmp_path: Path, options: dict[str, Any]
+) -> Iterator[Ledger]:
     """Twenty rows on the primary, replayed by the standby, never synced."""
     database = Database.create(primary)
-    created = Ledger.create(Replica(database, target_db, tmp_path / "spool", {"workers": 2}))
+    created = Ledger.create(Replica(database, target_db, tmp_path / "spool", {"workers": 2}), options)
     created.insert(1, 20)
     await_replay(standby, primary)
     yield created
@@ -51,6 +56,12 @@ def paused(standby: Cluster) -> Iterator[Cluster]:
     wait_until(lambda: ask(standby, "SELECT pg_get_wal_replay_pause_state() = 'paused'"), "replay pauses")
     yield standby
     command(standby, "SELECT pg_wal_replay_resume()")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby that lags is asked twice, and not for eight seconds."""
+    monkeypatch.setattr(SourceBehind, "attempts", 2)
 
 
 def test_transaction_open_on_the_primary_arrives_through_the_standby_when_it_commits(
@@ -88,6 +99,7 @@ def test_standby_and_primary_take_turns_without_a_full_extract(
     assert [result.watermark for result in results] == sorted({result.watermark for result in results})
 
 
+@one_mode
 @pytest.mark.parametrize("quiet", ["SELECT 1", "SELECT pg_switch_wal()", "CHECKPOINT"])
 def test_standby_of_an_idle_primary_is_not_behind(
     ledger: Ledger, primary: Cluster, standby: Cluster, quiet: str
@@ -102,6 +114,8 @@ def test_standby_of_an_idle_primary_is_not_behind(
     assert (result.mode, counts(result)) == ("xmin_incremental", (0, 0, 0, 0))
 
 
+@one_mode
+@pytest.mark.usefixtures("impatient")
 def test_standby_that_lags_behind_the_last_sync_is_refused_until_it_has_caught_up(
     ledger: Ledger, primary: Cluster, paused: Cluster
 ) -> None:
@@ -124,6 +138,7 @@ def test_standby_that_lags_behind_the_last_sync_is_refused_until_it_has_caught_u
     assert counts(there.sync()) == (0, 0, 0, 0)
 
 
+@one_mode
 def test_standby_that_catches_up_between_two_attempts_is_read(
     ledger: Ledger, primary: Cluster, paused: Cluster
 ) -> None:
@@ -141,6 +156,7 @@ def test_standby_that_catches_up_between_two_attempts_is_read(
     assert (result.mode, counts(result)) == ("xmin_incremental", (0, 0, 0, 0))
 
 
+@one_mode
 def test_extract_from_a_standby_that_lacks_what_the_plan_starts_from_is_refused(
     ledger: Ledger, primary: Cluster, paused: Cluster
 ) -> None:
@@ -170,13 +186,14 @@ def test_session_ended_by_a_recovery_conflict_is_retried(ledger: Ledger, primary
         elif progress.station == "extract" and not retries:
             _remove_what_snapshots_see(ledger, primary, standby)
 
-    result = there.replica.sync(TABLE, report=conflict)
+    result = there.replica.sync(there.config, report=conflict)
 
     assert len(retries) == 1
     assert result.rows_updated == 20
     there.assert_true()
 
 
+@one_mode
 def test_query_cancelled_by_a_recovery_conflict_is_retried(ledger: Ledger, primary: Cluster, standby: Cluster) -> None:
     there = ledger.read_from(standby)
     # Every row waits for a lock, so the test decides how long the query runs.
@@ -202,6 +219,29 @@ def test_query_cancelled_by_a_recovery_conflict_is_retried(ledger: Ledger, prima
     there.assert_true()
 
 
+@by_blocks
+def test_recovery_conflict_while_the_changed_blocks_are_told_is_retried(
+    ledger: Ledger, primary: Cluster, standby: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = ledger.read_from(standby)
+    there.sync()
+    ledger.change(1, 1)
+    await_replay(standby, primary)
+    conflicts: list[None] = []
+    tell = Wal.blocks
+
+    def conflict(wal: Wal, *positions: int) -> tuple[set[tuple[int, int]], int]:
+        if not conflicts:
+            conflicts.append(_remove_what_snapshots_see(ledger, primary, standby))
+        return tell(wal, *positions)
+
+    monkeypatch.setattr(Wal, "blocks", conflict)
+    result = there.sync_once()
+
+    assert (len(conflicts), result.rows_updated) == (1, 20)
+    there.assert_true()
+
+
 def _remove_what_snapshots_see(ledger: Ledger, primary: Cluster, standby: Cluster) -> None:
     """Let the standby replay the removal of row versions that an older snapshot still shows."""
     ledger.change(1, 20)
@@ -209,6 +249,8 @@ def _remove_what_snapshots_see(ledger: Ledger, primary: Cluster, standby: Cluste
     await_replay(standby, primary)
 
 
+@one_mode
+@pytest.mark.usefixtures("impatient")
 def test_standby_is_compared_with_the_copy_once_it_has_replayed_what_the_copy_has(
     ledger: Ledger, primary: Cluster, paused: Cluster
 ) -> None:

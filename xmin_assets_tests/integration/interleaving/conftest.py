@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
-from xmin_assets.replication import block_map
 from xmin_assets_tests.clusters import Database
+from xmin_assets_tests.integration.conftest import CHANGED, EVERY
 from xmin_assets_tests.integration.interleaving.harness import WatchedTable
 from xmin_assets_tests.replica import Replica
 
@@ -31,12 +32,9 @@ INSERT INTO t SELECT i, 'first', repeat('x', 800) FROM generate_series(1, 600) i
 """
 
 
-EVERY, CHANGED = "every block", "changed blocks"
-
-
 @pytest.fixture(scope="package", params=[EVERY, CHANGED])
 def blocks(request: pytest.FixtureRequest) -> str:
-    """Which blocks the syncs read."""
+    """Which blocks the syncs read; of the whole package, as its databases are."""
     return str(request.param)
 
 
@@ -64,14 +62,11 @@ def target_db(databases: tuple[Database, Database]) -> Iterator[Database]:
 
 
 @pytest.fixture
-def empty(replica: Replica, blocks: str, monkeypatch: pytest.MonkeyPatch) -> WatchedTable:
+def empty(replica: Replica, blocks: str, options: dict[str, Any]) -> WatchedTable:
     """The table `public.t`, which the test makes itself."""
-    if blocks == EVERY:
-        return WatchedTable(replica)
-    # Of so small a table a map is never worth it.
-    monkeypatch.setattr(block_map, "MOST_SHARE", 1000)
-    replica.source.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
-    return WatchedTable(replica, options={"track_blocks": True})
+    if blocks == CHANGED:
+        replica.source.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
+    return WatchedTable(replica, options=options)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,16 +16,16 @@ from xmin_assets_tests.servers import TRAVELLER, remove
 
 
 @pytest.fixture(scope="package")
-def traveller(workshop: Workshop) -> Iterator[Cluster]:
+def traveller(workshop: Workshop, summarizing: dict[str, str]) -> Iterator[Cluster]:
     """A server that goes forward only: a test asks for the next boundary, whichever that is."""
-    server = workshop.start("traveller", **TRAVELLER)
+    server = workshop.start("traveller", **TRAVELLER, **summarizing)
     yield server
     remove([server])
 
 
 @pytest.fixture
-def ledger(traveller: Cluster, target_db: Database, tmp_path: Path) -> Iterator[Ledger]:
+def ledger(traveller: Cluster, target_db: Database, tmp_path: Path, options: dict[str, Any]) -> Iterator[Ledger]:
     """An empty ledger, never synced."""
     database = Database.create(traveller)
-    yield Ledger.create(Replica(database, target_db, tmp_path / "spool", {"workers": 2}))
+    yield Ledger.create(Replica(database, target_db, tmp_path / "spool", {"workers": 2}), options)
     database.drop()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from xmin_assets.demo.cluster import Cluster
+from xmin_assets_tests.integration.conftest import one_mode
 from xmin_assets_tests.integration.ledger import TABLE, Ledger
 from xmin_assets_tests.integration.verify.conftest import counts
 from xmin_assets_tests.servers import CYCLE, burn_to, next_xid, travel
+
+pytestmark = one_mode
 
 
 def move_to(ledger: Ledger, server: Cluster, xid64: int) -> None:
