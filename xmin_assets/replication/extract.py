@@ -24,7 +24,7 @@ from xmin_assets.replication import block_map, cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import CsvExtract, Part, SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys
-from xmin_assets.replication.plan import SourceFacts, went_back
+from xmin_assets.replication.plan import SourceFacts, started_anew, went_back
 from xmin_assets.replication.progress import Report, silent
 from xmin_assets.replication.reading import Passes, Reader
 from xmin_assets.replication.scan import spans
@@ -234,6 +234,11 @@ def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
             "Plan it again: run the sync, or materialize source_snapshot, once more."
         )
     # Days may have gone by, and behind one address there may be several standbys.
-    behind = went_back(facts, snapshot.state) if snapshot.state and snapshot.plan.watermark is not None else None
-    if behind:
-        raise PlanOutdated(f"{snapshot.table}: after the sync was planned, {behind}. Plan it again.")
+    plan, state = snapshot.plan, snapshot.state
+    if state is None or plan.watermark is None:
+        return
+    other = went_back(facts, state)
+    if other is None and started_anew(facts, state) and not plan.checksum:
+        other = "the source server was started anew"
+    if other:
+        raise PlanOutdated(f"{snapshot.table}: after the sync was planned, {other}. Plan it again.")

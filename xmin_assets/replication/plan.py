@@ -128,8 +128,8 @@ def _incremental(table: TableConfig, source: SourceFacts, state: State, changes:
         reason.append(f"the table was rewritten or truncated since the last sync, {survives}")
     if changes:
         reason.append(describe(changes))
-    started_anew = _started_anew(source, state)
-    if started_anew:
+    anew = started_anew(source, state)
+    if anew:
         reason.append("the source server was started anew, so the whole copy is checked against it by a checksum")
     return Plan(
         mode=Mode.XMIN_INCREMENTAL,
@@ -139,7 +139,7 @@ def _incremental(table: TableConfig, source: SourceFacts, state: State, changes:
         # A transaction may have written one key both in a partition and in a table attached as one later. And past the
         # first epoch a row of 2^32 transactions ago bears the xid64 of one that may be changing it right now.
         compare_values=bool(new_leaves) or state.max_xmin >= xid.CYCLE,
-        checksum=started_anew,
+        checksum=anew,
         statements=_texts(table, changes),
     )
 
@@ -174,7 +174,7 @@ def _reason_for_everything(
         )
     if reason := went_back(source, known):
         return reason
-    if known.selection.deletes == "ignore" and _started_anew(source, known):
+    if known.selection.deletes == "ignore" and started_anew(source, known):
         return "the source server was started anew, and a copy that keeps deleted rows cannot be checked by a checksum"
     if needs_all_rows(changes):
         return f"{describe(changes)}: values may have changed without a new xmin"
@@ -210,7 +210,7 @@ def went_back(source: SourceFacts, state: State) -> str | None:
     return None
 
 
-def _started_anew(source: SourceFacts, state: State) -> bool:
+def started_anew(source: SourceFacts, state: State) -> bool:
     """Whether another start of the server answers than the one that the last sync saw.
 
     A copy of the data directory from before that sync, a storage snapshot say, has the same identity and timeline, and

@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
+from xmin_assets.errors import PlanOutdated
 from xmin_assets_tests.clusters import Workshop
 from xmin_assets_tests.integration.conftest import CHANGED, EVERY, one_mode
 from xmin_assets_tests.integration.ledger import Ledger, counts
@@ -44,6 +45,12 @@ def answer_from(ledger: Ledger, copy: Cluster) -> Ledger:
     ledger.source.cluster.stop()
     assert copy.start(port) == port
     return ledger.read_from(copy)
+
+
+def write_wal(server: Cluster, megabytes: int) -> None:
+    """Write WAL that changes nothing, and takes no transaction id."""
+    message = "pg_logical_emit_message(false, 'test', repeat('x', 1000000))"
+    command(server, f"SELECT {message} FROM generate_series(1, {megabytes})")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +89,29 @@ def test_restored_copy_is_read_in_full_however_much_it_has_done_since(
     assert result.reason.startswith(("the source went back in time", "the source server was started anew"))
     assert result.rows_deleted == 10
     assert (later.mode, counts(later)) == ("xmin_incremental", (0, 0, 0, 0))
+
+
+@one_mode
+def test_copy_that_answers_after_the_plan_is_not_extracted_as_if_it_were_the_server(
+    ledger: Ledger, copy_now: Callable[[Ledger], Cluster]
+) -> None:
+    copy = copy_now(ledger)
+    ledger.change(1, 5, "only in the original")
+    watermark = ledger.sync().watermark
+    with ledger.replica.stations(ledger.config) as stations:
+        planned = stations.snapshot()
+    restored = answer_from(ledger, copy)
+    restored.change(4, 6, "only in the copy")
+    burn_to(copy, watermark + 100)
+    write_wal(copy, 1)
+
+    with (
+        restored.replica.stations(ledger.config) as stations,
+        pytest.raises(PlanOutdated, match="after the sync was planned, the source server was started anew"),
+    ):
+        stations.extract(planned)
+    assert restored.replica.sync(ledger.config).mode == "full_sync"
+    restored.assert_true()
 
 
 def test_restart_of_the_source_costs_a_checksum_and_copies_only_what_changed(ledger: Ledger, server: Cluster) -> None:
