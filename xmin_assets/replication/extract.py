@@ -197,7 +197,8 @@ def _resume_from(
     nothing need not wait for it: where it began is as good, as long as rows' ages are far from telling less.
     """
     state, plan, horizon = passes.snapshot.state, passes.snapshot.plan, passes.facts.horizon
-    pairs = state.pairs if state and plan.watermark is not None else ()
+    # A server that was started anew may be a copy in which a transaction that is open now wrote before their positions.
+    pairs = state.pairs if state and plan.watermark is not None and not plan.checksum else ()
     if state and plan.watermark == state.watermark and not (passes.changed_rows or keys_copied):
         moves = plan.checksum or plan.full_leaves or plan.statements or horizon - state.watermark > PATIENCE
         if not moves and settled(cursor, lsn) is None:

@@ -11,9 +11,9 @@ import pytest
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.errors import PlanOutdated
 from xmin_assets_tests.clusters import Workshop
-from xmin_assets_tests.integration.conftest import CHANGED, EVERY, one_mode
+from xmin_assets_tests.integration.conftest import CHANGED, EVERY, by_blocks, one_mode
 from xmin_assets_tests.integration.ledger import Ledger, counts
-from xmin_assets_tests.servers import burn_to, cold_copy, command, next_xid, restart
+from xmin_assets_tests.servers import ask, burn_to, cold_copy, command, next_xid, restart
 
 WENT_BACK = "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
 
@@ -53,6 +53,10 @@ def write_wal(server: Cluster, megabytes: int) -> None:
     command(server, f"SELECT {message} FROM generate_series(1, {megabytes})")
 
 
+def wal_end(server: Cluster) -> int:
+    return int(ask(server, "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
+
+
 @pytest.mark.parametrize(
     ("blocks", "work"),
     [
@@ -89,6 +93,33 @@ def test_restored_copy_is_read_in_full_however_much_it_has_done_since(
     assert result.reason.startswith(("the source went back in time", "the source server was started anew"))
     assert result.rows_deleted == 10
     assert (later.mode, counts(later)) == ("xmin_incremental", (0, 0, 0, 0))
+
+
+@by_blocks
+def test_transaction_that_wrote_in_a_copy_where_the_original_had_less_wal_arrives(
+    ledger: Ledger, server: Cluster, copy_now: Callable[[Ledger], Cluster]
+) -> None:
+    """What a sync of the original noted, that so late an id has written nothing before, is not true of a copy."""
+    copy = copy_now(ledger)
+    write_wal(server, 2)
+    noted = wal_end(server)
+    watermark = ledger.sync().watermark
+    restored = answer_from(ledger, copy)
+    burn_to(copy, watermark + 100)
+    with restored.open_transaction() as late:
+        late.execute("UPDATE ledger SET note = 'late', txid = DEFAULT WHERE id = 5")
+        late.execute("DELETE FROM ledger WHERE id = 6")
+        assert wal_end(copy) < noted
+        write_wal(copy, 4)
+        equal = restored.sync()
+
+    result = restored.sync(whole="a transaction that was open at the last syncs may have written before them")
+    restored.change(7, 7)
+    later = restored.sync()
+
+    assert (equal.mode, counts(equal)) == ("xmin_incremental", (0, 0, 0, 0))
+    assert (result.mode, counts(result)) == ("xmin_incremental", (1, 0, 1, 1))
+    assert counts(later) == (1, 0, 1, 0)
 
 
 @one_mode
