@@ -9,7 +9,9 @@ from psycopg2 import sql
 from xmin_assets.replication.manifest import Column
 
 
-def row_hash(columns: Iterable[Column], alias: str = "", *, portable: bool = False) -> sql.Composable:
+def row_hash(
+    columns: Iterable[Column], alias: str = "", *, portable: bool = False, place: sql.Composable | None = None
+) -> sql.Composable:
     """64 bits of a row's text. Summed up (sum() of int8 is exact), neither the order nor the way of reading matters.
 
     The text of a value is the same on both sides, because each transaction pins the settings that it depends on. The
@@ -21,14 +23,19 @@ def row_hash(columns: Iterable[Column], alias: str = "", *, portable: bool = Fal
             target's type gives it.
         alias: of the table in the query.
         portable: whether the servers may have other encodings than one another.
+        place: the block that the row is in, where that belongs to it, too.
     """
-    return hash_of(row_text(columns, alias, portable=portable))
+    return hash_of(row_text(columns, alias, portable=portable, place=place))
 
 
-def row_text(columns: Iterable[Column], alias: str = "", *, portable: bool = False) -> sql.Composable:
+def row_text(
+    columns: Iterable[Column], alias: str = "", *, portable: bool = False, place: sql.Composable | None = None
+) -> sql.Composable:
     """A row's text; see `row_hash`."""
-    texts = sql.SQL(", ").join(_text(column, alias) for column in columns)
-    return text_of(sql.SQL("ROW({})::text").format(texts), portable)
+    texts = [_text(column, alias) for column in columns]
+    if place is not None:
+        texts.append(place)
+    return text_of(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(texts)), portable)
 
 
 def text_of(text: sql.Composable, portable: bool) -> sql.Composable:

@@ -250,9 +250,12 @@ class _Merge:
         if self._extract.checksum is None:
             return
         selection = self._snapshot.selection
+        place = sql.Identifier("t", selection.block_column) if selection.block_column else None
         self._cursor.execute(
             sql.SQL("SELECT coalesce(sum({}), 0) FROM {} AS t WHERE {}").format(
-                row_hash(selection.columns, "t", portable=self._snapshot.portable), self._name.sql, alive(selection)
+                row_hash(selection.columns, "t", portable=self._snapshot.portable, place=place),
+                self._name.sql,
+                alive(selection),
             )
         )
         (found,) = self._cursor.fetchone() or (0,)

@@ -171,7 +171,7 @@ class Query:
             unless = sql.SQL("(NOT {} OR {})").format(changed, _leave_mark(span))
         return sql.SQL("SELECT count(*), {found}, {checksum} FROM {relation} WHERE {rows}").format(
             found=found,
-            checksum=self._checksum(),
+            checksum=self._checksum(span),
             relation=read_from(span, self._table),
             rows=all_of(within(span), self._where(), unless),
         )
@@ -252,10 +252,12 @@ class Query:
             rows=all_of(within(span), condition, self._where()),
         )
 
-    def _checksum(self) -> sql.Composable:
+    def _checksum(self, span: Range) -> sql.Composable:
         if not self._plan.checksum:
             return sql.SQL("0")
-        hashed = row_hash(self._selection.columns, portable=self._portable)
+        # Of a copy of another history, equal rows may be in other blocks than those by which deleted ones are found.
+        place = _block(span) if self._selection.block_column else None
+        hashed = row_hash(self._selection.columns, portable=self._portable, place=place)
         return sql.SQL("coalesce(sum({}), 0)").format(hashed)
 
     def _xid64(self) -> sql.Composable:

@@ -122,6 +122,38 @@ def test_transaction_that_wrote_in_a_copy_where_the_original_had_less_wal_arrive
     assert counts(later) == (1, 0, 1, 0)
 
 
+@by_blocks
+def test_restored_copy_that_has_equal_rows_in_other_blocks_is_read_in_full(
+    ledger: Ledger, server: Cluster, copy_now: Callable[[Ledger], Cluster]
+) -> None:
+    """By the blocks that the target knows of the original, a row that is deleted in the copy would not be found."""
+    ledger.insert(21, 300, "x" * 100)
+    ledger.sync()
+    copy = copy_now(ledger)
+    change = "UPDATE ledger SET note = repeat('y', 100) WHERE id = 5"
+    ledger.source.execute(change)
+    burn_to(server, next_xid(server) + 20)
+    watermark = ledger.sync_once().watermark
+    restored = answer_from(ledger, copy)
+    restored.insert(1001, 2000, "x" * 100)
+    restored.source.execute("DELETE FROM ledger WHERE id > 1000")
+    restored.source.execute(change)
+    assert next_xid(copy) < watermark
+    burn_to(copy, watermark + 100)
+
+    result = restored.sync_once()
+    restored.assert_equal()
+    restored.change(300, 300)
+    restored.sync_once()
+    restored.source.execute("DELETE FROM ledger WHERE id = 5")
+    later = restored.sync_once()
+    restored.assert_equal()
+
+    assert result.mode == "full_sync"
+    assert result.reason.startswith("the source server was started anew")
+    assert counts(later) == (0, 0, 0, 1)
+
+
 @one_mode
 def test_copy_that_answers_after_the_plan_is_not_extracted_as_if_it_were_the_server(
     ledger: Ledger, copy_now: Callable[[Ledger], Cluster]
