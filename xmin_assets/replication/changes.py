@@ -110,7 +110,7 @@ _MERGED = """
 SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,
        (s.facts ->> 'deletes_compared_at')::timestamptz,
        s.target_oid IS NOT DISTINCT FROM c.oid,
-       s.facts -> 'identity', s.facts -> 'pairs'
+       s.facts -> 'identity', (s.facts ->> 'source_started')::timestamptz, s.facts -> 'pairs'
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS a (schema, name, number)
   JOIN xmin_assets.state s ON s.target_schema = a.schema AND s.target_table = a.name
   LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = a.schema::name
@@ -146,6 +146,7 @@ class Merged:
     """Whether the target table is still the one that was merged into."""
     identity: Mapping[str, Any]
     """Of the source, as `manifest.Identity` has it."""
+    source_started: datetime | None
     pairs: Sequence[tuple[int, int]] | None
     """See `manifest.State`."""
 
@@ -233,14 +234,18 @@ def _look_at_source(source: Database, tables: Sequence[TableConfig], merged: Map
 
 def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, Merged]) -> dict[TableConfig, bool]:
     """Which tables have blocks that were modified since the position from which their next sync looks for changes."""
+    starts = {table: start_of(last.pairs or (), last.watermark) for table, last in merged.items()}
+    starts = {table: start for table, start in starts.items() if start is not None and table.wal_summaries}
+    if not starts:
+        return {}
     server = observe_server(cursor)
-    here = (server.system_identifier, server.timeline, server.database_oid)
+    here = (server.system_identifier, server.timeline, server.database_oid, server.started)
     files: dict[TableConfig, list[int]] = {}
     since: dict[int, int] = {}
-    for table, last in merged.items():
-        start = start_of(last.pairs or (), last.watermark)
-        origin = tuple(last.identity.get(name) for name in ("system_identifier", "timeline", "database_oid"))
-        if start is not None and origin == here and table.wal_summaries:
+    for table, start in starts.items():
+        last = merged[table]
+        origin = (*(last.identity.get(name) for name in ("system_identifier", "timeline", "database_oid")),)
+        if start is not None and (*origin, last.source_started) == here:
             files[table] = [leaf["relfilenode"] for leaf in last.identity["leaves"]]
             since |= dict.fromkeys(files[table], start)
     try:

@@ -70,6 +70,18 @@ def test_a_transaction_that_commits_after_the_sync_is_not_forgotten(uncounted: W
     assert uncounted.replica.target.fetch("SELECT n FROM t1 WHERE id = 7") == [(5,)]
 
 
+def test_positions_of_another_start_of_the_source_tell_nothing(uncounted: Watcher) -> None:
+    # As a copy of the data directory would: it has the same identity, and WAL of its own.
+    uncounted.replica.target.execute(
+        "UPDATE xmin_assets.state SET facts = jsonb_set(facts, '{source_started}', '\"2020-02-29T12:00:00Z\"')"
+        " WHERE target_table = 't1'"
+    )
+
+    seen = look(uncounted.config)
+
+    assert {table.label for table in seen.changed} == {f"public.{name}" for name in TABLES} - {"public.t1"}
+
+
 def test_an_unlogged_table_is_not_taken_for_unchanged(uncounted: Watcher) -> None:
     source = uncounted.replica.source
     source.execute("CREATE UNLOGGED TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)")
