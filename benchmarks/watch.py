@@ -14,8 +14,8 @@ from types import TracebackType
 
 import psutil
 
-INTERVAL = 0.02
-"""Seconds between two looks."""
+INTERVAL = 0.1
+"""Seconds between two looks. To look for children is to look at all processes, which takes some milliseconds."""
 
 
 class Watch:

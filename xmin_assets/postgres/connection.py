@@ -77,6 +77,7 @@ class Database:
         self._changed = threading.Condition()
         self._most = limit
         self._open = 0
+        self._prepared = 0
         self._idle: list[ext.connection] = []
         self._closed = False
         self.watches_clients = True
@@ -112,7 +113,7 @@ class Database:
 
     @contextmanager
     def spare_connection(self) -> Iterator[ext.connection | None]:
-        """A connection if one is to be had right now, else None: for help that the work can do without.
+        """A connection if one is to be had right now, or is prepared, else None: for help that the work can do without.
 
         Raises:
             ConnectionFailed: as `connection` does.
@@ -141,11 +142,18 @@ class Database:
         """Begin to open a connection, if there may be one more, for whoever asks for one soon."""
 
         def connect() -> None:
-            with suppress(XminAssetsError):
-                connection = self._take(wait=False, fresh=True)
-                if connection is not None:
-                    self._give_back(connection)
+            try:
+                with suppress(XminAssetsError):
+                    connection = self._take(wait=False, fresh=True)
+                    if connection is not None:
+                        self._give_back(connection)
+            finally:
+                with self._changed:
+                    self._prepared -= 1
+                    self._changed.notify_all()
 
+        with self._changed:
+            self._prepared += 1
         threading.Thread(target=connect, name=f"xmin-{self.side}-connect", daemon=True).start()
 
     def close(self) -> None:
@@ -158,7 +166,7 @@ class Database:
         while True:
             with self._changed:
                 while (fresh or not self._idle) and self._open >= self._most:
-                    if not wait:
+                    if not wait and (fresh or not self._prepared):
                         return None
                     self._changed.wait(0.5)
                     check_cancelled()

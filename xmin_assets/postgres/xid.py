@@ -55,6 +55,8 @@ def at_or_above(watermark: int, now: int) -> sql.Composable:
     again changes nothing. With a watermark of such an age every row fulfils it.
     """
     limit = now - watermark
+    if limit >= 0 and now < PERMANENT_AGE:  # and no row is older than the first transaction
+        return sql.SQL("{age} <= {limit}").format(age=AGE, limit=sql.Literal(limit))
     if 0 <= limit < PERMANENT_AGE:
         # Of nearly every row the first comparison is all that is evaluated.
         return sql.SQL("({age} <= {limit} AND {age} >= 0)").format(age=AGE, limit=sql.Literal(limit))

@@ -385,6 +385,12 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def build(*kinds: type) -> None:
+    """Prepare to read and write manifests of these kinds, which takes some milliseconds, once in a process."""
+    for kind in kinds:
+        _adapter(kind)
+
+
 def to_json(manifest: object) -> bytes:
     """The JSON form of any manifest."""
     return _adapter(cast(Any, type(manifest))).dump_json(manifest)

@@ -16,14 +16,16 @@ from xmin_assets.errors import ConnectionFailed, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
-from xmin_assets.replication.last_sync import remember
+from xmin_assets.replication.last_sync import LastSync, remember
 from xmin_assets.replication.manifest import (
     MergedTarget,
     SourceSnapshot,
     StagedTable,
+    State,
     Station,
     SyncReport,
     TableResult,
+    build,
 )
 from xmin_assets.replication.merge import merge
 from xmin_assets.replication.progress import Progress, Report, silent
@@ -306,7 +308,9 @@ def unreachable(source: Database, target: Database) -> str | None:
 
     def connect() -> None:
         with ThreadPoolExecutor(2, thread_name_prefix="xmin-connect") as pool:
-            list(pool.map(connect_to, (source, target)))
+            connected = pool.map(connect_to, (source, target))
+            build(State, MergedTarget, LastSync)  # while the servers answer
+            list(connected)
 
     try:
         _persistent(most=FIRST_ATTEMPTS)(connect)

@@ -160,21 +160,21 @@ SELECT facts::text, result::text
 def read_state(cursor: ext.cursor, target: QualifiedName) -> State | None:
     """The state of a target table; None if it was never merged."""
     found = _read(cursor, target)
-    return found[0] if found else None
+    return from_json(State, found[0]) if found else None
 
 
 def read_result(cursor: ext.cursor, target: QualifiedName) -> MergedTarget | None:
     """What the last merge of this table reported."""
     found = _read(cursor, target)
-    return found[1] if found else None
+    return from_json(MergedTarget, found[1]) if found else None
 
 
-def _read(cursor: ext.cursor, target: QualifiedName) -> tuple[State, MergedTarget] | None:
+def _read(cursor: ext.cursor, target: QualifiedName) -> tuple[str, str] | None:
     if schema_version(cursor) == 0:
         return None
     cursor.execute(_READ, (target.schema, target.name))
-    row = cursor.fetchone()
-    return (from_json(State, row[0]), from_json(MergedTarget, row[1])) if row else None
+    row: tuple[str, str] | None = cursor.fetchone()
+    return row
 
 
 def write_state(cursor: ext.cursor, target: QualifiedName, state: State, result: MergedTarget) -> None:

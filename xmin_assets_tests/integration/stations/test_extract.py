@@ -74,11 +74,12 @@ def test_a_connection_is_prepared_though_another_one_is_idle(wide: Replica) -> N
     with wide.stations("public.wide", workers=2) as stations:
         with stations.source.connection():
             pass
-        for _ in range(2):  # and no more than there may be
-            stations.source.prepare()
-            wait_until(lambda: all(thread.name != "xmin-source-connect" for thread in threading.enumerate()))
-
-        assert len(stations.source._idle) == 2
+        stations.source.prepare()
+        with stations.source.connection(), stations.source.spare_connection() as prepared:
+            assert prepared is not None
+            stations.source.prepare()  # one more than there may be
+            with stations.source.spare_connection() as further:
+                assert further is None
 
 
 def test_a_helper_that_is_killed_loses_no_row_and_repeats_none(wide: Replica) -> None:
