@@ -237,11 +237,8 @@ class Passes:
         def count_one(reader: Reader, span: Range) -> None:
             reader.cursor.execute(reader.query.count(span))
             (row,) = reader.cursor.fetchall()
-            count = reader.query.counted(span, row)
-            highest = _highest(reader, span) if count.changed is None and not reader.query.copies_all(span) else 0
             with self._guard:
-                self._counts.append(count)
-                self._highest.append(highest)
+                self._counts.append(reader.query.counted(span, row))
 
         crew.run(spans, count_one)
 
@@ -254,10 +251,14 @@ class Passes:
             batch, all_rows = task
             # Before the batch and not after it: should the loading have failed, this batch is as if never begun.
             reader.rows.rotate()
-            usual, highest = _usual(reader, batch) if all_rows else None, 0
+            usual = _usual(reader, batch) if all_rows else None
             rows = _sendable(batch, lambda: reader.rows.append(reader.cursor, reader.query.rows(batch, usual)))
-            if all_rows and rows:
+            if not rows:
+                highest = 0
+            elif all_rows:
                 highest = _highest(reader, batch) if usual is None or _is_marked(reader, batch) else usual[1]
+            else:
+                highest = _noted(reader)
             with self._guard:
                 self._done += rows
                 batches_done += 1
@@ -276,10 +277,8 @@ class Passes:
 
         def copy_rows(reader: Reader, group: list[Range]) -> None:
             rows = _sendable(group[0], lambda: reader.rows.append(reader.cursor, reader.query.rows_of(group)))
-            if rows:
-                reader.cursor.execute(reader.query.highest_of(group))
-                self._highest.append(int((reader.cursor.fetchone() or (0,))[0]))
             with self._guard:
+                self._highest.append(_noted(reader))
                 self._done += rows
                 self._say(self._done)
 
@@ -296,9 +295,8 @@ class Passes:
         """Copy the changed rows by one statement, of a table that is not cut into ranges."""
 
         def copy_all(reader: Reader, span: Range) -> None:
-            if self.facts.identity.kind not in VIEWS:
-                self._highest.append(_highest(reader, span))
             rows = _sendable(span, lambda: reader.rows.append(reader.cursor, reader.query.rows(span)))
+            self._highest.append(_noted(reader))
             self._counts.append(Count(span, rows, rows))
             self._done += rows
             self._say(rows)
@@ -354,6 +352,12 @@ def _usual(reader: Reader, span: Range) -> tuple[str, int] | None:
 def _is_marked(reader: Reader, span: Range) -> bool:
     reader.cursor.execute(sql.SQL("SELECT {}").format(reader.query.marked(span)))
     return reader.cursor.fetchone() == (True,)
+
+
+def _noted(reader: Reader) -> int:
+    reader.cursor.execute(sql.SQL("SELECT {}").format(reader.query.noted()))
+    (found,) = reader.cursor.fetchone() or (0,)
+    return int(found)
 
 
 def _highest(reader: Reader, span: Range) -> int:

@@ -67,6 +67,9 @@ class Count:
 _MARK = "xmin_assets.mark"
 """A parameter of the session, set until the end of the transaction, to the range of which some rows are unlike most."""
 
+_NOTE = "xmin_assets.highest"
+"""Another one, set to the highest xid64 of the changed rows that the transaction has read."""
+
 WHOLE = Range(None, 0, None, 1)
 """A table that is read in one piece."""
 
@@ -208,7 +211,8 @@ class Query:
 
         Args:
             span: the range.
-            usual: what `Query.usual` gave. The first row with another xid leaves a mark.
+            usual: what `Query.usual` gave, where all rows are copied: the first row with another xid leaves a mark.
+                Elsewhere the highest xid64 is noted.
         """
         columns: list[sql.Composable] = [sql.Identifier(column.name) for column in self._selection.columns]
         xid64 = self._xid64()
@@ -216,6 +220,9 @@ class Query:
             xid64 = sql.SQL("CASE WHEN xmin = {}::xid THEN {}::int8 WHEN {} THEN {} END").format(
                 *map(sql.Literal, usual), _leave_mark(span), xid64
             )
+        elif self.now is not None and not self.copies_all(span):
+            xid64 = sql.SQL("CASE WHEN {0} > {1} THEN pg_catalog.set_config({2}, ({0})::text, true)::int8 ELSE {0} END")
+            xid64 = xid64.format(self._xid64(), self.noted(), sql.Literal(_NOTE))
         columns.append(xid64)
         if self._selection.block_column:
             columns.append(_block(span))
@@ -225,6 +232,13 @@ class Query:
             rows=all_of(within(span), self._changed(span), self._where()),
         )
 
+    @staticmethod
+    def noted() -> sql.Composable:
+        """The highest xid64 that `rows` and `rows_of` have noted in the cursor's transaction; 0 for none."""
+        # After a transaction that has set it, such a parameter is empty.
+        note = sql.SQL("coalesce(nullif(pg_catalog.current_setting({}, true), ''), '0')::int8")
+        return note.format(sql.Literal(_NOTE))
+
     def rows_of(self, spans: Sequence[Range]) -> sql.Composable:
         """As `rows`, of several ranges of one leaf."""
         return _of_each(spans, self.rows)
@@ -232,10 +246,6 @@ class Query:
     def keys_of(self, spans: Sequence[Range]) -> sql.Composable:
         """As `keys`, of several ranges of one leaf."""
         return _of_each(spans, self.keys)
-
-    def highest_of(self, spans: Sequence[Range]) -> sql.Composable:
-        """As `highest`, of several ranges of one leaf."""
-        return sql.SQL("SELECT coalesce(max(h), 0) FROM ({}) AS highest (h)").format(_of_each(spans, self.highest))
 
     def changed_keys(self, span: Range) -> sql.Composable:
         """The keys of the rows to be copied."""

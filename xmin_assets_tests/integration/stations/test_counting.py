@@ -115,3 +115,10 @@ def test_the_highest_xid_is_told_whether_one_transaction_wrote_all_rows_or_sever
 
     assert again.rows_extracted == (2990 if where else 3000)
     assert again.max_xmin == max(replica.source_xmins("public.wide"))
+
+    for changed in (3000, 20, 1000):  # by one worker or the other, in this order
+        replica.source.execute("UPDATE wide SET pad = 'y' WHERE id = %s", (changed,))
+    later = replica.sync(table)
+
+    assert later.rows_extracted == 3
+    assert later.max_xmin == again.max_xmin + 3 == max(replica.source_xmins("public.wide"))
