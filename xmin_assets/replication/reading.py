@@ -277,8 +277,9 @@ class Passes:
 
         def copy_rows(reader: Reader, group: list[Range]) -> None:
             rows = _sendable(group[0], lambda: reader.rows.append(reader.cursor, reader.query.rows_of(group)))
+            highest = _noted(reader)
             with self._guard:
-                self._highest.append(_noted(reader))
+                self._highest.append(highest)
                 self._done += rows
                 self._say(self._done)
 
