@@ -39,9 +39,6 @@ WHOLE = {
     "attached since": "the table has other files than at the last sync",
     "rewritten or truncated": "the table has other files than at the last sync",
 }
-# Reading writes hints, too, whose WAL nobody flushes while the server is idle, and WAL tells only what is on disk. This
-# takes no transaction id.
-FLUSH = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_logical_emit_message(false, 'test', 'flush', true) END"
 NOT_ABOUT_CHANGES = "this sync is not about what changed"
 
 
@@ -110,8 +107,6 @@ class Ledger:
         wait_until(
             lambda: "is summarized yet" not in found[0].plan.path or found.insert(0, look()), "WAL is summarized"
         )
-        if self.by_blocks:
-            self.source.execute(FLUSH)
         return found[0]
 
     def sync_once(self, whole: str | None = None, **table: Any) -> TableResult:
