@@ -51,7 +51,8 @@ def test_idle_sync_copies_nothing_and_keeps_max_xmin(items: Replica) -> None:
     assert idle.mode == "xmin_incremental"
     counts = (idle.rows_extracted, idle.rows_inserted, idle.rows_updated, idle.rows_deleted)
     assert counts == (0, 0, 0, 0)
-    assert (idle.max_xmin, idle.watermark) == (first.max_xmin, first.watermark)
+    assert idle.max_xmin == first.max_xmin
+    assert idle.watermark >= first.watermark  # the server itself may take an id, to vacuum
 
 
 def test_changes_are_counted_exactly(items: Replica) -> None:
