@@ -65,9 +65,9 @@ BLOCKS = """## At the cost of the change
 The same small changes in ever larger tables. With `track_blocks: true`, `summarize_wal = on` and pg_walinspect at the
 source a sync reads the blocks that changed; without `track_blocks` it reads them all.
 
-The source is vacuumed before every run, which is a change of blocks, too: PostgreSQL 18 freezes a share of the pages of a
-table that was just loaded each time, and those are read as well. We take that for the reason of the slower ones of these
-runs: their memory shows maps of many blocks.
+The source is vacuumed before every run, which is a change of blocks, too: PostgreSQL 18 freezes a share of the pages of
+a table that was just loaded each time, and those are read as well. We take that for the reason of the slower ones of
+these runs: their memory shows maps of many blocks.
 
 {table}
 """
