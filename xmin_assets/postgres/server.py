@@ -156,8 +156,9 @@ def _flushed(cursor: ext.cursor, position: int) -> tuple[int, int, float]:
     cursor.execute(_FLUSHED)
     in_recovery, on_disk, delay = cursor.fetchone() or (False, 0, 0.0)
     on_disk = int(on_disk or 0)
-    # A commit on a standby is visible before the replay position passes it.
-    return (max(position, on_disk), max(position, on_disk), delay) if in_recovery else (on_disk, position, delay)
+    if in_recovery:  # where a commit is visible before the replay position passes it
+        on_disk = position = max(position, on_disk)
+    return on_disk, position, delay
 
 
 def require_version(server: Server, side: str, minimum: int) -> None:

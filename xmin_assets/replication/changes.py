@@ -234,8 +234,11 @@ def _look_at_source(source: Database, tables: Sequence[TableConfig], merged: Map
 
 def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, Merged]) -> dict[TableConfig, bool]:
     """Which tables have blocks that were modified since the position from which their next sync looks for changes."""
-    starts = {table: start_of(last.pairs or (), last.watermark) for table, last in merged.items()}
-    starts = {table: start for table, start in starts.items() if start is not None and table.wal_summaries}
+    starts = {
+        table: start
+        for table, last in merged.items()
+        if table.wal_summaries and (start := start_of(last.pairs or (), last.watermark)) is not None
+    }
     if not starts:
         return {}
     server = observe_server(cursor)
@@ -244,8 +247,8 @@ def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, Merged]) -> dict[T
     since: dict[int, int] = {}
     for table, start in starts.items():
         last = merged[table]
-        origin = (*(last.identity.get(name) for name in ("system_identifier", "timeline", "database_oid")),)
-        if start is not None and (*origin, last.source_started) == here:
+        origin = (last.identity.get(name) for name in ("system_identifier", "timeline", "database_oid"))
+        if (*origin, last.source_started) == here:
             files[table] = [leaf["relfilenode"] for leaf in last.identity["leaves"]]
             since |= dict.fromkeys(files[table], start)
     try:

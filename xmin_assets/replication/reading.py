@@ -356,13 +356,15 @@ def _is_marked(reader: Reader, span: Range) -> bool:
 
 
 def _noted(reader: Reader) -> int:
-    reader.cursor.execute(sql.SQL("SELECT {}").format(reader.query.noted()))
-    (found,) = reader.cursor.fetchone() or (0,)
-    return int(found)
+    return _number(reader, sql.SQL("SELECT {}").format(reader.query.noted()))
 
 
 def _highest(reader: Reader, span: Range) -> int:
-    reader.cursor.execute(reader.query.highest(span))
+    return _number(reader, reader.query.highest(span))
+
+
+def _number(reader: Reader, statement: sql.Composable) -> int:
+    reader.cursor.execute(statement)
     (found,) = reader.cursor.fetchone() or (0,)
     return int(found)
 

@@ -162,9 +162,9 @@ class Query:
     def count(self, span: Range) -> sql.Composable:
         """What `counted` understands.
 
-        Every idle sync evaluates it for every row of the table. An expression of ``xmin`` in the WHERE clause costs a
-        fifth of a bare ``count(*)``, in an aggregate nearly as much as that again (measured). So the rows are counted
-        that are unchanged, or else fulfil a condition which is true and leaves a mark.
+        Every idle sync evaluates it for every row of the table. An expression of ``xmin`` in the WHERE clause costs as
+        much as the rest of the scan, in an aggregate more (docs/performance.md). So the rows are counted that are
+        unchanged, or else fulfil a condition which is true and leaves a mark.
         """
         changed = self._changed(span)
         found: sql.Composable = sql.SQL("true")
@@ -221,8 +221,9 @@ class Query:
                 *map(sql.Literal, usual), _leave_mark(span), xid64
             )
         elif self.now is not None and not self.copies_all(span):
-            xid64 = sql.SQL("CASE WHEN {0} > {1} THEN pg_catalog.set_config({2}, ({0})::text, true)::int8 ELSE {0} END")
-            xid64 = xid64.format(self._xid64(), self.noted(), sql.Literal(_NOTE))
+            xid64 = sql.SQL(
+                "CASE WHEN {0} > {1} THEN pg_catalog.set_config({2}, ({0})::text, true)::int8 ELSE {0} END"
+            ).format(xid64, self.noted(), sql.Literal(_NOTE))
         columns.append(xid64)
         if self._selection.block_column:
             columns.append(_block(span))
