@@ -48,7 +48,8 @@ SELECT c.oid::int8, c.relfilenode::int8, n.nspname::text, c.relname::text, c.rel
        coalesce(pg_catalog.pg_table_size(c.oid), 0),
        greatest(c.reltuples, 0)::int8,
        c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid),
-       pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+       c.relpersistence = 'u'
   FROM tree t
   JOIN pg_catalog.pg_class c ON c.oid = t.oid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -147,6 +148,8 @@ class Storage:
     """Whether the relation got other storage (TRUNCATE, a rewriting ALTER TABLE) after the snapshot was taken."""
     readable: bool = True
     """Whether the role may read it under its own name; SELECT on a parent is no right to its children."""
+    unlogged: bool = False
+    """Whether a crash of the server empties it, without a transaction."""
 
 
 def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
