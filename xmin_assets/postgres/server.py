@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import datetime
 
 import psycopg2.extensions as ext
 
@@ -26,7 +25,9 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
                           (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))
             ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
        END,
-       pg_catalog.pg_postmaster_start_time(),
+       pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(),
+                            least(pg_catalog.pg_stat_get_bgwriter_stat_reset_time(),
+                                  (SELECT a.stats_reset FROM pg_catalog.pg_stat_archiver a))),
        pg_catalog.pg_encoding_to_char(d.encoding)::text,
        (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o)
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) r,
@@ -70,8 +71,8 @@ class Server:
     """As `wal_position` gives it."""
     snapshot: str
     """pg_current_snapshot() right before `lsn` was read."""
-    started: datetime
-    """When the server was started. A server that recovers from a crash of one of its processes goes on counting."""
+    started: str
+    """Which start of the server this is: another one after a restart, and after it has recovered from a crash."""
     encoding: str = "UTF8"
     """Of the database."""
     oldest_age: int = 0
@@ -115,38 +116,55 @@ def record_end(position: int, page: int, segment: int) -> int:
     return position
 
 
-def settled(cursor: ext.cursor, position: int) -> int | None:
-    """A WAL position that covers what a snapshot shows, if no crash of the server can undo that any more.
+def flushed_lsn(cursor: ext.cursor, position: int) -> int | None:
+    """Find a WAL position that covers what a snapshot shows, if no crash of the server can undo that any more.
 
     An asynchronous commit is visible before it is on disk. And so is any rollback: a crash undoes it, and the server
     assigns its id again, below a watermark. A standby replays only what it has on disk.
 
     Args:
-        cursor: as for `settle`.
+        cursor: in any transaction, or in none: these functions do not look at its snapshot.
         position: `wal_position`, read after the snapshot was taken.
+
+    Returns:
+        The position, or None if the WAL is not known to be on disk up to it.
     """
     on_disk, needed, _ = _flushed(cursor, position)
     return needed if on_disk >= needed else None
 
 
-def settle(cursor: ext.cursor, position: int, since: float) -> int:
-    """Wait until `settled`, for three times wal_writer_delay at the longest; a position that covers the snapshot.
+def wait_for_flush(cursor: ext.cursor, position: int, since: float, patience: float = 0.0) -> int | None:
+    """Wait for `flushed_lsn`, as long as the server goes on writing its WAL to disk.
 
-    By then all that was visible is on disk (https://www.postgresql.org/docs/current/wal-async-commit.html). What is
-    not, the end of a page that hint bits were logged in, may stay in memory for long.
+    The WAL writer begins to flush whatever has ended within three times wal_writer_delay
+    (https://www.postgresql.org/docs/current/wal-async-commit.html), but a disk may take longer. What a transaction has
+    logged that is still open may stay in memory, too: until anybody commits, or the background writer logs which
+    transactions are running, every 15 seconds (LOG_SNAPSHOT_INTERVAL_MS in bgwriter.c). Nothing that every role may see
+    tells the one case from the other, so whoever gets None must do without.
 
     Args:
-        cursor: in any transaction, or in none: these functions do not look at its snapshot.
+        cursor: as for `flushed_lsn`.
         position: `wal_position`, read after the snapshot was taken.
         since: monotonic time in seconds of that reading.
+        patience: seconds without any progress that waiting is worth, beyond three times wal_writer_delay.
+
+    Returns:
+        As `flushed_lsn` does.
 
     Raises:
         Cancelled: `cancel_all` was called.
     """
+    reached, moved = 0, since
     while True:
         on_disk, needed, delay = _flushed(cursor, position)
-        if on_disk >= needed or time.monotonic() - since > 3 * delay:
-            return min(on_disk, needed)
+        if on_disk >= needed:
+            return needed
+        now = time.monotonic()
+        if on_disk > reached:
+            # Of the first look it is not known when the server got there.
+            reached, moved = on_disk, now if reached else moved
+        if now - moved > max(3 * delay, patience):
+            return None
         check_cancelled()
         time.sleep(0.005)
 

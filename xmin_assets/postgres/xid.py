@@ -15,6 +15,9 @@ from psycopg2 import sql
 CYCLE = 2**32
 """After so many transactions the 32 bits of an xid come round."""
 
+FIRST_NORMAL = 3
+"""No transaction has a lower id (FirstNormalTransactionId in src/include/access/transam.h)."""
+
 PERMANENT_AGE = 2**31 - 1
 """What age() says of a permanent id."""
 

@@ -15,7 +15,7 @@ import psycopg2.extensions as ext
 from xmin_assets.config import TableConfig
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import Server, settle
+from xmin_assets.postgres.server import Server, wait_for_flush
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.manifest import BlockMap, BlockRange, Plan, SourceSnapshot, State
 from xmin_assets.replication.scan import BLOCK_SIZE, Range
@@ -173,9 +173,11 @@ def attempt(
     start = planned.plan.map_from
     if start is None:
         return None, planned.plan.path
-    # WAL is read as far as it is on disk, and no word is said of the rest.
-    covered = settle(cursor, position, since)
     try:
+        # WAL is read as far as it is on disk, and no word is said of the rest.
+        covered = wait_for_flush(cursor, position, since, planned.state.scan_seconds if planned.state else 0.0)
+        if covered is None:
+            raise NoMap("what the snapshot shows is not in the WAL on the source's disk yet")
         made = read(cursor, server, planned.config, storage, start, covered)
     except NoMap as reason:
         return None, scan_because(reason)

@@ -110,7 +110,7 @@ _MERGED = """
 SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,
        (s.facts ->> 'deletes_compared_at')::timestamptz,
        s.target_oid IS NOT DISTINCT FROM c.oid,
-       s.facts -> 'identity', (s.facts ->> 'source_started')::timestamptz, s.facts -> 'pairs'
+       s.facts -> 'identity', s.facts ->> 'source_started', s.facts -> 'pairs'
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS a (schema, name, number)
   JOIN xmin_assets.state s ON s.target_schema = a.schema AND s.target_table = a.name
   LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = a.schema::name
@@ -146,7 +146,7 @@ class Merged:
     """Whether the target table is still the one that was merged into."""
     identity: Mapping[str, Any]
     """Of the source, as `manifest.Identity` has it."""
-    source_started: datetime | None
+    source_started: str | None
     pairs: Sequence[tuple[int, int]] | None
     """See `manifest.State`."""
 

@@ -12,21 +12,19 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-import psycopg2.extensions as ext
-
 from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import Server, moment, settle, settled
 from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.replication import block_map, cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import CsvExtract, Part, SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys
-from xmin_assets.replication.plan import SourceFacts, started_anew, went_back
+from xmin_assets.replication.plan import RESTARTED, SourceFacts, started_anew, went_back
 from xmin_assets.replication.progress import Report, silent
 from xmin_assets.replication.reading import Passes, Reader
+from xmin_assets.replication.resume_point import covering, resume_point
 from xmin_assets.replication.scan import spans
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
@@ -36,9 +34,6 @@ from xmin_assets.replication.unencodable import Unencodable, explained
 
 WORTH_HELP = 16 << 20
 """Bytes of a table from which a second worker's connection is opened while the first one still looks at the catalog."""
-
-PATIENCE = 1_000_000
-"""Transactions for which the watermark may stay where it is while nothing changes."""
 
 PROBE_SHARE = 0.25
 """Changed rows, as a share of all, up to which asking the target which are new is cheaper than copying all keys."""
@@ -83,7 +78,7 @@ def extract(
         with source.connection() as connection, ExitStack() as files:
             kind = snapshot.identity.kind
             with locked_source(source, connection, snapshot.config, kind, doing) as (cursor, facts, storage):
-                lsn, since = _covering(cursor, snapshot, facts.server), time.monotonic()
+                lsn, since = covering(cursor, snapshot, facts.server), time.monotonic()
                 _require_as_planned(snapshot, facts)
                 passes = Passes(snapshot, facts, spool, files, settings.batch_size, report, hand_on)
                 deadline = began + settings.max_snapshot_age
@@ -96,7 +91,7 @@ def extract(
                         seen = cursor_column.observe(cursor, table, facts.selection, rows)
                     if facts.identity.kind in VIEWS or snapshot.plan.cursor_from is not None:
                         passes.copy_uncounted(crew)
-                    elif snapshot.state and passes.nothing_written():
+                    elif snapshot.state and passes.nothing_written(snapshot.state, storage):
                         passes.take_over(snapshot.state.rows)
                         path = "no block, because no transaction has written since the last sync"
                     else:
@@ -114,7 +109,8 @@ def extract(
                 if catalog.renamed(cursor, {facts.identity.relation_oid: table, **leaves}):
                     raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
             with transaction(source, connection, Isolation.READ, doing) as cursor:
-                watermark, lsn, pairs = _resume_from(cursor, passes, keys_needed, lsn, since)
+                found = bool(passes.changed_rows or keys_needed)
+                resume = resume_point(cursor, snapshot, facts, passes.readers[0].query.now, lsn, since, found)
     except BaseException as error:
         spool.remove(snapshot.sync_id)
         if isinstance(error, Unencodable):
@@ -130,15 +126,16 @@ def extract(
         key_bytes=sum(part.bytes for part in key_parts),
         source_rows=None if changed else _source_rows(passes, keys_needed),
         max_xmin=passes.max_xmin,
-        horizon=watermark,
-        source_lsn=lsn,
+        horizon=resume.watermark,
+        source_lsn=resume.lsn,
         source_started=facts.server.started,
         checksum=passes.checksum if snapshot.plan.checksum else None,
         cursor=seen[0] if seen[0] is not None else snapshot.plan.cursor_from,
         null_cursors=seen[1],
         block_map=changed,
         path=path,
-        pairs=pairs,
+        pairs=resume.pairs,
+        unflushed=resume.unflushed,
         scan_seconds=scan_seconds,
         workers=len(passes.readers),
         seconds=time.monotonic() - began,
@@ -188,40 +185,6 @@ def _looks_for_deletes(snapshot: SourceSnapshot) -> bool:
     return snapshot.plan.find_deletes and snapshot.selection.deletes != "ignore"
 
 
-def _resume_from(
-    cursor: ext.cursor, passes: Passes, keys_copied: bool, lsn: int, since: float
-) -> tuple[int, int, tuple[tuple[int, int], ...]]:
-    """The watermark from which the next sync goes on, the WAL position that covers it, and the pairs of `State`.
-
-    To move the watermark takes as long as the WAL writer does for what the snapshot may show. A sync that has found
-    nothing need not wait for it: where it began is as good, as long as rows' ages are far from telling less.
-    """
-    state, plan, horizon = passes.snapshot.state, passes.snapshot.plan, passes.facts.horizon
-    # A server that was started anew may be a copy in which a transaction that is open now wrote before their positions.
-    pairs = state.pairs if state and plan.watermark is not None and not plan.checksum else ()
-    if state and plan.watermark == state.watermark and not (passes.changed_rows or keys_copied):
-        moves = plan.checksum or plan.full_leaves or plan.statements or horizon - state.watermark > PATIENCE
-        if not moves and settled(cursor, lsn) is None:
-            return state.watermark, state.source_lsn, pairs
-    covered, following = settle(cursor, lsn, since), passes.readers[0].query.now
-    # The id was read after the position: whatever has it, or a later one, has written nothing before. A crash must not
-    # let the position be reached again, though, by what is written after it.
-    if following is not None:
-        pairs = block_map.add_pair(pairs, (min(passes.facts.server.lsn, covered), following), horizon)
-    return horizon, covered, pairs
-
-
-def _covering(cursor: ext.cursor, planned: SourceSnapshot, server: Server) -> int:
-    """A WAL position before which all was written that the cursor's snapshot shows, the earliest that is known.
-
-    To look at the catalog may log hint bits, which nobody has to wait for. If a transaction had ended since the source
-    was looked at, another snapshot would tell; and what was on disk then, no crash has changed since.
-    """
-    snapshot, lsn = moment(cursor)
-    known = planned.settled
-    return known.lsn if known and (known.snapshot, known.started) == (snapshot, server.started) else lsn
-
-
 def _source_rows(passes: Passes, keys_copied: bool) -> int | None:
     if passes.snapshot.plan.cursor_from is None:
         return passes.source_rows
@@ -240,6 +203,6 @@ def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
         return
     other = went_back(facts, state)
     if other is None and started_anew(facts, state) and not plan.checksum:
-        other = "the source server was started anew"
+        other = RESTARTED
     if other:
         raise PlanOutdated(f"{snapshot.table}: after the sync was planned, {other}. Plan it again.")

@@ -124,6 +124,17 @@ class HeldBack:
 
 
 @dataclass(frozen=True)
+class Unflushed:
+    """Where the next sync could resume, were it known that the source's WAL is on its disk so far."""
+
+    watermark: int
+    lsn: int
+    """The WAL position that must be on disk."""
+    pair: tuple[int, int] | None
+    """Of `State.pairs`; None where rows have no xmin."""
+
+
+@dataclass(frozen=True)
 class State:
     """What the target remembers of a table: its last merged sync."""
 
@@ -142,10 +153,14 @@ class State:
     identity: Identity
     selection: Selection
     merged_at: datetime
-    source_started: datetime | None = None
-    """When the source server had been started."""
+    source_started: str | None = None
+    """Which start of the source server that was, see `Server.started`."""
     cursor: str | None = None
     """The highest value of the cursor column that was seen, as text."""
+    unflushed: Unflushed | None = None
+    """What the last sync saw beyond `watermark`, if a crash of the source could still undo it."""
+    reused_below: int = 0
+    """Rows may bear ids up to this one that another history of the source has given out, too."""
     pairs: tuple[tuple[int, int], ...] = ()
     """WAL positions, each with the next xid64 to be assigned as it was read after it; oldest first."""
     scan_seconds: float = 0.0
@@ -190,8 +205,8 @@ class Settled:
 
     snapshot: str
     """As pg_current_snapshot() writes it."""
-    started: datetime
-    """When the server was started."""
+    started: str
+    """See `Server.started`."""
     lsn: int
 
 
@@ -279,14 +294,14 @@ class CsvExtract:
     max_xmin: int
     """Highest xid64 among the rows read; 0 for none."""
     horizon: int
-    """The next watermark: every transaction below it was finished in the snapshot, or in that of the last sync."""
+    """The next watermark: every transaction below it had ended, and no crash can undo that."""
     source_lsn: int
     """WAL position of the source that covers the snapshot."""
     workers: int
     seconds: float
     key_bytes: int = 0
-    source_started: datetime | None = None
-    """When the source server was started."""
+    source_started: str | None = None
+    """See `Server.started`."""
     checksum: int | None = None
     """Of all rows visible in the snapshot, where the plan asks for it (see `checksum.row_hash`)."""
     cursor: str | None = None
@@ -301,6 +316,8 @@ class CsvExtract:
     """What it took to read every block; 0 where that was not done."""
     null_cursors: int = 0
     """Rows read whose cursor is NULL: they are read by every sync."""
+    unflushed: Unflushed | None = None
+    """See `State`."""
 
 
 @dataclass(frozen=True)

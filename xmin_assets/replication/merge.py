@@ -26,7 +26,7 @@ from xmin_assets.replication.checksum import row_hash
 from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
-from xmin_assets.replication.plan import same_relation
+from xmin_assets.replication.plan import RESTARTED, same_relation
 from xmin_assets.replication.promote import add_key, ensure_index, key_changes, promote
 from xmin_assets.replication.resync import resync
 from xmin_assets.replication.schema_changes import now_called, target_changes
@@ -262,7 +262,7 @@ class _Merge:
         if int(found) != self._extract.checksum:
             raise TargetDrifted(
                 self._table.label,
-                found="the source server was started anew, and its rows are not those that the last sync has left",
+                found=f"{RESTARTED}, and its rows are not those that the last sync has left",
             )
 
     def _result(self, counts: _Counts, rows: int, seconds: float) -> MergedTarget:
@@ -301,6 +301,13 @@ class _Merge:
         state = self._snapshot.state
         return datetime.now(timezone.utc) if self._plan.find_deletes or state is None else state.deletes_compared_at
 
+    def _reused_below(self) -> int:
+        """The highest id that another history of the source may have given out, too."""
+        state, plan = self._snapshot.state, self._plan
+        if state is None or plan.mode is Mode.FULL_SYNC:  # which has replaced the ids of all rows
+            return 0
+        return max(state.reused_below, state.max_xmin if plan.checksum else 0)
+
     def _state(self, result: MergedTarget, target_oid: int) -> State:
         before = self._snapshot.state
         return State(
@@ -317,6 +324,8 @@ class _Merge:
             selection=self._snapshot.selection,
             merged_at=datetime.now(timezone.utc),
             source_started=self._extract.source_started,
+            unflushed=self._extract.unflushed,
+            reused_below=self._reused_below(),
             cursor=self._extract.cursor,
             deletes_compared_at=self._deletes_compared_at(),
             deletes_left=not self._plan.find_deletes,

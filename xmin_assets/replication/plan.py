@@ -23,6 +23,9 @@ from xmin_assets.replication.schema_changes import (
 )
 from xmin_assets.replication.selection import VIEWS
 
+RESTARTED = "the source server was started anew or has recovered from a crash"
+"""What people are told where `started_anew`."""
+
 
 @dataclass(frozen=True)
 class SourceFacts:
@@ -130,18 +133,32 @@ def _incremental(table: TableConfig, source: SourceFacts, state: State, changes:
         reason.append(describe(changes))
     anew = started_anew(source, state)
     if anew:
-        reason.append("the source server was started anew, so the whole copy is checked against it by a checksum")
+        reason.append(f"{RESTARTED}, so the whole copy is checked against it by a checksum")
     return Plan(
         mode=Mode.XMIN_INCREMENTAL,
         reason="; ".join(reason),
         watermark=state.watermark,
         full_leaves=(*new_leaves, *moved),
-        # A transaction may have written one key both in a partition and in a table attached as one later. And past the
-        # first epoch a row of 2^32 transactions ago bears the xid64 of one that may be changing it right now.
-        compare_values=bool(new_leaves) or state.max_xmin >= xid.CYCLE,
+        compare_values=same_id_other_values(state, new_leaves=bool(new_leaves), started_anew=anew),
         checksum=anew,
         statements=_texts(table, changes),
     )
+
+
+def same_id_other_values(state: State, *, new_leaves: bool, started_anew: bool) -> bool:
+    """Tell whether a changed row may have other values than the target's of the same key and xid64.
+
+    - A transaction may have written one key both in a partition and in a table attached as one later.
+    - Past the first epoch a row of 2^32 transactions ago bears the xid64 of one that may be changing it right now.
+    - A source that was restored, or has crashed, gives ids out again that rows of the target bear. That ends when the
+      watermark has passed them all: what changes from then on bears higher ones.
+
+    Args:
+        state: of the last sync.
+        new_leaves: whether there are partitions that it did not know.
+        started_anew: see `started_anew`.
+    """
+    return new_leaves or started_anew or state.max_xmin >= xid.CYCLE or state.watermark <= state.reused_below
 
 
 def _reason_for_everything(
@@ -174,8 +191,11 @@ def _reason_for_everything(
         )
     if reason := went_back(source, known):
         return reason
-    if known.selection.deletes == "ignore" and started_anew(source, known):
-        return "the source server was started anew, and a copy that keeps deleted rows cannot be checked by a checksum"
+    if started_anew(source, known):
+        if source.selection.cursor:
+            return f"{RESTARTED}, and {source.selection.cursor} does not tell what that may have undone"
+        if known.selection.deletes == "ignore":
+            return f"{RESTARTED}, and a copy that keeps deleted rows cannot be checked by a checksum"
     if needs_all_rows(changes):
         return f"{describe(changes)}: values may have changed without a new xmin"
     if table.mode is Mode.FULL_SYNC:
@@ -214,7 +234,8 @@ def started_anew(source: SourceFacts, state: State) -> bool:
     """Whether another start of the server answers than the one that the last sync saw.
 
     A copy of the data directory from before that sync, a storage snapshot say, has the same identity and timeline, and
-    once it has done enough of its own, later WAL and ids. Only its start gives it away.
+    once it has done enough of its own, later WAL and ids. Only its start gives it away. Likewise a server that has
+    recovered from a crash may have lost what was visible and not yet on disk.
     """
     return source.server.started != state.source_started
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,11 +16,12 @@ from psycopg2 import sql
 
 from xmin_assets.errors import SpoolError
 from xmin_assets.postgres import xid
+from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.failure import one_line
 from xmin_assets.replication import cursor_column
 from xmin_assets.replication.crew import Crew
-from xmin_assets.replication.manifest import Part, SourceSnapshot
+from xmin_assets.replication.manifest import Part, SourceSnapshot, State
 from xmin_assets.replication.plan import SourceFacts
 from xmin_assets.replication.progress import Progress, Report
 from xmin_assets.replication.scan import WHOLE, Count, Query, Range, batches, rows_estimate
@@ -194,17 +195,21 @@ class Passes:
         """Of all rows visible in the snapshot, if the plan asks for it."""
         return sum(count.checksum for count in self._counts)
 
-    def nothing_written(self) -> bool:
-        """Whether no transaction id was assigned since the watermark.
+    def nothing_written(self, state: State, storage: Sequence[Storage]) -> bool:
+        """Whether the table is what the last sync left, because no transaction id was assigned since the watermark.
 
         All transactions below it were finished when the last sync took its snapshot, and visible to it. Whatever is
-        inserted, updated, deleted or altered takes an id, and the next one to be assigned is still the watermark.
+        inserted, updated, deleted or altered takes an id, and the next one to be assigned is still the watermark. But
+        what the last sync did not look for is still to be found, and the rows of an UNLOGGED table can go without a
+        transaction: a crash empties it.
         """
         plan = self.snapshot.plan
         return (
             plan.watermark is not None
             and not plan.full_leaves
             and not plan.checksum
+            and not (plan.find_deletes and state.deletes_left)
+            and not any(leaf.unlogged for leaf in storage)
             and self.readers[0].query.now == plan.watermark
         )
 

@@ -17,7 +17,7 @@ from xmin_assets.errors import ConfigError, PlanOutdated, TableNotFound, Unsuppo
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
-from xmin_assets.postgres.server import Server, horizon, observe_server, require_version, settled
+from xmin_assets.postgres.server import Server, flushed_lsn, horizon, observe_server, require_version
 from xmin_assets.postgres.transaction import Isolation, transact, transaction
 from xmin_assets.replication import block_map
 from xmin_assets.replication.alteration import require_alterable
@@ -26,6 +26,7 @@ from xmin_assets.replication.landing import Ground, known_types, land, needs_gro
 from xmin_assets.replication.manifest import Identity, Leaf, Settled, SourceSnapshot, State
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide
 from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.resume_point import caught_up
 from xmin_assets.replication.scan import read_lock
 from xmin_assets.replication.selection import KINDS, VIEWS, select
 from xmin_assets.replication.state import read_state
@@ -53,7 +54,9 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
             facts, storage = read_source(cursor, server, table)
             held_back = observe_held_back(cursor)
-            on_disk = settled(cursor, server.lsn) is not None and not server.in_recovery
+            on_disk = flushed_lsn(cursor, server.lsn) is not None and not server.in_recovery
+            if state:
+                state = caught_up(state, server, lambda lsn: flushed_lsn(cursor, lsn) is not None)
     if (here.system_identifier, here.database_oid, target_facts.oid) == (
         facts.identity.system_identifier,
         facts.identity.database_oid,

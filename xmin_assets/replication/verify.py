@@ -29,7 +29,7 @@ from xmin_assets.replication.manifest import State
 from xmin_assets.replication.opening import opened_source, opened_target
 from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
-from xmin_assets.replication.plan import SourceFacts
+from xmin_assets.replication.plan import SourceFacts, same_id_other_values, started_anew
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.scan import fulfils
 from xmin_assets.replication.sides import Shape, Side
@@ -217,7 +217,12 @@ class _Comparison:
     def _rules(self) -> Rules:
         return Rules(
             watermark=None if self.watermark_lost else self.state.watermark,
-            next_compares_values=bool(self._fresh) or self.compares_values or self.state.max_xmin >= xid.CYCLE,
+            next_compares_values=self.compares_values
+            or same_id_other_values(
+                self.state,
+                new_leaves=bool(self._fresh),
+                started_anew=started_anew(self.facts, self.state),
+            ),
             merges=self.merges,
             keeps_deleted=self.state.selection.deletes == "ignore",
         )

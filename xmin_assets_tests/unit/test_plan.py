@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ SERVER = Server(
     timeline=3,
     lsn=10_000,
     snapshot="3:3:",
-    started=STARTED,
+    started="2024-02-29 12:00:00+00 2024-01-01 00:00:00+00",
 )
 IDENTITY = Identity("7000", 3, 5, 100, (Leaf(100, 100, "public", "orders"),))
 SELECTION = Selection((Column(1, "id", "integer"), Column(2, "item", "text")), ("id",), None, "hard")
@@ -54,7 +54,7 @@ STATE = State(
     identity=IDENTITY,
     selection=SELECTION,
     merged_at=STARTED,
-    source_started=STARTED,
+    source_started=SERVER.started,
 )
 GONE = TargetFacts(None)
 EMPTY = replace(TARGET, has_rows=False)
@@ -138,7 +138,7 @@ def test_another_source_or_selection_is_read_in_full_and_compared(source: Source
 
 
 WAL_ENDS = "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
-LATER = STARTED + timedelta(seconds=1)
+LATER = "2024-02-29 12:00:01+00 2024-01-01 00:00:00+00"
 
 
 @pytest.mark.parametrize(

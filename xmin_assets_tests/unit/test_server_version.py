@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-
 import pytest
 
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres.server import Server, require_version
 from xmin_assets.replication.snapshot import MIN_SOURCE, MIN_TARGET
 
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
-
 
 def server(version: int) -> Server:
-    return Server(version, "7000", 5, "shop", False, 1, 0, "3:3:", NOW)
+    return Server(version, "7000", 5, "shop", False, 1, 0, "3:3:", "")
 
 
 @pytest.mark.parametrize(("version", "minimum"), [(130014, MIN_SOURCE), (140012, MIN_TARGET), (90624, MIN_SOURCE)])

@@ -62,6 +62,20 @@ def test_an_idle_sync_that_is_due_counts_as_a_comparison(items: Replica) -> None
     assert "looked for" in (after.reason or "")
 
 
+@pytest.mark.parametrize("then", ["due", "every_sync"])
+def test_a_row_that_was_not_looked_for_is_found_though_nothing_was_written_since(items: Replica, then: str) -> None:
+    items.source.execute("DELETE FROM items WHERE id = 5")
+    assert items.sync(HOURLY).rows_deleted == 0
+    let_an_hour_go_by(items)
+
+    result = items.sync(HOURLY if then == "due" else {**HOURLY, "delete_detection": then})
+
+    assert result.rows_deleted == 1
+    items.assert_equal("public.items")
+    idle = items.sync({**HOURLY, "delete_detection": "every_sync"})
+    assert (idle.rows_deleted, idle.path) == (0, "no block, because no transaction has written since the last sync")
+
+
 def test_a_row_that_somebody_deleted_from_the_target_is_still_noticed(items: Replica) -> None:
     items.source.execute("UPDATE items SET n = 0 WHERE id = 1; DELETE FROM items WHERE id = 2")
     items.sync({**HOURLY, "deletes": "soft"})

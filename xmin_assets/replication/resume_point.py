@@ -1,0 +1,123 @@
+"""Where the next sync resumes: at what no crash of the source can undo any more.
+
+A transaction that commits asynchronously is visible before its WAL is on disk, and so is the end of any that rolls
+back. After a crash its id is given out again. So a watermark, and a WAL position from which changed blocks are told,
+are remembered only when the source's disk has what they stand for. Until then the next sync resumes where this one did:
+it reads rows again, and merges them as they are by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import psycopg2.extensions as ext
+
+from xmin_assets.postgres import xid
+from xmin_assets.postgres.server import Server, flushed_lsn, moment, wait_for_flush
+from xmin_assets.replication.block_map import add_pair
+from xmin_assets.replication.manifest import SourceSnapshot, State, Unflushed
+from xmin_assets.replication.plan import SourceFacts
+
+UNMOVED = 1_000_000
+"""Transactions for which the watermark may stay where it is while nothing changes."""
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """What a merged extract leaves for the next sync; see `State`."""
+
+    watermark: int
+    lsn: int
+    pairs: tuple[tuple[int, int], ...]
+    unflushed: Unflushed | None = None
+
+
+def covering(cursor: ext.cursor, planned: SourceSnapshot, server: Server) -> int:
+    """Find a WAL position before which all was written that the cursor's snapshot shows, the earliest that is known.
+
+    To look at the catalog may log hint bits, which nobody has to wait for. If a transaction had ended since the source
+    was looked at, another snapshot would tell; and what was on disk then, no crash has changed since.
+    """
+    snapshot, lsn = moment(cursor)
+    known = planned.settled
+    return known.lsn if known and (known.snapshot, known.started) == (snapshot, server.started) else lsn
+
+
+def resume_point(
+    cursor: ext.cursor,
+    snapshot: SourceSnapshot,
+    facts: SourceFacts,
+    following: int | None,
+    lsn: int,
+    since: float,
+    found: bool,
+) -> ResumePoint:
+    """Decide where the next sync resumes.
+
+    To move the watermark takes as long as the server needs to write what the snapshot may show to its disk. A sync that
+    has found nothing need not wait for it: where it began is as good, as long as rows' ages are far from telling less.
+
+    Args:
+        cursor: at the source; the extract's transaction is over.
+        snapshot: the sync.
+        facts: as the extract saw them.
+        following: the next xid64 to be assigned, as it was read after the server's position in the facts; None where
+            rows have no xmin.
+        lsn: what `covering` gave.
+        since: monotonic time in seconds of that.
+        found: whether rows or keys were copied.
+
+    Raises:
+        Cancelled: `cancel_all` was called.
+    """
+    plan, state = snapshot.plan, snapshot.state
+    before = ResumePoint(xid.FIRST_NORMAL, lsn, ())
+    if state and plan.watermark is not None:
+        same_start = state.source_started == facts.server.started
+        # In a copy of the server, a transaction that is open now may have written before the positions of these pairs.
+        before = ResumePoint(
+            state.watermark,
+            max(state.source_lsn, lsn),
+            () if plan.checksum else state.pairs,
+            state.unflushed if same_start else None,
+        )
+        moves = plan.checksum or plan.full_leaves or plan.statements or facts.horizon - state.watermark > UNMOVED
+        if not found and not moves and flushed_lsn(cursor, lsn) is None:
+            return replace(before, lsn=state.source_lsn)
+    # The id was read after the position: whatever has it, or a later one, has written nothing before. A crash must not
+    # let the position be reached again, though, by what is written after it.
+    pair = None if following is None else (min(facts.server.lsn, lsn), following)
+    on_disk = wait_for_flush(cursor, lsn, since)
+    if on_disk is None:
+        # The older one will be on disk before a newer one, so a busy source does not put it off for ever.
+        return replace(before, unflushed=before.unflushed or Unflushed(facts.horizon, lsn, pair))
+    return ResumePoint(facts.horizon, on_disk, _with(before.pairs, pair, facts.horizon))
+
+
+def caught_up(state: State, server: Server, is_flushed: Callable[[int], bool]) -> State:
+    """Let a state resume where its last sync ended, if the source's disk has that by now.
+
+    Args:
+        state: of the target.
+        server: the source, as it is now.
+        is_flushed: whether its WAL is on disk up to a position.
+    """
+    later = state.unflushed
+    # Positions and ids of another server, or of one that has crashed since, say nothing of these.
+    same = (state.identity.system_identifier, state.identity.timeline, state.source_started) == (
+        server.system_identifier,
+        server.timeline,
+        server.started,
+    )
+    if later is None or not same or not is_flushed(later.lsn):
+        return state
+    return replace(
+        state, watermark=later.watermark, pairs=_with(state.pairs, later.pair, later.watermark), unflushed=None
+    )
+
+
+def _with(
+    pairs: tuple[tuple[int, int], ...], pair: tuple[int, int] | None, watermark: int
+) -> tuple[tuple[int, int], ...]:
+    return add_pair(pairs, pair, watermark) if pair else pairs
