@@ -10,6 +10,8 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 
 from xmin_assets.demo.cluster import Cluster
+from xmin_assets.postgres.server import observe_server
+from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.manifest import SourceSnapshot, TableResult
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.replica import Replica
@@ -127,6 +129,14 @@ class Ledger:
         assert (result.mode, result.reason) == (plan.mode.value, plan.reason)
         self.assert_true()
         return result
+
+    def source_start(self) -> str:
+        """Which start of the source server a sync finds."""
+        with (
+            self.replica.stations(self.config) as stations,
+            transact(stations.source, Isolation.READ, "looking") as cursor,
+        ):
+            return observe_server(cursor).started
 
     def assert_true(self) -> None:
         """The target equals the source, and every source_xmin is the transaction that wrote the row."""

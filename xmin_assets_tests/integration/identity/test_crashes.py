@@ -171,19 +171,13 @@ def test_an_unlogged_table_that_a_crash_has_emptied_is_emptied(ledger: Ledger, s
     if not noticed:
         ledger.replica.target.execute(
             "UPDATE xmin_assets.state SET facts = facts || jsonb_build_object('source_started', %s::text)",
-            (server_start(ledger),),
+            (ledger.source_start(),),
         )
 
     result = ledger.sync_once()
 
     assert ("crash" in (result.reason or "")) is noticed
     assert (result.rows_deleted, ledger.replica.target.fetch("SELECT count(*) FROM ledger")) == (20, [(0,)])
-
-
-def server_start(ledger: Ledger) -> str:
-    """What a sync finds of the source server's start."""
-    with ledger.replica.stations(ledger.config) as stations:
-        return stations.up_to_extract().source_started or ""
 
 
 def test_id_that_both_histories_of_a_restored_copy_have_given_out_hides_no_change(

@@ -42,9 +42,8 @@ def test_wal_that_was_reset_is_missed_even_if_the_restart_is_not_noticed(
             shutil.copy(file, folder)
             traveller.programs.user.own(folder / file.name)
     # The checksum that a restart costs would find out as well.
-    started = ask(traveller, "SELECT pg_postmaster_start_time()").isoformat()
     forge = "UPDATE xmin_assets.state SET facts = jsonb_set(facts, '{source_started}', to_jsonb(%s::text))"
-    ledger.replica.target.execute(forge, (started,))
+    ledger.replica.target.execute(forge, (ledger.source_start(),))
 
     result = ledger.sync(whole="is in no summary")
     ledger.change(8, 8)
