@@ -292,10 +292,12 @@ class _Merge:
         )
 
     def _reason(self) -> str:
-        nulls, cursor = self._extract.null_cursors, self._snapshot.selection.cursor
-        if not nulls:
-            return self._plan.reason
-        return f"{self._plan.reason}; {nulls} rows have no {cursor} and are read by every sync"
+        said = [self._plan.reason]
+        if nulls := self._extract.null_cursors:
+            said.append(f"{nulls} rows have no {self._snapshot.selection.cursor} and are read by every sync")
+        if self._extract.unflushed and self._plan.watermark is not None:
+            said.append("the source had not written all that was read to its disk yet, so the watermark stays")
+        return "; ".join(said)
 
     def _deletes_compared_at(self) -> datetime | None:
         state = self._snapshot.state

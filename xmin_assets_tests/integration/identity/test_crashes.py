@@ -93,6 +93,9 @@ def test_wal_that_is_not_on_disk_ends_no_map_and_moves_no_watermark(ledger: Ledg
         unflushed = ledger.replica.sync(ledger.config)
         ledger.assert_true()
         assert (unflushed.path, unflushed.watermark) == (NOT_ON_DISK, second.watermark)
+        assert str(unflushed.reason).endswith(
+            "had not written all that was read to its disk yet, so the watermark stays"
+        )
     flushed = "SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn() FROM pg_sleep(0.01)"
     wait_until(lambda: ask(server, flushed), "WAL is flushed")
 
