@@ -31,6 +31,7 @@ from xmin_assets.orchestration.termination import terminable
 from xmin_assets.replication import held_back
 from xmin_assets.replication.manifest import SourceSnapshot, StagedTable
 from xmin_assets.replication.pipeline import open_databases
+from xmin_assets.replication.status import comparison_basis
 from xmin_assets.replication.verify import TableVerification, verify_table
 
 ROWS = "rows_are_complete"
@@ -41,6 +42,7 @@ SCHEMA = "columns_match_the_target"
 EQUAL = "target_equals_source"
 
 _VERIFIED_AT = "verified_at"
+_BASIS = "basis"
 
 
 def snapshot_specs(config: ReplicationConfig, asset: AssetKey) -> list[AssetCheckSpec]:
@@ -151,28 +153,32 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
         description=f"The target's rows are the source's, except for what the source changed since the last sync."
         f"{sample} If it fails: run `xmin-assets resync {table.label}` and materialize the table; the next sync then "
         "compares every row and writes only those that differ. Along with a "
-        f"materialization a good result stands for {duration(said.every)}.",
+        f"materialization a good result stands for {duration(said.every)}, as long as the source, the target and the "
+        "configuration are the same.",
     )
     def check(context: AssetCheckExecutionContext, replication_settings: ReplicationSettings) -> AssetCheckResult:
         # Whoever asks for the check alone, by its job or in the UI, wants the rows read: a nightly schedule would
         # find last night's result a little less than a day old.
         together = asset in context.job_def.asset_layer.executable_asset_keys
-        if together and (stands := _standing(context, AssetCheckKey(asset, EQUAL), said.every)):
-            return stands
         with spool_errors():
             settings = replication_settings.to_settings()
             report = progress_lines(context.log.info)
             with open_databases(config, settings) as (source, target):
+                basis = comparison_basis(target, table)
+                if together and (stands := _standing(context, AssetCheckKey(asset, EQUAL), said.every, basis)):
+                    return stands
                 found = terminable(
                     lambda: verify_table(source, target, table, settings, sample=said.sample, report=report)
                 )
-        return _verified(asset, found, said.severity)
+        return _verified(asset, found, said.severity, basis)
 
     return check
 
 
-def _standing(context: AssetCheckExecutionContext, key: AssetCheckKey, every: float) -> AssetCheckResult | None:
-    """The last result, if it was good and is young enough to stand."""
+def _standing(
+    context: AssetCheckExecutionContext, key: AssetCheckKey, every: float, basis: str
+) -> AssetCheckResult | None:
+    """The last result, if it was good, is young enough to stand, and is about the same source, target and settings."""
     records = context.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
     for record in records:
         event = record.event and record.event.dagster_event
@@ -184,7 +190,8 @@ def _standing(context: AssetCheckExecutionContext, key: AssetCheckKey, every: fl
             continue
         verified_at = float(metadata[_VERIFIED_AT].value)
         age = datetime.now(timezone.utc).timestamp() - verified_at
-        if not evaluation.passed or age >= every:
+        known = metadata.get(_BASIS)
+        if not evaluation.passed or age >= every or known is None or known.value != basis:
             return None
         context.log.info(f"verified {duration(age)} ago; a good result stands for {duration(every)}")
         return AssetCheckResult(
@@ -198,9 +205,10 @@ def _standing(context: AssetCheckExecutionContext, key: AssetCheckKey, every: fl
     return None
 
 
-def _verified(asset: AssetKey, found: TableVerification, severity: Severity) -> AssetCheckResult:
+def _verified(asset: AssetKey, found: TableVerification, severity: Severity, basis: str) -> AssetCheckResult:
     facts: Metadata = {
         _VERIFIED_AT: MetadataValue.timestamp(datetime.now(timezone.utc)),
+        _BASIS: basis,
         "missing": found.missing,
         "extra": found.extra,
         "different": found.different,

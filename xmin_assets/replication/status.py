@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import psycopg2.extensions as ext
 
 from xmin_assets.config import ReplicationConfig, TableConfig, load_config
 from xmin_assets.errors import XminAssetsError
+from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import horizon
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.held_back import observe_held_back
@@ -50,6 +52,23 @@ def table_statuses(config: ReplicationConfig | None = None, *, tables: Sequence[
         ),
         lambda table, error: TableStatus(table.label, str(table.target_name), error=error),
     )
+
+
+def comparison_basis(target: Database, table: TableConfig) -> str:
+    """Digest what the result of a comparison rests on beside the rows: while it is the same, an old one may stand.
+
+    That is how the table is configured, which source the last sync read, which start of it, and the target table.
+
+    Raises:
+        XminAssetsError: the target failed.
+    """
+    with transact(target, Isolation.READ, f"{table.label}: reading the state") as cursor:
+        state = read_state(cursor, table.target_name)
+    facts: list[object] = [table.model_dump_json()]
+    if state:
+        # Its partitions and files may come and go, as rows do.
+        facts += [replace(state.identity, leaves=()), state.source_started, state.target_oid, state.resync]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,15 @@ def test_a_good_result_stands_for_its_time_and_a_bad_one_does_not(
     assert not verify(deployment, with_target=True).passed
 
 
+def test_a_good_result_does_not_stand_for_another_configuration(deployment: Deployment, target_db: Database) -> None:
+    assert verify(deployment, with_target=True).passed
+    target_db.execute("UPDATE orders SET item = 'x' WHERE id = 7")
+    assert verify(deployment, with_target=True).passed
+    deployment.tables = [{"source": "public.orders", "max_delete_share": 0.4}]
+
+    assert not verify(deployment, with_target=True).passed
+
+
 def test_the_check_alone_compares_though_a_good_result_is_young(deployment: Deployment, target_db: Database) -> None:
     assert verify(deployment, with_target=True).passed
     target_db.execute("UPDATE orders SET item = 'x' WHERE id = 7")
