@@ -71,6 +71,16 @@ SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, a.attt
  ORDER BY a.attnum
 """
 
+_OTHER_EXPRESSIONS = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_attribute a
+      JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+      JOIN pg_catalog.pg_attribute o ON o.attrelid = ANY (%(leaves)s::oid[]) AND o.attname = a.attname
+      LEFT JOIN pg_catalog.pg_attrdef e ON e.adrelid = o.attrelid AND e.adnum = o.attnum
+     WHERE a.attrelid = %(oid)s AND a.attname = ANY (%(columns)s::name[])
+       AND pg_catalog.pg_get_expr(e.adbin, e.adrelid) IS DISTINCT FROM pg_catalog.pg_get_expr(d.adbin, d.adrelid))
+"""
+
 # The primary key first, else the smallest unique index that guarantees one row a value. A deferrable one does: what it
 # defers is over before its transaction commits, and a snapshot shows what is committed.
 _KEYS = """
@@ -150,6 +160,8 @@ class Storage:
     """Whether the role may read it under its own name; SELECT on a parent is no right to its children."""
     unlogged: bool = False
     """Whether a crash of the server empties it, without a transaction."""
+    alike: bool = True
+    """Whether the rows, read under its own name, are what they are under the table's."""
 
 
 def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
@@ -171,7 +183,8 @@ def renamed(cursor: ext.cursor, relations: Mapping[int, QualifiedName]) -> bool:
     ALTER SCHEMA ... RENAME takes no lock on the tables in it, and every statement looks names up as of now.
     """
     cursor.execute(
-        "SELECT bool_or(to_regclass(format('%%I.%%I', schema, name))::oid IS DISTINCT FROM oid)"
+        "SELECT pg_catalog.bool_or("
+        "pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', schema, name))::oid IS DISTINCT FROM oid)"
         " FROM unnest(%s::oid[], %s::text[], %s::text[]) AS t (oid, schema, name)",
         (
             [*relations],
@@ -186,6 +199,12 @@ def columns_of(cursor: ext.cursor, oid: int) -> tuple[Attribute, ...]:
     """The columns, in the table's order. An empty search_path qualifies types of other schemas."""
     cursor.execute(_COLUMNS, {"oid": oid})
     return tuple(Attribute(*row) for row in cursor.fetchall())
+
+
+def virtual_columns_differ(cursor: ext.cursor, oid: int, leaves: list[int], columns: list[str]) -> bool:
+    """Whether a partition, or a table that inherits, computes one of these columns otherwise than the table does."""
+    cursor.execute(_OTHER_EXPRESSIONS, {"oid": oid, "leaves": leaves, "columns": columns})
+    return cursor.fetchone() == (True,)
 
 
 def keys_of(cursor: ext.cursor, oid: int) -> tuple[tuple[str, ...], ...]:

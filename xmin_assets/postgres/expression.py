@@ -8,6 +8,9 @@ hides brackets and semicolons from the server: strings, quoted names, comments
 from __future__ import annotations
 
 import re
+from functools import cached_property
+
+from xmin_assets.postgres.identifiers import NAMEDATALEN
 
 # A letter, an underscore or anything beyond ASCII: to compile that as a range of Unicode takes 20 ms.
 _LETTER = r"[^\x00-@\[-^`{-\x7f]"
@@ -30,6 +33,37 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _COMMENT = re.compile(r"/\*|\*/")
+_WORD = re.compile(rf"(?:{_LETTER}|[0-9$])+")
+_ESCAPED_NAME = re.compile(r"u&\"", re.IGNORECASE)
+
+
+class Words:
+    """What an expression may name, by its text alone: more than it does, and never less.
+
+    What stands in strings and comments counts, too. Upper and lower case are the same, quoted or not.
+    """
+
+    def __init__(self, expression: str) -> None:
+        self.text = expression
+
+    def may_have(self, name: str) -> bool:
+        """Whether this name of a column, table or type may be in the expression."""
+        if _ESCAPED_NAME.search(self.text):
+            return True
+        name = name.casefold()
+        if not _WORD.fullmatch(name):
+            # Then it can only stand in quotes, in which a quote is written twice.
+            return name.replace('"', '""') in self.text.casefold()
+        # The server cuts long names off.
+        return name in self._words or any(word.startswith(name) for word in self._long_words)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset(_WORD.findall(self.text.casefold()))
+
+    @cached_property
+    def _long_words(self) -> tuple[str, ...]:
+        return tuple(word for word in self._words if len(word.encode()) >= NAMEDATALEN)
 
 
 def flaw(expression: str) -> str | None:

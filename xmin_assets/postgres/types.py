@@ -6,7 +6,7 @@ read along, down to PostgreSQL's own types, in an order in which the types could
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
@@ -93,6 +93,14 @@ SELECT t.oid::int8
   JOIN unnest(%s::text[], %s::text[]) AS wanted (schema, name) ON wanted.schema = n.nspname AND wanted.name = t.typname
 """
 
+# A quote in a quoted name is written twice.
+_IN_TEXT = """
+SELECT t.oid::int8, t.typname::text
+  FROM pg_catalog.pg_type t
+ WHERE t.oid >= %(first)s AND t.typtype IN ('c', 'd', 'e', 'r')
+   AND pg_catalog.strpos(pg_catalog.lower(%(text)s), pg_catalog.lower(pg_catalog.replace(t.typname, '"', '""'))) > 0
+"""
+
 _KINDS = {"e": "enum", "d": "domain", "c": "composite", "r": "range", "b": "base type", "p": "shell type"}
 
 
@@ -175,6 +183,18 @@ def types_named(cursor: ext.cursor, names: Iterable[QualifiedName]) -> dict[Qual
     wanted = list(names)
     cursor.execute(_OIDS, ([name.schema for name in wanted], [name.name for name in wanted]))
     return {made.qualified: made for made in types_of(cursor, [oid for (oid,) in cursor.fetchall()])}
+
+
+def types_that_may_be_in(cursor: ext.cursor, text: str, may_have: Callable[[str], bool]) -> list[int]:
+    """The oids of the types that an expression may name, whatever schema they are in.
+
+    Args:
+        cursor: at any point of a transaction.
+        text: the expression.
+        may_have: whether it may have a name in it.
+    """
+    cursor.execute(_IN_TEXT, {"first": FIRST_OWN_OID, "text": text})
+    return [oid for oid, name in cursor.fetchall() if may_have(name)]
 
 
 def _user_type(

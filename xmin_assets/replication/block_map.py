@@ -110,6 +110,8 @@ def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: St
         raise NoMap("the whole copy is checked by a checksum")
     if not all(leaf.readable for leaf in storage):
         raise NoMap(CLOSED_PARTITIONS.reason)
+    if not all(leaf.alike for leaf in storage):
+        raise NoMap("the where clause may name the table, or a partition computes a virtual column in a way of its own")
     if {(leaf.oid, leaf.relfilenode) for leaf in state.identity.leaves} != {
         (leaf.oid, leaf.relfilenode) for leaf in storage
     }:

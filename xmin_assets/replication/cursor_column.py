@@ -105,4 +105,6 @@ def _bound(cursor: ext.cursor, column: Column, highest: str, lookback: str | int
     if cursor.fetchone() == ("N",):
         return sql.SQL("{}::numeric - {}::numeric").format(sql.Literal(highest), sql.Literal(str(lookback)))
     interval = sql.SQL("{}::interval" if isinstance(lookback, str) else "pg_catalog.make_interval(secs => {})")
-    return sql.SQL("{}::{} - {}").format(sql.Literal(highest), kind, interval.format(sql.Literal(lookback)))
+    # A domain may have an operator of its own in the schema of the table.
+    earlier = sql.SQL("{}::{} OPERATOR(pg_catalog.-) {}")
+    return earlier.format(sql.Literal(highest), kind, interval.format(sql.Literal(lookback)))

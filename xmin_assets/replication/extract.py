@@ -17,7 +17,7 @@ from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.transaction import Isolation, transaction
-from xmin_assets.replication import block_map, cursor_column
+from xmin_assets.replication import block_map, clause, cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import CsvExtract, Part, SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys
@@ -96,7 +96,8 @@ def extract(
                         path = "no block, because no transaction has written since the last sync"
                     else:
                         passes.begin()
-                        changed, path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn, since)
+                        with clause.left(cursor, facts.selection.terms.path):
+                            changed, path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn, since)
                         if changed is None:
                             passes.read(crew, ranges)
                             scan_seconds = time.monotonic() - began

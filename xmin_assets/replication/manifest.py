@@ -65,6 +65,18 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What gives the where clause, and the expressions of virtual columns, their meaning beside their own text."""
+
+    path: tuple[str, ...] = ()
+    """Schemas in which the where clause finds functions, operators and types, beside pg_catalog; none without one."""
+    columns: tuple[Column, ...] = ()
+    """Those that may be named, copied or not."""
+    types: tuple[UserType, ...] = ()
+    """What the types of these columns, and those that may be named, are made of."""
+
+
+@dataclass(frozen=True)
 class Selection:
     """What of the table is copied, and how rows are recognised."""
 
@@ -77,6 +89,7 @@ class Selection:
     """The column by which changed rows are found, where it is not done by xmin."""
     types: tuple[UserType, ...] = ()
     """What the columns' types are made of, as far as it is not PostgreSQL's own; in order of creation."""
+    terms: Terms = Terms()
     xmin_column: str = "source_xmin"
     deleted_at_column: str = "source_deleted_at"
     block_column: str | None = None

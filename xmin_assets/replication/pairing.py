@@ -12,6 +12,7 @@ from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.replication.manifest import Column, State
 from xmin_assets.replication.plan import SourceFacts, another_source, same_relation, went_back
 from xmin_assets.replication.selection import VIEWS
+from xmin_assets.replication.terms import another_meaning
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,13 @@ def watermark_lost(table: TableConfig, source: SourceFacts, state: State) -> str
         return f"the next sync reads everything ({state.resync})"
     if xid.wrapped(state.watermark, source.horizon):
         return "the last sync is too long ago for row ages"
-    return another_source(table, source, state) or went_back(source, state)
+    # With another where clause, the rows of the last sync are compared all the same.
+    same_clause = source.selection.where == state.selection.where
+    return (
+        another_source(table, source, state)
+        or went_back(source, state)
+        or (another_meaning(source.selection.terms, state.selection.terms) if same_clause else None)
+    )
 
 
 def _why_not(before: Column, now: Attribute | None) -> str | None:

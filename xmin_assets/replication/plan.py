@@ -22,6 +22,7 @@ from xmin_assets.replication.schema_changes import (
     target_changes,
 )
 from xmin_assets.replication.selection import VIEWS
+from xmin_assets.replication.terms import another_meaning
 
 RESTARTED = "the source server was started anew or has recovered from a crash"
 """What people are told where `started_anew`."""
@@ -255,7 +256,7 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
     for column in now.columns:
         if column.attnum in expressions and column.virtual != expressions[column.attnum]:
             return f"the expression of the generated column {column.name} was changed"
-    return None
+    return another_meaning(now.terms, before.terms)
 
 
 def require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:

@@ -19,7 +19,7 @@ from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.failure import one_line
-from xmin_assets.replication import cursor_column
+from xmin_assets.replication import clause, cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import Part, SourceSnapshot, State
 from xmin_assets.replication.plan import SourceFacts
@@ -166,6 +166,7 @@ class Passes:
         since = cursor_column.condition(cursor, self.snapshot.config, plan, read)
         table = self.snapshot.config.source_name
         query = Query(table, plan, read, now, since, portable=self.snapshot.portable)
+        clause.enter(cursor, read.terms.path)
         writers = (
             Writer(self.spool, self.snapshot.sync_id, f"{kind}-{number}", self.files, hand_on)
             for kind, hand_on in (("rows", self.hand_on), ("changed-keys", None), ("keys", None))

@@ -78,9 +78,9 @@ def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
     """Cut a table into ranges to be counted: large ones, but enough of them to keep the workers busy.
 
     A view has nothing to be cut, and a role that may read a table, but not its partitions under their own names, reads
-    it as a whole.
+    it as a whole; and so are partitions whose rows would be others under their own names.
     """
-    if not storage or not all(leaf.readable for leaf in storage):
+    if not storage or not all(leaf.readable and leaf.alike for leaf in storage):
         return [WHOLE]
     ranges: list[Range] = []
     for leaf in storage:

@@ -11,6 +11,7 @@ from xmin_assets.errors import ConfigError, UnsupportedTable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.identifiers import SYSTEM_COLUMNS
 from xmin_assets.postgres.types import FIRST_OWN_OID, types_of
+from xmin_assets.replication.clause import terms_of
 from xmin_assets.replication.manifest import Column, Selection
 
 KINDS = {
@@ -75,6 +76,7 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation) -
         deletes=table.deletes,
         cursor=cursor_column,
         types=types_of(cursor, own) if own else (),
+        terms=terms_of(cursor, table, attributes, chosen),
         xmin_column=table.xmin_column,
         deleted_at_column=table.deleted_at_column,
         block_column=table.block_column if table.track_blocks else None,

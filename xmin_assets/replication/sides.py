@@ -18,6 +18,7 @@ from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database, cancelled
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.transaction import HEARTBEAT, translated
+from xmin_assets.replication import clause
 from xmin_assets.replication.checksum import hash_of, row_hash, row_text, text_of
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import Column
@@ -43,6 +44,8 @@ class Shape:
     """The condition on the rows that are compared; None for all."""
     portable: bool
     """Whether the databases may have different encodings."""
+    path: tuple[str, ...] = ()
+    """Where a where clause among the conditions finds what it names; see `clause.search_path`."""
 
     def hash(self) -> sql.Composable:
         """64 bits of a row."""
@@ -68,7 +71,7 @@ class Shape:
             number: sql.Composable = sql.SQL("{}::int8").format(sql.Identifier(self.key[0].name))
         else:
             number = hash_of(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(self.key_texts())))
-        return sql.SQL("(pg_catalog.abs({} % {})::int4)").format(number, sql.Literal(buckets))
+        return sql.SQL("(pg_catalog.abs({} OPERATOR(pg_catalog.%) {})::int4)").format(number, sql.Literal(buckets))
 
 
 @dataclass
@@ -135,6 +138,7 @@ class Side:
 
     def _hire(self, cursor: ext.cursor, _: int) -> Reader:
         cursor.execute(_GROUP_BY_HASH)
+        clause.enter(cursor, self.shape.path)
         return Reader(cursor)
 
 

@@ -21,6 +21,7 @@ from xmin_assets.postgres.server import Server, flushed_lsn, horizon, observe_se
 from xmin_assets.postgres.transaction import Isolation, transact, transaction
 from xmin_assets.replication import block_map
 from xmin_assets.replication.alteration import require_alterable
+from xmin_assets.replication.clause import apart, try_out
 from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.landing import Ground, known_types, land, needs_ground, observe, type_changes
 from xmin_assets.replication.manifest import Identity, Leaf, Settled, SourceSnapshot, State
@@ -53,6 +54,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         require_version(server, str(source), MIN_SOURCE)
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
             facts, storage = read_source(cursor, server, table)
+            try_out(cursor, table, facts.selection.terms)
             held_back = observe_held_back(cursor)
             on_disk = flushed_lsn(cursor, server.lsn) is not None and not server.in_recovery
             if state:
@@ -169,7 +171,9 @@ def read_source(
         kind=relation.kind,
         definition=hashlib.sha256(relation.definition.encode()).hexdigest()[:16] if relation.definition else "",
     )
-    return SourceFacts(server, identity, select(cursor, table, relation), horizon(cursor)), storage
+    selection = select(cursor, table, relation)
+    storage = apart(cursor, table, relation.oid, selection.terms, storage)
+    return SourceFacts(server, identity, selection, horizon(cursor)), storage
 
 
 def _read_target(

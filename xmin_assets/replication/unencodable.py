@@ -20,8 +20,9 @@ from xmin_assets.errors import DataInvalid, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication import clause
 from xmin_assets.replication.manifest import Column, SourceSnapshot
-from xmin_assets.replication.scan import Range
+from xmin_assets.replication.scan import Range, all_of, fulfils
 
 CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARACTER)
 
@@ -44,6 +45,7 @@ def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) ->
     where = ""
     try:
         with transact(source, Isolation.READ_SNAPSHOT, doing) as cursor:
+            clause.enter(cursor, snapshot.read.terms.path)
             where = _Search(cursor, snapshot, error.span).run()
     except XminAssetsError:
         pass  # the row may be gone by now; what is wrong is known all the same
@@ -94,7 +96,9 @@ class _Search:
             else:
                 start = middle
         self._cursor.execute(
-            sql.SQL("SELECT ctid::text FROM ONLY {} WHERE {}").format(leaf.name.sql, self._between(start, end))
+            sql.SQL("SELECT ctid::text FROM ONLY {} WHERE {}").format(
+                leaf.name.sql, self._sent(self._between(start, end))
+            )
         )
         for (place,) in self._cursor.fetchall():
             here = sql.SQL("ctid = {}::tid").format(sql.Literal(place))
@@ -120,10 +124,14 @@ class _Search:
             sql.Literal(f"({start},0)"), sql.Literal(f"({end},0)")
         )
 
+    def _sent(self, rows: sql.Composable) -> sql.Composable:
+        """The condition on these rows, as far as they are copied."""
+        return all_of(rows, fulfils(self._snapshot.read.where))
+
     def _fails(self, columns: tuple[Column, ...], rows: sql.Composable) -> bool:
         assert self._span.leaf is not None
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
-        query = sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(names, self._span.leaf.name.sql, rows)
+        query = sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(names, self._span.leaf.name.sql, self._sent(rows))
         self._cursor.execute("SAVEPOINT search")
         try:
             copy_out(self._cursor, query, _Nowhere())

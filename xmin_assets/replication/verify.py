@@ -21,6 +21,7 @@ from xmin_assets.postgres import catalog, xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import horizon
 from xmin_assets.replication.buckets import Buckets, count_both, differing
+from xmin_assets.replication.clause import search_path
 from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.differences import compare, source_ids, target_ids
 from xmin_assets.replication.history import MergeXids
@@ -144,7 +145,8 @@ def verify_table(
         pairing = pair(table.label, copy.state, original.facts, original.attributes, copy.attributes)
         source_key, target_key = pairing.key(selection.key)
         portable = {original.facts.server.encoding, copy.encoding} != {"UTF8"}
-        ours = Shape(pairing.source, source_key, fulfils(selection.where), portable)
+        path = search_path(original.cursor, table.source_name) if selection.where else ()
+        ours = Shape(pairing.source, source_key, fulfils(selection.where), portable, path)
         theirs = Shape(pairing.target, target_key, alive(selection), portable)
         return _Comparison(
             table.label,
