@@ -106,5 +106,5 @@ def _bound(cursor: ext.cursor, column: Column, highest: str, lookback: str | int
         return sql.SQL("{}::numeric - {}::numeric").format(sql.Literal(highest), sql.Literal(str(lookback)))
     interval = sql.SQL("{}::interval" if isinstance(lookback, str) else "pg_catalog.make_interval(secs => {})")
     # A domain may have an operator of its own in the schema of the table.
-    earlier = sql.SQL("{}::{} OPERATOR(pg_catalog.-) {}")
+    earlier = sql.SQL("({}::{} OPERATOR(pg_catalog.-) {})")
     return earlier.format(sql.Literal(highest), kind, interval.format(sql.Literal(lookback)))
