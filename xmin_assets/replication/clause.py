@@ -29,7 +29,7 @@ from xmin_assets.postgres.expression import Words
 from xmin_assets.postgres.failure import one_line, translate
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_of, types_that_may_be_in
-from xmin_assets.replication.manifest import Column, Terms
+from xmin_assets.replication.manifest import Column, Selection, Terms
 from xmin_assets.replication.scan import fulfils
 
 _TRIAL = "trial"
@@ -126,7 +126,7 @@ def _element(text: str) -> str:
 
 
 def apart(
-    cursor: ext.cursor, table: TableConfig, oid: int, terms: Terms, storage: tuple[Storage, ...]
+    cursor: ext.cursor, table: TableConfig, oid: int, selection: Selection, storage: tuple[Storage, ...]
 ) -> tuple[Storage, ...]:
     """The relations that hold a table's rows, with what is known of reading them one by one.
 
@@ -137,7 +137,7 @@ def apart(
     if all(leaf.oid == oid for leaf in storage):
         return storage
     named = table.where is not None and Words(table.where).may_have(table.source_name.name)
-    virtual = [column.name for column in terms.columns if column.virtual]
+    virtual = [column.name for column in (*selection.columns, *selection.terms.columns) if column.virtual]
     if named or (virtual and virtual_columns_differ(cursor, oid, [leaf.oid for leaf in storage], virtual)):
         return tuple(replace(leaf, alike=False) for leaf in storage)
     return storage

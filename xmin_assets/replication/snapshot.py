@@ -172,7 +172,7 @@ def read_source(
         definition=hashlib.sha256(relation.definition.encode()).hexdigest()[:16] if relation.definition else "",
     )
     selection = select(cursor, table, relation)
-    storage = apart(cursor, table, relation.oid, selection.terms, storage)
+    storage = apart(cursor, table, relation.oid, selection, storage)
     return SourceFacts(server, identity, selection, horizon(cursor)), storage
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.postgres.expression import flaw
+from xmin_assets.postgres.expression import Words, flaw
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,33 @@ def test_an_expression_may_hold_anything_between_quotes_and_in_comments(expressi
 )
 def test_what_ends_its_brackets_or_the_statement_is_refused(expression: str, words: str) -> None:
     assert words in str(flaw(expression))
+
+
+@pytest.mark.parametrize(
+    ("expression", "name"),
+    [
+        ("status = 'paid'", "status"),
+        ("STATUS = 'paid'", "status"),
+        ('"Status" = 1', "Status"),
+        ("t.status IS NULL", "status"),
+        ("f('status')", "status"),
+        ('"my col" = 1', "my col"),
+        ('"a""b" = 1', 'a"b'),
+        ('x = \'"\' AND "my col"', "my col"),
+        ("größe > 1", "größe"),
+        ("a$1 > 1", "a$1"),
+        (f"{'long' * 20} > 1", ("long" * 20)[:63]),
+        (f"{'ö' * 70} > 1", "ö" * 31),
+        ("U&\"d!0061ta\" UESCAPE '!' = 1", "data"),
+    ],
+)
+def test_an_expression_may_have_a_name_that_is_in_it_in_whatever_form(expression: str, name: str) -> None:
+    assert Words(expression).may_have(name)
+
+
+@pytest.mark.parametrize(
+    ("expression", "name"),
+    [("status = 'paid'", "stat"), ("status = 1", "tus"), ("a$1 > 1", "a"), ("my_col = 1", "my col"), ("a", "b")],
+)
+def test_an_expression_does_not_have_a_name_that_is_only_part_of_another(expression: str, name: str) -> None:
+    assert not Words(expression).may_have(name)
