@@ -6,7 +6,7 @@ read along, down to PostgreSQL's own types, in an order in which the types could
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
@@ -93,11 +93,13 @@ SELECT t.oid::int8
   JOIN unnest(%s::text[], %s::text[]) AS wanted (schema, name) ON wanted.schema = n.nspname AND wanted.name = t.typname
 """
 
-# A quote in a quoted name is written twice.
+# A quote in a quoted name is written twice. Every table has a type, too, which nobody converts a value to.
 _IN_TEXT = """
-SELECT t.oid::int8, t.typname::text
+SELECT t.oid::int8, n.nspname::text, t.typname::text
   FROM pg_catalog.pg_type t
- WHERE t.oid >= %(first)s AND t.typtype IN ('c', 'd', 'e', 'r')
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+ WHERE t.oid >= %(first)s AND t.typtype IN ('c', 'd', 'e', 'r') AND coalesce(c.relkind, 'c') = 'c'
    AND pg_catalog.strpos(pg_catalog.lower(%(text)s), pg_catalog.lower(pg_catalog.replace(t.typname, '"', '""'))) > 0
 """
 
@@ -185,16 +187,17 @@ def types_named(cursor: ext.cursor, names: Iterable[QualifiedName]) -> dict[Qual
     return {made.qualified: made for made in types_of(cursor, [oid for (oid,) in cursor.fetchall()])}
 
 
-def types_that_may_be_in(cursor: ext.cursor, text: str, may_have: Callable[[str], bool]) -> list[int]:
-    """The oids of the types that an expression may name, whatever schema they are in.
+def types_in(cursor: ext.cursor, text: str, path: Collection[str], may_have: Callable[[str], bool]) -> list[int]:
+    """The oids of the types that an expression may name.
 
     Args:
         cursor: at any point of a transaction.
         text: the expression.
+        path: the schemas in which it finds types by their bare names.
         may_have: whether it may have a name in it.
     """
     cursor.execute(_IN_TEXT, {"first": FIRST_OWN_OID, "text": text})
-    return [oid for oid, name in cursor.fetchall() if may_have(name)]
+    return [oid for oid, schema, name in cursor.fetchall() if may_have(name) and (schema in path or may_have(schema))]
 
 
 def _user_type(

@@ -28,7 +28,7 @@ from xmin_assets.postgres.catalog import Attribute, Storage, virtual_columns_dif
 from xmin_assets.postgres.expression import Words
 from xmin_assets.postgres.failure import one_line, translate
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_of, types_that_may_be_in
+from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_in, types_of
 from xmin_assets.replication.manifest import Column, Selection, Terms
 from xmin_assets.replication.scan import fulfils
 
@@ -47,7 +47,7 @@ _NAME_OF_AN_OBJECT = {
 }
 """Types whose output function leaves out the schema of what is found by the search_path."""
 
-# What an extension belongs to is no part of its name, so its schema may be any. The role sees no more than it may use.
+# A schema that the role may not use is passed over by the server, too.
 _SCHEMAS = """
 SELECT DISTINCT n.nspname::text COLLATE pg_catalog."C"
   FROM pg_catalog.pg_extension e
@@ -79,26 +79,22 @@ def terms_of(
     Raises:
         UnsupportedTable: a column cannot be copied together with a ``where``.
     """
-    expressions = [a.virtual for a in copied if a.virtual]
-    texts = [*([table.where] if table.where else []), *expressions]
+    texts = [*([table.where] if table.where else []), *(a.virtual for a in copied if a.virtual)]
     if not texts:
         return Terms()
-    named: list[Attribute] = []
-    whole_row = Words(table.where or "").may_have(table.source_name.name)
-    while True:
-        words = Words("\n".join(texts))
-        found = [a for a in attributes if whole_row or words.may_have(a.name)]
-        if found == named:
-            break
-        # A virtual column means what the columns in its expression do.
-        named = found
-        texts = [*([table.where] if table.where else []), *expressions, *(a.virtual for a in found if a.virtual)]
+    every = Words(table.where or "").may_have(table.source_name.name)  # the whole row, perhaps
+    first = Words("\n".join(texts))
+    # A virtual column means what the columns in its expression do, and these are no virtual ones.
+    behind = [a.virtual for a in attributes if a.virtual and (every or first.may_have(a.name))]
+    words = Words("\n".join([*texts, *behind]))
+    named = [a for a in attributes if every or words.may_have(a.name)]
     columns = tuple(Column(a.attnum, a.name, a.type, a.virtual, a.collation) for a in named)
     if not table.where:
         return Terms(columns=columns)  # a virtual column can use none but PostgreSQL's own types
     _require_independent(table, copied, _own_types(cursor, [a.type_oid for a in copied]))
-    oids = [*(a.type_oid for a in named), *types_that_may_be_in(cursor, words.text, words.may_have)]
-    return Terms(search_path(cursor, table.source_name), columns, _own_types(cursor, oids))
+    path = search_path(cursor, table.source_name)
+    oids = [*(a.type_oid for a in named), *types_in(cursor, words.text, path, words.may_have)]
+    return Terms(path, columns, _own_types(cursor, oids))
 
 
 def _own_types(cursor: ext.cursor, oids: list[int]) -> tuple[UserType, ...]:

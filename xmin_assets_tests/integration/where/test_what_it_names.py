@@ -95,6 +95,8 @@ def test_a_copied_column_that_it_names_is_told_apart_likewise(items: Replica) ->
         "ALTER TABLE items DROP addr",
         "ALTER TYPE mood ADD VALUE 'lost' BEFORE 'paid'",
         "CREATE TYPE other AS ENUM ('a')",
+        "CREATE TABLE paid (id int)",
+        "CREATE SCHEMA elsewhere; CREATE TYPE elsewhere.paid AS ENUM ('a')",
         "ALTER TYPE place RENAME ATTRIBUTE street TO road",
     ],
 )
