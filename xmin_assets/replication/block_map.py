@@ -41,6 +41,10 @@ TURNED_OFF = Missing("wal_summaries is off", "Leave wal_summaries out of the tab
 CLOSED_PARTITIONS = Missing(
     "the role may not read the table's partitions under their own names", "Grant it SELECT on them, too."
 )
+UNLIKE_PARTITIONS = Missing(
+    "where may name the table itself, or a partition has another expression for a virtual column",
+    "Name columns in where without the table's name, and let all partitions have the table's expressions.",
+)
 BLOCKS_OF_DELETED_ROWS = Missing(
     "deleted rows are looked for by their keys",
     "Set track_blocks: true for the table, which finds them by their blocks, or delete_detection: 1 hour, which looks "
@@ -111,7 +115,7 @@ def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: St
     if not all(leaf.readable for leaf in storage):
         raise NoMap(CLOSED_PARTITIONS.reason)
     if not all(leaf.alike for leaf in storage):
-        raise NoMap("the where clause may name the table, or a partition computes a virtual column in a way of its own")
+        raise NoMap(UNLIKE_PARTITIONS.reason)
     if {(leaf.oid, leaf.relfilenode) for leaf in state.identity.leaves} != {
         (leaf.oid, leaf.relfilenode) for leaf in storage
     }:

@@ -10,7 +10,7 @@ from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import observe_server
 from xmin_assets.postgres.transaction import Isolation, transaction
-from xmin_assets.replication.block_map import BLOCKS_OF_DELETED_ROWS, CLOSED_PARTITIONS, TURNED_OFF
+from xmin_assets.replication.block_map import BLOCKS_OF_DELETED_ROWS, CLOSED_PARTITIONS, TURNED_OFF, UNLIKE_PARTITIONS
 from xmin_assets.replication.pipeline import open_databases, side_by_side
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
@@ -64,6 +64,8 @@ def _missing(source: Database, table: TableConfig) -> list[Missing]:
         missing.append(TURNED_OFF)
     if not all(leaf.readable for leaf in storage):
         missing.append(CLOSED_PARTITIONS)
+    if not all(leaf.alike for leaf in storage):
+        missing.append(UNLIKE_PARTITIONS)
     if not setup.inspector and not setup.checkpoint:
         missing.append(WAY_TO_THE_PRESENT)
     if not table.track_blocks and table.deletes != "ignore" and isinstance(table.delete_detection, str):

@@ -12,7 +12,8 @@ from xmin_assets.config import Mode, TableConfig
 from xmin_assets.errors import ForeignTarget, SchemaChangeRefused, SourceBehind
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.server import Server
-from xmin_assets.replication.manifest import Column, Identity, Leaf, Plan, Selection, State
+from xmin_assets.postgres.types import Label, UserType
+from xmin_assets.replication.manifest import Column, Identity, Leaf, Plan, Selection, State, Terms
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide, went_back
 
 CYCLE = 2**32
@@ -253,3 +254,41 @@ def test_mode_full_sync_reads_everything_every_time() -> None:
     made = plan(mode="full_sync")
 
     assert (made.mode, made.reason) == (Mode.FULL_SYNC, "mode full_sync reads everything every time")
+
+
+FLAG = Column(7, "kept", "boolean")
+MOOD = UserType("public", "mood", "public.mood", "enum", labels=(Label(1, "sad"), Label(2, "happy")))
+TERMS = Terms(("public", "pg_temp"), (FLAG,), (MOOD,))
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (replace(TERMS, columns=(replace(FLAG, attnum=8),)), "another column has the name kept"),
+        (replace(TERMS, columns=(FLAG, Column(8, "item", "text"))), "another column has the name item"),
+        (replace(TERMS, columns=(replace(FLAG, name="gone"),)), "the column kept, which the where clause"),
+        (replace(TERMS, columns=(replace(FLAG, type="text"),)), "the column kept, which the where clause"),
+        (replace(TERMS, columns=(replace(FLAG, collation='pg_catalog."C"'),)), "the column kept, which the where"),
+        (replace(TERMS, columns=()), "there is no column kept any more"),
+        (replace(TERMS, path=("public", "ext", "pg_temp")), "in other schemas than before"),
+        (replace(TERMS, types=(replace(MOOD, labels=MOOD.labels[::-1]),)), "the type public.mood, which"),
+        (replace(TERMS, types=(replace(MOOD, labels=MOOD.labels[:1]),)), "the type public.mood, which"),
+        (replace(TERMS, types=()), "there is no type public.mood any more"),
+    ],
+)
+def test_whatever_gave_the_where_clause_another_meaning_everything_is_read(now: Terms, told: str) -> None:
+    before = replace(STATE, selection=replace(SELECTION, where="kept", terms=TERMS))
+
+    made = plan(selecting(where="kept", terms=now), state=before)
+
+    assert (made.mode, made.compare_values) == (Mode.FULL_SYNC, True)
+    assert told in made.reason
+
+
+def test_a_label_that_an_enum_gets_leaves_the_meaning_of_the_where_clause() -> None:
+    before = replace(STATE, selection=replace(SELECTION, where="kept", terms=TERMS))
+    grown = replace(MOOD, labels=(Label(1, "sad"), Label(3, "so-so"), Label(2, "happy")))
+
+    made = plan(selecting(where="kept", terms=replace(TERMS, types=(grown,))), state=before)
+
+    assert made.mode is Mode.XMIN_INCREMENTAL

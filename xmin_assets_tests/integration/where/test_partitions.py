@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from xmin_assets.replication.block_map import UNLIKE_PARTITIONS
+from xmin_assets.replication.doctor import diagnose
 from xmin_assets_tests.clusters import Workshop
 from xmin_assets_tests.replica import Replica
 
@@ -34,6 +36,15 @@ def test_it_may_name_a_partitioned_table_itself(replica: Replica, where: str) ->
 
     assert ids(replica) == sorted({*KEPT, 101} - {90})
     assert replica.verify(table).status == "match"
+
+
+def test_the_doctor_says_what_the_tables_name_in_it_costs(replica: Replica) -> None:
+    replica.source.execute(PARENT)
+
+    (named,) = diagnose(replica.config({"source": "public.items", "key": ["id"], "where": "items.kept"}))
+    (bare,) = diagnose(replica.config({"source": "public.items", "key": ["id"], "where": "kept"}))
+
+    assert [missing for missing in named.missing if missing not in bare.missing] == [UNLIKE_PARTITIONS]
 
 
 def test_a_row_of_a_table_that_inherits_is_one_of_its_parent(replica: Replica) -> None:

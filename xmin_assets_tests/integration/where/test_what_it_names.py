@@ -119,6 +119,18 @@ def test_verify_says_why_rows_differ_that_the_next_sync_brings(items: Replica) -
     assert "another column has the name a, which the where clause or a generated column may use" in str(verified.note)
 
 
+def test_an_extension_that_comes_later_may_bring_another_meaning(items: Replica) -> None:
+    table = {"source": ITEMS, "where": "x = 2", "columns": ["id"]}
+    items.sync(table)
+    assert ids(items) == [2]
+    items.source.execute("CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext")
+
+    result = items.sync(table)
+
+    assert (result.mode, result.rows_updated) == (Mode.FULL_SYNC.value, 0)
+    assert "the where clause finds functions and operators in other schemas" in str(result.reason)
+
+
 @pytest.fixture
 def virtual(workshop: Workshop, items: Replica) -> Replica:
     if workshop.version < 18:
