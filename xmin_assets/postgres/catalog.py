@@ -36,11 +36,12 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpers
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind NOT IN ('i', 'I', 't', 'c')
 """
 
-# pg_inherits is read by this query, not by pg_partition_tree(): the function would answer as of now.
+# pg_inherits is read by this query, not by pg_partition_tree(): the function would answer as of now. UNION, for a table
+# may inherit from another along several ways, and has its rows once.
 _STORAGE = """
 WITH RECURSIVE tree AS (
     SELECT %(oid)s::oid AS oid
-    UNION ALL
+    UNION
     SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree t ON i.inhparent = t.oid WHERE NOT i.inhdetachpending
 )
 SELECT c.oid::int8, c.relfilenode::int8, n.nspname::text, c.relname::text, c.relkind::text,

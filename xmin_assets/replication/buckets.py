@@ -2,26 +2,40 @@
 
 Only these numbers leave the servers. A bucket that has the same count and the same sum of 64-bit hashes on both sides
 has the same rows.
+
+Each side is read by the table's own name, in ranges of blocks that are cut through all relations below it at once. What
+belongs to the table is so PostgreSQL's to say, as in every query of a user: no list of partitions that an extract goes
+by has a part in it.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from threading import Event
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.replication.scan import Range, all_of, read_from, spans, within
+from xmin_assets.postgres.catalog import Storage
+from xmin_assets.replication.scan import BLOCK_SIZE, MIN_BYTES, SPAN_BYTES, SPANS_PER_WORKER, all_of, between
 from xmin_assets.replication.sides import Shape, Side, on_both
 
 ROWS_PER_BUCKET = 1000
 
+LEAF_BYTES = 256 << 10
+"""The least of each relation that is worth its place in a statement's plan."""
+
 # From 2^6 to 2^14. Prime, so that keys with a regular pattern, multiples of a power of two for instance, still spread.
 _NUMBERS = (67, 131, 257, 521, 1031, 2053, 4099, 8209, 16411)
+
+
+Cut = tuple[int, int | None]
+"""A block, and the one before which to end; None is no end."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +104,31 @@ def count_both(source: Side, target: Side, buckets: Buckets, told: Callable[[int
     def count(side: Side, stopped: Event) -> Totals:
         totals = Totals(buckets.number)
 
-        def count_one(cursor: ext.cursor, span: Range) -> None:
-            cursor.execute(_count(side, span, buckets))
+        def count_one(cursor: ext.cursor, cut: Cut | None) -> None:
+            cursor.execute(_count(side, cut, buckets))
             told(totals.add(cursor.fetchall()))
 
-        side.run(spans(side.leaves, side.workers), count_one, stopped)
+        side.run(cuts(side.leaves, side.workers), count_one, stopped)
         return totals
 
     return on_both(source, target, count)
+
+
+def cuts(leaves: Sequence[Storage], workers: int) -> Sequence[Cut | None]:
+    """What to read one by one, so that every row is read once; None, which is all, of what has no storage of its own.
+
+    Each cut goes through every relation that the table has rows in. The first one begins with block 0 and the last one
+    has no end, so the sizes decide only how much comes at a time.
+    """
+    if not leaves:
+        return [None]
+    least = max(MIN_BYTES, LEAF_BYTES * len(leaves))
+    total = sum(leaf.main_bytes for leaf in leaves)
+    size = min(max(SPAN_BYTES, least), max(least, math.ceil(total / (SPANS_PER_WORKER * workers))))
+    blocks = max(leaf.main_bytes for leaf in leaves) // BLOCK_SIZE
+    pieces = max(1, min(blocks, math.ceil(total / size)))
+    edges = [blocks * piece // pieces for piece in range(pieces)]
+    return [*pairwise(edges), (edges[-1], None)]
 
 
 def differing(source: Totals, target: Totals, buckets: Buckets) -> Buckets | None:
@@ -110,11 +141,11 @@ def differing(source: Totals, target: Totals, buckets: Buckets) -> Buckets | Non
     return Buckets(buckets.number, found) if found else None
 
 
-def _count(side: Side, span: Range, buckets: Buckets) -> sql.Composable:
+def _count(side: Side, cut: Cut | None, buckets: Buckets) -> sql.Composable:
     shape = side.shape
-    return sql.SQL("SELECT {bucket}, count(*), sum({hash}) FROM {relation} WHERE {rows} GROUP BY 1").format(
+    return sql.SQL("SELECT {bucket}, count(*), sum({hash}) FROM {table} WHERE {rows} GROUP BY 1").format(
         bucket=shape.bucket(buckets.number),
         hash=shape.hash(),
-        relation=read_from(span, side.table),
-        rows=all_of(within(span), shape.rows, buckets.narrowed(shape)),
+        table=side.table.sql,
+        rows=all_of(between(*cut) if cut else None, shape.rows, buckets.narrowed(shape)),
     )

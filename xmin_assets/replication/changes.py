@@ -63,7 +63,7 @@ WITH RECURSIVE tree AS (
       JOIN pg_catalog.pg_namespace n ON n.nspname = a.schema
       JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = a.name
      WHERE c.relkind NOT IN ('i', 'I', 't', 'c')
-     UNION ALL
+     UNION
     SELECT t.number, i.inhrelid, t.root, t.kind
       FROM tree t
       JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid AND NOT i.inhdetachpending

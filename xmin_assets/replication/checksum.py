@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from psycopg2 import sql
 
@@ -31,25 +32,44 @@ def row_hash(
 def row_text(
     columns: Iterable[Column], alias: str = "", *, portable: bool = False, place: sql.Composable | None = None
 ) -> sql.Composable:
-    """A row's text; see `row_hash`."""
-    texts = [_text(column, alias) for column in columns]
+    """A row's text; see `row_hash`.
+
+    A record prints its values by the output functions of their types (record_out() in PostgreSQL's
+    src/backend/utils/adt/rowtypes.c), and so does COPY. A cast to text may print something else: that of boolean,
+    char(n) and inet does, and anybody may make one for a type of his own.
+    """
+    values = [value_of(column, alias) for column in columns]
     if place is not None:
-        texts.append(place)
-    return text_of(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(texts)), portable)
+        values.append(place)
+    return text_of(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(values)), portable)
+
+
+def value_of(column: Column, alias: str = "") -> sql.Composable:
+    """A column's value; where the target has another type, what that type makes of the text that COPY writes."""
+    name = sql.Identifier(alias, column.name) if alias else sql.Identifier(column.name)
+    if not column.override:
+        return name
+    # IS NOT NULL would ask for the parts of a composite value.
+    return sql.SQL("CASE WHEN {name} IS DISTINCT FROM NULL THEN {text}::{type} END").format(
+        name=name, text=printed(name), type=sql.SQL(column.override)
+    )
+
+
+def landed(columns: Iterable[Column]) -> tuple[Column, ...]:
+    """The columns as the target has them, where an overridden type is the column's own."""
+    return tuple(replace(column, override=None) for column in columns)
+
+
+def printed(value: sql.Composable) -> sql.Composable:
+    """The text that a value's output function writes, and COPY sends; an empty one for NULL."""
+    return sql.SQL("pg_catalog.format('%s', {})").format(value)
 
 
 def text_of(text: sql.Composable, portable: bool) -> sql.Composable:
     """A text as it is, or one that has the same bytes, and so the same order, in databases of all encodings."""
-    return sql.SQL("pg_catalog.convert_to({}, 'UTF8')::text").format(text) if portable else text
+    return sql.SQL("pg_catalog.encode(pg_catalog.convert_to({}, 'UTF8'), 'hex')").format(text) if portable else text
 
 
 def hash_of(text: sql.Composable) -> sql.Composable:
     """64 bits of a text."""
     return sql.SQL('pg_catalog.hashtextextended({} COLLATE pg_catalog."C", 0)').format(text)
-
-
-def _text(column: Column, alias: str) -> sql.Composable:
-    name = sql.Identifier(alias, column.name) if alias else sql.Identifier(column.name)
-    text = sql.SQL("{}::text").format(name)
-    # An overridden type may print another text than the source's does.
-    return sql.SQL("{}::{}::text").format(text, sql.SQL(column.override)) if column.override else text

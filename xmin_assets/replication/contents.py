@@ -65,8 +65,9 @@ def replace_contents(
 
 def _numbered(table: sql.Composable, names: list[str]) -> sql.Composable:
     """Every row's place and text, and its number among those of the same text."""
-    # The text and not the row itself: json has no order, and by "=" 1.0 and 1.00 would be the same.
-    row = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names)
+    # The text and not the row itself: json has no order, and by "=" 1.0 and 1.00 would be the same. A record's text, as
+    # a cast of each value to text may be somebody's own, and make one text of two values.
+    row = sql.SQL(", ").join(map(sql.Identifier, names))
     return sql.SQL(
         "SELECT relation, place, row, row_number() OVER (PARTITION BY row) AS number FROM ("
         ' SELECT tableoid AS relation, ctid AS place, ROW({row})::text COLLATE pg_catalog."C" AS row FROM {table}) AS r'

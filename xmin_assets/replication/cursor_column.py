@@ -13,6 +13,7 @@ from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.replication.checksum import printed
 from xmin_assets.replication.manifest import Column, Plan, Selection
 
 _INTEGERS = ("smallint", "integer", "bigint")
@@ -76,10 +77,12 @@ def observe(
     # Ordered by the column and not by its text, which the first select's result would be called, too.
     cursor.execute(
         sql.SQL(
-            "SELECT (SELECT seen::text FROM (SELECT {name} AS seen FROM {table}"
-            " WHERE {name} IS NOT NULL AND {name}::text <> ALL ({endless}) AND {rows}"
+            "SELECT (SELECT {seen} FROM (SELECT {name} AS seen FROM {table}"
+            " WHERE {name} IS NOT NULL AND {text} <> ALL ({endless}) AND {rows}"
             " ORDER BY {name} DESC LIMIT 1) AS s), (SELECT count(*) FROM {table} WHERE {name} IS NULL AND {rows})"
         ).format(
+            seen=printed(sql.Identifier("seen")),
+            text=printed(sql.Identifier(column.name)),
             name=sql.Identifier(column.name),
             table=table.sql,
             endless=sql.Literal(_ENDLESS),

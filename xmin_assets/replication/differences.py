@@ -6,11 +6,12 @@ memory does not grow with what is found; `judging.Judge` says what a difference 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from psycopg2 import sql
 
+from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.transaction import translated
 from xmin_assets.replication.buckets import Buckets
@@ -42,6 +43,7 @@ def compare(
         told: gets the rows of every portion that was read.
 
     Raises:
+        PlanOutdated: a partition was attached to the source table meanwhile.
         XminAssetsError: a side failed.
     """
     streams = {
@@ -52,21 +54,30 @@ def compare(
     on_both(source, target, lambda side, _: streams[side.database.side].begin())
     ours, theirs = streams[source.database.side], streams[target.database.side]
     ours.other, theirs.other = target, source
-    source_rows = ((row[0], SourceRow(*row[1:])) for row in ours)
+    source_rows = ((row[0], _listed(source, SourceRow(*row[1:]))) for row in ours)
     target_rows = ((row[0], TargetRow(*row[1:])) for row in theirs)
     _walk(source_rows, target_rows, judge)
 
 
-def source_ids(now: int | None, fresh: tuple[int, ...]) -> sql.Composable:
-    """The xid64 of a source row, and whether it is in a partition that the last sync did not know.
+def source_ids(
+    now: int | None, known: Iterable[int], fresh: Iterable[int], sought: sql.Composable | None
+) -> sql.Composable:
+    """What `judging.SourceRow` has of a source row beside its hash.
 
     Args:
         now: see `xid.row_xid64`; None where transaction ids mean nothing.
-        fresh: oids of such partitions.
+        known: oids of the relations whose rows the last sync has read.
+        fresh: oids of those that the next one reads whole.
+        sought: the condition that the next sync reads a row; None where that is told by its xmin.
     """
     if now is None:
-        return sql.SQL("NULL::int8, false")
-    return sql.SQL("{}, tableoid = ANY ({}::oid[])").format(xid.row_xid64(now), sql.Literal(list(fresh)))
+        return sql.SQL("NULL::int8, false, true")
+    listed = sql.SQL("CASE WHEN tableoid = ANY ({}::oid[]) THEN false WHEN tableoid = ANY ({}::oid[]) THEN true END")
+    return sql.SQL("{}, {}, {}").format(
+        xid.row_xid64(now),
+        listed.format(sql.Literal(list(known)), sql.Literal(list(fresh))),
+        sought or sql.SQL("true"),
+    )
 
 
 def target_ids(now: int, xmin_column: str) -> sql.Composable:
@@ -74,17 +85,25 @@ def target_ids(now: int, xmin_column: str) -> sql.Composable:
     return sql.SQL("{}, {}").format(sql.Identifier(xmin_column), xid.row_xid64(now))
 
 
+def _listed(side: Side, row: SourceRow) -> SourceRow:
+    # Statements find partitions as they are now, and not as they were when the snapshot was taken. Another reason than
+    # that would be that syncs do not know all that the table has rows in, which must not pass for a match.
+    if row.is_fresh is None:
+        raise PlanOutdated(
+            f"{side.table} has rows in a relation that was not among its partitions, and children, when its snapshot "
+            "was taken. Run it again."
+        )
+    return row
+
+
 def _rows(side: Side, buckets: Buckets, ids: sql.Composable) -> sql.Composable:
     shape = side.shape
-    # Not every relation below the table: one that was attached after the snapshot would be read, too.
-    oids = [leaf.oid for leaf in side.leaves]
-    leaves = sql.SQL("tableoid = ANY ({}::oid[])").format(sql.Literal(oids)) if oids else None
     return sql.SQL("SELECT ARRAY[{key}], {hash}, {ids} FROM {table} WHERE {rows} ORDER BY {order}").format(
         key=sql.SQL(", ").join(shape.key_texts()),
         hash=shape.hash(),
         ids=ids,
         table=side.table.sql,
-        rows=all_of(leaves, shape.rows, buckets.narrowed(shape)),
+        rows=all_of(shape.rows, buckets.narrowed(shape)),
         # Of equal rows without a key the oldest are paired, by their ids: what is left over came last.
         order=sql.SQL(", ").join(shape.key_texts() if shape.key else [*shape.key_texts(), sql.SQL("3")]),
     )

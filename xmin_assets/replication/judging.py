@@ -29,8 +29,11 @@ class SourceRow(NamedTuple):
     hash: int
     xid64: int | None
     """None where transaction ids mean nothing."""
-    is_fresh: bool
-    """Whether the next sync reads it whatever its xid64 is."""
+    is_fresh: bool | None
+    """Whether it is in a partition that was attached since the last sync: then it is new whatever its xid64 is. None
+    if it is in a relation that no sync knows of."""
+    is_sought: bool = True
+    """Whether the next sync reads it if it is new. Where a cursor tells of changes, it does not tell of all."""
 
 
 class TargetRow(NamedTuple):
@@ -67,6 +70,8 @@ class Rules:
     merges: MergeXids
     keeps_deleted: bool
     """Whether rows that only the target has are as they should be (`deletes: ignore`)."""
+    none_deleted: bool = False
+    """Whether no row that the last sync left in the target can have gone from the source since."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,9 @@ class Judge:
 
     def only_at_source(self, key: Key, row: SourceRow) -> None:
         """A row that the target lacks."""
-        (self._to_come if self._is_read_next(row) else self._missing).add(key)
+        # A sync that does not read the row finds by the numbers that it is missing, unless deleted ones are kept.
+        brought = row.is_sought or not self._rules.keeps_deleted
+        (self._to_come if self._is_new(row) and brought else self._missing).add(key)
 
     def on_both_sides(self, key: Key, ours: SourceRow, theirs: TargetRow) -> None:
         """A key that both sides have."""
@@ -104,8 +111,8 @@ class Judge:
         if ours.hash == theirs.hash:
             return
         # A merge writes rows whose source_xmin differs: of values that differ under the same one it takes no notice.
-        mended = self._rules.next_compares_values or ours.xid64 != theirs.source_xmin
-        (self._to_change if self._is_read_next(ours) and mended else self._different).add(key)
+        mended = self._rules.next_compares_values or ours.is_fresh or ours.xid64 != theirs.source_xmin
+        (self._to_change if self._is_new(ours) and ours.is_sought and mended else self._different).add(key)
 
     def only_in_target(self, key: Key, row: TargetRow) -> None:
         """A row that the source does not have."""
@@ -152,17 +159,17 @@ class Judge:
             is_vague=vague,
         )
 
-    def _is_read_next(self, row: SourceRow) -> bool:
+    def _is_new(self, row: SourceRow) -> bool:
         watermark = self._rules.watermark
         if watermark is None or row.xid64 is None:
             return False
-        return row.is_fresh or row.xid64 >= watermark
+        return bool(row.is_fresh) or row.xid64 >= watermark
 
     def _ghosts(self, known: int, alive: int | None) -> int:
         """How many of the rows that only the target has should never have been there."""
         certain, suspected = self._disowned.count, self._disowned.count + self._suspect.count
         lone = suspected + self._lone.count
-        if self._rules.watermark is None:
+        if self._rules.watermark is None or self._rules.none_deleted:
             return lone
         # Only what is rare is remarkable: somebody may have rewritten the whole table.
         credible = self._shared_foreign <= COMMON * self._shared

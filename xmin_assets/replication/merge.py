@@ -22,7 +22,7 @@ from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import history, upsert
 from xmin_assets.replication.alteration import alter
-from xmin_assets.replication.checksum import row_hash
+from xmin_assets.replication.checksum import landed, row_hash
 from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
@@ -253,7 +253,7 @@ class _Merge:
         place = sql.Identifier("t", selection.block_column) if selection.block_column else None
         self._cursor.execute(
             sql.SQL("SELECT coalesce(sum({}), 0) FROM {} AS t WHERE {}").format(
-                row_hash(selection.columns, "t", portable=self._snapshot.portable, place=place),
+                row_hash(landed(selection.columns), "t", portable=self._snapshot.portable, place=place),
                 self._name.sql,
                 alive(selection),
             )

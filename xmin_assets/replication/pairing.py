@@ -9,10 +9,13 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import NotComparable
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Attribute
+from xmin_assets.replication.checksum import landed
 from xmin_assets.replication.manifest import Column, State
 from xmin_assets.replication.plan import SourceFacts, another_source, same_relation, went_back
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.terms import another_meaning
+
+INTEGERS = ("smallint", "integer", "bigint")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class Pairing:
         """The columns of these names in the target, as they are on each side."""
         places = [[column.name for column in self.target].index(name) for name in names]
         return tuple(self.source[place] for place in places), tuple(self.target[place] for place in places)
+
+    def has_number(self, names: tuple[str, ...]) -> bool:
+        """Whether the key of these columns is an integer, on both sides."""
+        sides = self.key(names)
+        return all(len(key) == 1 and (key[0].override or key[0].type) in INTEGERS for key in sides)
 
 
 def pair(
@@ -64,7 +72,7 @@ def pair(
             left_out.append(f"{column.name} {reason}")
         elif found:
             ours.append(Column(found.attnum, found.name, found.type, found.virtual, override=column.override))
-            theirs.append(column)
+            theirs.extend(landed([column]))
     return Pairing(tuple(ours), tuple(theirs), tuple(left_out))
 
 

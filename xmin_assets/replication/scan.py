@@ -357,10 +357,15 @@ def within(span: Range) -> sql.Composable | None:
         return None
     if span.ends:
         return sql.SQL("ctid >= {} AND ctid < {}").format(*span.ends)
-    low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({span.start},0)"))
-    if span.end is None:
+    return between(span.start, span.end)
+
+
+def between(start: int, end: int | None) -> sql.Composable:
+    """The condition that a row is in the block `start` or a later one, and before the block `end` if there is one."""
+    low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({start},0)"))
+    if end is None:
         return low
-    return sql.SQL("{} AND ctid < {}::tid").format(low, sql.Literal(f"({span.end},0)"))
+    return sql.SQL("{} AND ctid < {}::tid").format(low, sql.Literal(f"({end},0)"))
 
 
 def fulfils(where: str | None) -> sql.Composable | None:

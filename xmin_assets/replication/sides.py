@@ -19,17 +19,21 @@ from xmin_assets.postgres.connection import Database, cancelled
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.transaction import HEARTBEAT, translated
 from xmin_assets.replication import clause
-from xmin_assets.replication.checksum import hash_of, row_hash, row_text, text_of
+from xmin_assets.replication.checksum import printed, row_hash, row_text, text_of, value_of
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import Column
 
 Result = TypeVar("Result")
 T = TypeVar("T")
 
-_INTEGERS = {"smallint", "integer", "bigint"}
-
-# The planner takes an expression for as many groups as the table has rows, and would sort them.
+# The planner takes an expression for as many groups as the table has rows, and would sort them. Our workers are all
+# that work on a table; a view's query may be any, and has one of them.
 _GROUP_BY_HASH = "SET LOCAL enable_sort = off"
+_ALONE = "SET LOCAL max_parallel_workers_per_gather = 0"
+
+MOST_LOCKED = 2000
+"""Relations that all workers of a side may lock together, indexes aside: each locks all that the table has rows in, and
+a server with its default settings has room for a little more than 6000 locks."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Shape:
     """The condition on the rows that are compared; None for all."""
     portable: bool
     """Whether the databases may have different encodings."""
+    has_number: bool = False
+    """Whether the key is an integer, on both sides."""
     path: tuple[str, ...] = ()
     """Where a where clause among the conditions finds what it names; see `clause.search_path`."""
 
@@ -56,9 +62,7 @@ class Shape:
         if not self.key:
             return [sql.SQL('({} COLLATE pg_catalog."C")').format(row_text(self.columns, portable=self.portable))]
         return [
-            sql.SQL('({} COLLATE pg_catalog."C")').format(
-                text_of(sql.SQL("{}::text").format(sql.Identifier(column.name)), self.portable)
-            )
+            sql.SQL('({} COLLATE pg_catalog."C")').format(text_of(printed(value_of(column)), self.portable))
             for column in self.key
         ]
 
@@ -67,10 +71,10 @@ class Shape:
 
         A type's own hash function would not do: that of an enum hashes the oid of the label.
         """
-        if len(self.key) == 1 and self.key[0].type in _INTEGERS:
-            number: sql.Composable = sql.SQL("{}::int8").format(sql.Identifier(self.key[0].name))
+        if self.has_number:
+            number: sql.Composable = sql.SQL("{}::int8").format(value_of(self.key[0]))
         else:
-            number = hash_of(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(self.key_texts())))
+            number = row_hash(self.key or self.columns, portable=self.portable)
         return sql.SQL("(pg_catalog.abs({} OPERATOR(pg_catalog.%) {})::int4)").format(number, sql.Literal(buckets))
 
 
@@ -93,6 +97,7 @@ class Side:
     """The coordinator's, whose transaction holds snapshot and lock."""
     table: QualifiedName
     leaves: tuple[Storage, ...]
+    """What it has rows in, for the sizes. It is read by its own name."""
     shape: Shape
     doing: str
     workers: int
@@ -113,8 +118,8 @@ class Side:
             self.check(stopped)
             work(reader.cursor, task)
 
-        hired = self._hire
-        with Crew(self.database, self.cursor, self.table, self.workers, hired, self.deadline, self.doing) as crew:
+        hired, workers = self._hire, max(1, min(self.workers, MOST_LOCKED // max(1, len(self.leaves))))
+        with Crew(self.database, self.cursor, self.table, workers, hired, self.deadline, self.doing) as crew:
             crew.run(tasks, one)
 
     def check(self, stopped: Event | None = None) -> None:
@@ -138,6 +143,8 @@ class Side:
 
     def _hire(self, cursor: ext.cursor, _: int) -> Reader:
         cursor.execute(_GROUP_BY_HASH)
+        if self.leaves:
+            cursor.execute(_ALONE)
         clause.enter(cursor, self.shape.path)
         return Reader(cursor)
 

@@ -21,6 +21,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import clause
+from xmin_assets.replication.checksum import printed
 from xmin_assets.replication.manifest import Column, SourceSnapshot
 from xmin_assets.replication.scan import Range, all_of, fulfils
 
@@ -152,7 +153,7 @@ class _Search:
         if not key or self._fails(key, here):
             return f"in the row at ctid {place}"
         assert self._span.leaf is not None
-        row = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column.name)) for column in key)
+        row = sql.SQL(", ").join(printed(sql.Identifier(column.name)) for column in key)
         self._cursor.execute(sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(row, self._span.leaf.name.sql, here))
         return "in the row with " + said(key, self._cursor.fetchone() or ())
 

@@ -20,13 +20,14 @@ from xmin_assets.errors import ConfigError, PlanOutdated
 from xmin_assets.postgres import catalog, xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import horizon
+from xmin_assets.replication import cursor_column
 from xmin_assets.replication.buckets import Buckets, count_both, differing
 from xmin_assets.replication.clause import search_path
 from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.differences import compare, source_ids, target_ids
 from xmin_assets.replication.history import MergeXids
 from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
-from xmin_assets.replication.manifest import State
+from xmin_assets.replication.manifest import Plan, State
 from xmin_assets.replication.opening import opened_source, opened_target
 from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
@@ -145,11 +146,12 @@ def verify_table(
         pairing = pair(table.label, copy.state, original.facts, original.attributes, copy.attributes)
         source_key, target_key = pairing.key(selection.key)
         portable = {original.facts.server.encoding, copy.encoding} != {"UTF8"}
+        has_number = pairing.has_number(selection.key)
         path = search_path(original.cursor, table.source_name) if selection.where else ()
-        ours = Shape(pairing.source, source_key, fulfils(selection.where), portable, path)
-        theirs = Shape(pairing.target, target_key, alive(selection), portable)
+        ours = Shape(pairing.source, source_key, fulfils(selection.where), portable, has_number, path)
+        theirs = Shape(pairing.target, target_key, alive(selection), portable, has_number)
         return _Comparison(
-            table.label,
+            table,
             copy.state,
             original.facts,
             copy.merges,
@@ -157,7 +159,6 @@ def verify_table(
             Side(target, copy.cursor, table.target_name, copy.leaves, theirs, here, workers, deadline),
             watermark_lost(table, original.facts, copy.state),
             pairing.left_out,
-            table.mode is not Mode.XMIN_INCREMENTAL,
         ).run(sample, report, began)
 
 
@@ -165,7 +166,7 @@ def verify_table(
 class _Comparison:
     """Both sides of a table, and what the last sync left."""
 
-    table: str
+    table: TableConfig
     state: State
     facts: SourceFacts
     merges: MergeXids
@@ -173,30 +174,28 @@ class _Comparison:
     target: Side
     watermark_lost: str | None
     left_out: tuple[str, ...]
-    compares_values: bool
-    """Whether the next sync writes whatever row has other values."""
 
     def run(self, sample: float | None, report: Report, began: float) -> TableVerification:
         """Both passes, and what comes of them."""
-        telling = _Telling(self.table, 2 * round(self.state.rows * (sample or 1)), report)
+        telling = _Telling(self.table.label, 2 * round(self.state.rows * (sample or 1)), report)
         buckets = Buckets.for_rows(self.state.rows, sample)
         ours, theirs = count_both(self.source, self.target, buckets, telling.told)
-        judge = Judge(self._rules)
+        now = None if self.watermark_lost else xid.present(self.source.cursor, self.facts.horizon)
+        judge = Judge(self._rules(now))
         if rest := differing(ours, theirs, buckets):
             if theirs.all_rows <= FEW_ROWS:
                 rest = buckets
             telling.note(f"comparing the rows of {rest.looked_at} parts row by row")
-            compare(self.source, self.target, rest, judge, ids=self._ids(), told=telling.told)
+            compare(self.source, self.target, rest, judge, ids=self._ids(now), told=telling.told)
         oids = (self.facts.identity.relation_oid, self.state.target_oid)
         for side, oid in zip((self.source, self.target), oids, strict=True):
-            leaves = {leaf.oid: leaf.name for leaf in side.leaves if leaf.readable}
-            if catalog.renamed(side.cursor, {oid: side.table, **leaves}):
+            if catalog.renamed(side.cursor, {oid: side.table}):
                 raise PlanOutdated(f"{side.table} got another name while it was read. Run it again.")
         verdict = judge.verdict(self.state.rows, theirs.all_rows if buckets.chosen is None else None)
         telling.end()
         tallies = verdict.tallies
         return TableVerification(
-            table=self.table,
+            table=self.table.label,
             status=_status(verdict),
             missing=tallies["missing"].count,
             extra=tallies["extra"].count,
@@ -210,16 +209,19 @@ class _Comparison:
         )
 
     @property
-    def _fresh(self) -> tuple[int, ...]:
-        """Partitions that the next sync reads whole, because the last one did not know them."""
-        known = {leaf.oid for leaf in self.state.identity.leaves}
-        return tuple(leaf.oid for leaf in self.source.leaves if leaf.oid not in known)
+    def _known(self) -> set[int]:
+        """The relations whose rows the last sync has read."""
+        return {leaf.oid for leaf in self.state.identity.leaves}
 
     @property
-    def _rules(self) -> Rules:
+    def _fresh(self) -> set[int]:
+        """Those that the next sync reads whole, because the last one did not know them."""
+        return {leaf.oid for leaf in self.source.leaves} - self._known
+
+    def _rules(self, now: int | None) -> Rules:
         return Rules(
             watermark=None if self.watermark_lost else self.state.watermark,
-            next_compares_values=self.compares_values
+            next_compares_values=self.table.mode is not Mode.XMIN_INCREMENTAL
             or same_id_other_values(
                 self.state,
                 new_leaves=bool(self._fresh),
@@ -227,12 +229,26 @@ class _Comparison:
             ),
             merges=self.merges,
             keeps_deleted=self.state.selection.deletes == "ignore",
+            # Whatever deletes rows takes a transaction id, but for a crash that empties what is UNLOGGED.
+            none_deleted=now == self.state.watermark
+            and not self.state.deletes_left
+            and not any(leaf.unlogged for leaf in self.source.leaves),
         )
 
-    def _ids(self) -> tuple[sql.Composable, sql.Composable]:
-        now = None if self.watermark_lost else xid.present(self.source.cursor, self.facts.horizon)
+    def _ids(self, now: int | None) -> tuple[sql.Composable, sql.Composable]:
         here = xid.present(self.target.cursor, horizon(self.target.cursor))
-        return source_ids(now, self._fresh), target_ids(here, self.state.selection.xmin_column)
+        return (
+            source_ids(now, self._known, self._fresh, self._sought()),
+            target_ids(here, self.state.selection.xmin_column),
+        )
+
+    def _sought(self) -> sql.Composable | None:
+        """The condition that a new row is read by the next sync, where changes are told by a cursor."""
+        state, selection = self.state, self.facts.selection
+        if selection.cursor is None or selection.cursor != state.selection.cursor:
+            return None
+        plan = Plan(Mode.INCREMENTAL_SYNC, "", cursor_from=state.cursor)
+        return cursor_column.condition(self.source.cursor, self.table, plan, selection)
 
     def _notes(self, buckets: Buckets, verdict: Verdict) -> Iterator[str]:
         if self.watermark_lost:
@@ -246,7 +262,7 @@ class _Comparison:
 
     def _examples(self, verdict: Verdict) -> dict[Kind, list[dict[str, str]]]:
         def readable(text: str) -> str:
-            return bytes.fromhex(text[2:]).decode() if self.target.shape.portable else text
+            return bytes.fromhex(text).decode() if self.target.shape.portable else text
 
         names = [column.name for column in self.target.shape.key] or ["row"]
         return {

@@ -104,13 +104,33 @@ def test_partitions_that_only_their_parent_lets_read_are_compared(
         replica.source.execute("REVOKE ALL ON t FROM parent_reader; DROP ROLE parent_reader")
 
 
-def test_a_table_read_by_a_cursor_is_compared_by_xmin_all_the_same(replica: Replica) -> None:
-    replica.source.execute(ROWS)
-    table = {"source": "public.t", "mode": "incremental_sync", "cursor": "id"}
+def test_a_table_read_by_a_cursor_is_compared_by_xmin_and_what_no_sync_reads_is_not_pending(replica: Replica) -> None:
+    replica.source.execute(ROWS + "ALTER TABLE t ADD COLUMN at int; UPDATE t SET at = 10")
+    table = {"source": "public.t", "mode": "incremental_sync", "cursor": "at", "cursor_lookback": 2}
     replica.sync(table)
-    # An update that leaves the cursor as it is, which no sync by cursor finds.
-    replica.source.execute("UPDATE t SET v = 'silent' WHERE id = 5")
-    assert counts(replica.verify(table)) == (0, 0, 0, 1)
-    replica.sync(table)
+    replica.source.execute("UPDATE t SET v = 'told', at = CASE id WHEN 1 THEN 11 WHEN 2 THEN 8 END WHERE id <= 3")
+    replica.source.execute("INSERT INTO t VALUES (301, 'late', 7)")
+    assert counts(replica.verify(table)) == (0, 0, 0, 4)
+    # An update below the bound, which no sync by the cursor finds.
+    replica.source.execute("UPDATE t SET v = 'silent', at = 7 WHERE id = 5")
 
+    assert counts(replica.verify(table)) == (0, 0, 1, 4)
+
+    replica.source.execute("DELETE FROM t WHERE id = 301")
+    replica.sync(table)
     assert counts(replica.verify(table)) == (0, 0, 1, 0)
+    replica.source.execute("INSERT INTO t VALUES (301, 'late', 7)")
+    replica.sync(table)  # misses it by the numbers, and reads everything
+    assert counts(replica.verify(table)) == (0, 0, 0, 0)
+
+
+def test_by_a_cursor_a_row_that_comes_below_the_bound_is_pending_only_where_rows_are_counted(replica: Replica) -> None:
+    replica.source.execute(ROWS)
+    table = {"source": "public.t", "mode": "incremental_sync", "cursor": "id", "deletes": "ignore"}
+    replica.sync(table)
+    replica.source.execute("INSERT INTO t VALUES (0, 'below'), (301, 'above')")
+
+    assert counts(replica.verify(table)) == (1, 0, 0, 1)
+
+    replica.sync(table)
+    assert counts(replica.verify(table)) == (1, 0, 0, 0)

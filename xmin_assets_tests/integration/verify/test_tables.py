@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from psycopg2 import sql
 
+from xmin_assets.postgres import catalog
+from xmin_assets.replication import verify
 from xmin_assets.replication.pipeline import resync_tables
+from xmin_assets.replication.progress import Progress
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.verify.conftest import ROWS, counts, ids
 from xmin_assets_tests.replica import Replica
@@ -242,6 +245,48 @@ def test_tables_that_others_inherit_from_are_compared_with_their_rows(replica: R
     replica.target.execute("UPDATE t SET v = 'x' WHERE id = 2")
 
     assert counts(replica.verify("public.t")) == (0, 0, 1, 0)
+
+
+def test_what_belongs_to_a_table_is_told_by_its_name_and_not_by_the_list_that_an_extract_goes_by(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica.source.execute(PARTITIONED)
+    listed = catalog.storage_of
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "storage_of", lambda *args: listed(*args)[1:])
+        replica.sync("public.t")
+
+        # No sync reads these rows, so they are not to come.
+        missed = replica.verify("public.t")
+    assert (missed.status, "not among its partitions" in (missed.error or "")) == ("failed", True)
+    replica.source.execute("CREATE TABLE log (n int); INSERT INTO log SELECT i FROM generate_series(1, 500) i")
+    table = {"source": "public.log", "mode": "full_sync"}
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "storage_of", lambda *args: listed(*args) * 2)
+        replica.sync(table)
+
+        found = replica.verify(table)
+    assert (counts(found), found.rows_source, found.rows_target) == ((0, 500, 0, 0), 500, 1000)
+
+
+def test_a_partition_attached_during_a_verify_is_pending(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica.source.execute(PARTITIONED)
+    replica.source.execute("CREATE TABLE old (id int PRIMARY KEY, v text)")
+    replica.source.execute("INSERT INTO old SELECT i, 'old' FROM generate_series(2000, 2099) i")
+    replica.sync("public.t")
+    counted = verify.count_both
+
+    def attach_first(*args: Any) -> Any:
+        if not retries:
+            replica.source.execute("ALTER TABLE t ATTACH PARTITION old FOR VALUES FROM (2000) TO (3000)")
+        return counted(*args)
+
+    monkeypatch.setattr(verify, "count_both", attach_first)
+    retries: list[Progress] = []
+
+    found = replica.verify("public.t", report=lambda told: retries.append(told) if told.is_retry else None)
+
+    assert (counts(found), len(retries)) == ((0, 0, 0, 100), 1)
 
 
 def test_an_empty_table_matches(replica: Replica) -> None:

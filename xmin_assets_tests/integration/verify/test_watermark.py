@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xmin_assets.replication.pipeline import resync_tables
-from xmin_assets_tests.integration.verify.conftest import ITEMS, ROWS, counts
+from xmin_assets_tests.integration.verify.conftest import ITEMS, ROWS, counts, ids
 from xmin_assets_tests.replica import Replica
 
 
@@ -114,3 +114,44 @@ def test_samples_differ(items: Replica) -> None:
     named = {str(items.verify("public.items", sample=0.05).examples["different"]) for _ in range(6)}
 
     assert len(named) > 1
+
+
+HOURLY = {"source": "public.items", "delete_detection": "1 hour"}
+CLAIMED = "UPDATE xmin_assets.state SET facts = jsonb_set(facts, '{deletes_left}', 'false')"
+
+
+def test_a_row_left_by_a_sync_that_looked_for_no_deleted_ones_is_pending(items: Replica) -> None:
+    items.source.execute("DELETE FROM items WHERE id = 5; UPDATE items SET price = 0 WHERE id = 6")
+    assert items.sync(HOURLY).rows_deleted == 0
+
+    assert counts(items.verify(HOURLY)) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("sample", [None, 0.999])
+def test_a_row_left_by_a_sync_that_looked_for_deleted_ones_is_a_fault_until_somebody_may_have_deleted_it(
+    items: Replica, sample: float | None
+) -> None:
+    items.source.execute("DELETE FROM items WHERE id = 5; UPDATE items SET price = 0 WHERE id = 6")
+    items.sync(HOURLY)
+    items.target.execute(CLAIMED)
+
+    found = items.verify("public.items", sample=sample)
+    assert (counts(found), ids(found)) == ((0, 1, 0, 0), {"extra": [5]})
+
+    items.source.fetch("SELECT pg_current_xact_id()")
+    assert counts(items.verify("public.items", sample=sample)) == (0, 0, 0, 1)
+
+
+def test_rows_that_a_crash_may_have_taken_without_a_transaction_are_pending(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE items (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF items FOR VALUES FROM (0) TO (10);"
+        "CREATE UNLOGGED TABLE high PARTITION OF items FOR VALUES FROM (10) TO (20);"
+        "INSERT INTO items SELECT i, i FROM generate_series(0, 19) i"
+    )
+    replica.sync(HOURLY)
+    replica.source.execute("DELETE FROM items WHERE id = 15; UPDATE items SET n = 0 WHERE id = 6")
+    replica.sync(HOURLY)
+    replica.target.execute(CLAIMED)
+
+    assert counts(replica.verify(HOURLY)) == (0, 0, 0, 1)
