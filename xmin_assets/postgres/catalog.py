@@ -64,7 +64,30 @@ SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, a.attt
        (SELECT pg_catalog.format('%%I.%%I', n.nspname, o.collname)
           FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace
          WHERE o.oid = a.attcollation AND o.oid <> t.typcollation),
-       t.oid::int8, t.typcategory::text
+       t.oid::int8, t.typcategory::text,
+       CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_collation o
+                          WHERE o.oid = a.attcollation AND NOT o.collisdeterministic)
+            THEN (SELECT pg_catalog.concat(
+                             pg_catalog.to_jsonb(o) - '{oid,collname,collnamespace,collowner,collencoding}'::text[],
+                             ' ', pg_catalog.pg_collation_actual_version(o.oid))
+                    FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation)
+            WHEN t.oid < 16384 OR t.typtype = 'e' THEN ''
+            ELSE (
+                WITH RECURSIVE base AS (
+                    SELECT t.oid, t.typtype, t.typbasetype, t.typcollation, t.typcategory
+                     UNION ALL
+                    SELECT b.oid, b.typtype, b.typbasetype, b.typcollation, b.typcategory
+                      FROM base JOIN pg_catalog.pg_type b ON base.typtype = 'd' AND b.oid = base.typbasetype
+                )
+                SELECT CASE WHEN b.oid < 16384 OR b.typtype = 'e' THEN ''
+                            WHEN b.typtype <> 'b' OR b.typcategory = 'A' THEN NULL
+                            WHEN b.typcollation = 0 THEN ''
+                            ELSE (SELECT pg_catalog.concat_ws(
+                                             ' ', d.encoding, d.datctype, l.locale ->> 'datlocprovider',
+                                             coalesce(l.locale ->> 'datlocale', l.locale ->> 'daticulocale'))
+                                    FROM pg_catalog.pg_database d, pg_catalog.to_jsonb(d) AS l (locale)
+                                   WHERE d.datname = pg_catalog.current_database()) END
+                  FROM base b WHERE b.typtype <> 'd') END
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -83,17 +106,25 @@ SELECT EXISTS (
 """
 
 # The primary key first, else the smallest unique index that guarantees one row a value. A deferrable one does: what it
-# defers is over before its transaction commits, and a snapshot shows what is committed.
+# defers is over before its transaction commits, and a snapshot shows what is committed. One by a collation of its own
+# does, unless the column's takes different texts for equal. NOT NULL may be NOT VALID since PostgreSQL 18.
 _KEYS = """
 SELECT i.indisprimary, k.columns
   FROM pg_catalog.pg_index i
  CROSS JOIN LATERAL (
-       SELECT pg_catalog.array_agg(a.attname::text ORDER BY x.position) AS columns, bool_and(a.attnotnull) AS not_null
-         FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS x (attnum, position)
+       SELECT pg_catalog.array_agg(a.attname::text ORDER BY x.position) AS columns,
+              bool_and(a.attnotnull AND NOT EXISTS (
+                  SELECT FROM pg_catalog.pg_constraint n
+                   WHERE n.conrelid = a.attrelid AND n.contype = 'n' AND NOT n.convalidated
+                     AND n.conkey = ARRAY[a.attnum])) AS not_null,
+              bool_and(x.by = a.attcollation OR o.collisdeterministic IS NOT FALSE) AS as_fine
+         FROM unnest(i.indkey::int2[], i.indcollation::oid[]) WITH ORDINALITY
+                  AS x (attnum, by, position)
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = x.attnum
+         LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation
         WHERE x.position <= i.indnkeyatts) k
  WHERE i.indrelid = %(oid)s AND i.indisunique AND i.indisvalid
-   AND i.indpred IS NULL AND i.indexprs IS NULL AND k.not_null
+   AND i.indpred IS NULL AND i.indexprs IS NULL AND k.not_null AND k.as_fine
  ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid
 """
 
@@ -140,6 +171,9 @@ class Attribute:
     type_oid: int = 0
     category: str = ""
     """pg_type.typcategory: N is a number, D a date or time."""
+    equality: str | None = ""
+    """What tells its values apart besides the type: the definition of a collation by which different texts are equal,
+    or the database's locale where an extension's type goes by it; empty for nothing, None where it is not known."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ UNLIKE_PARTITIONS = Missing(
     "where may name the table itself, or a partition has another expression for a virtual column",
     "Name columns in where without the table's name, and let all partitions have the table's expressions.",
 )
+REPEATED_KEYS = Missing(
+    "no unique index guarantees its key, so the keys of all rows are compared",
+    "Create a unique index over NOT NULL columns of the key.",
+)
 BLOCKS_OF_DELETED_ROWS = Missing(
     "deleted rows are looked for by their keys",
     "Set track_blocks: true for the table, which finds them by their blocks, or delete_detection: 1 hour, which looks "
@@ -76,7 +80,14 @@ def start_of(pairs: Sequence[tuple[int, int]], watermark: int) -> int | None:
 
 
 def choose(
-    source: Database, server: Server, table: TableConfig, storage: Sequence[Storage], plan: Plan, state: State | None
+    source: Database,
+    server: Server,
+    table: TableConfig,
+    storage: Sequence[Storage],
+    plan: Plan,
+    state: State | None,
+    *,
+    unique_key: bool,
 ) -> Plan:
     """The plan, with where the map of the sync begins, if it can have one, and the reason in words.
 
@@ -87,9 +98,10 @@ def choose(
         storage: the relations that hold the table's rows.
         plan: what is to be read otherwise.
         state: of the target.
+        unique_key: see `Selection`.
     """
     try:
-        start = _start(table, storage, plan, state)
+        start = _start(table, storage, plan, state, unique_key)
         with transact(source, Isolation.READ, f"{table.label}: looking for WAL summaries") as cursor:
             setup = observe(cursor, server, storage, checkpoint=table.checkpoint)
             following = Tail(cursor, server.timeline, setup).cost(start, server.lsn)
@@ -105,11 +117,13 @@ def scan_because(reason: NoMap) -> str:
     return f"every block, because {reason}"
 
 
-def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: State | None) -> int:
+def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: State | None, unique_key: bool) -> int:
     if plan.watermark is None or state is None:
         raise NoMap("this sync is not about what changed")
     if not table.wal_summaries:
         raise NoMap(TURNED_OFF.reason)
+    if not unique_key:
+        raise NoMap(REPEATED_KEYS.reason)
     if plan.checksum:
         raise NoMap("the whole copy is checked by a checksum")
     if not all(leaf.readable for leaf in storage):

@@ -10,7 +10,13 @@ from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import observe_server
 from xmin_assets.postgres.transaction import Isolation, transaction
-from xmin_assets.replication.block_map import BLOCKS_OF_DELETED_ROWS, CLOSED_PARTITIONS, TURNED_OFF, UNLIKE_PARTITIONS
+from xmin_assets.replication.block_map import (
+    BLOCKS_OF_DELETED_ROWS,
+    CLOSED_PARTITIONS,
+    REPEATED_KEYS,
+    TURNED_OFF,
+    UNLIKE_PARTITIONS,
+)
 from xmin_assets.replication.pipeline import open_databases, side_by_side
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
@@ -62,6 +68,8 @@ def _missing(source: Database, table: TableConfig) -> list[Missing]:
         return [Missing(f"its mode is {table.mode.value}", "Only mode: xmin_incremental reads what changed by blocks.")]
     if not table.wal_summaries:
         missing.append(TURNED_OFF)
+    if not facts.selection.unique_key:
+        missing.append(REPEATED_KEYS)
     if not all(leaf.readable for leaf in storage):
         missing.append(CLOSED_PARTITIONS)
     if not all(leaf.alike for leaf in storage):

@@ -3,7 +3,8 @@
 All of it under one snapshot. If no transaction has written anything since the watermark, nothing is read. Where all
 rows are wanted, they are copied, and counted by that. Otherwise the first pass counts the rows, range by range, and
 finds out which ranges have changed ones. The second copies these. The keys of all rows are copied only if rows were
-deleted, and the counts tell whether they were (see `deleted_rows`).
+deleted, and the counts tell whether they were (see `deleted_rows`); or if rows changed, and nothing at the source
+guarantees that a changed row does not repeat another one's key.
 """
 
 from __future__ import annotations
@@ -151,6 +152,8 @@ def deleted_rows(known: int, present: int, new: int) -> int:
     changed rows that are not new; what it has beyond these was deleted. With U unchanged and C changed rows,
     present = U + C and known = U + (C - new) + deleted.
 
+    A key must stand for one row, or the counts are not those of the keys.
+
     Args:
         known: rows that the target shared with the source after the last sync.
         present: rows at the source now.
@@ -164,10 +167,12 @@ def deleted_rows(known: int, present: int, new: int) -> int:
 
 
 def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) -> bool:
-    """Whether rows were deleted that the target still has, or may have been."""
+    """Whether rows were deleted that the target still has, or may have been; or one may repeat another's key."""
     snapshot, state = passes.snapshot, passes.snapshot.state
     if snapshot.plan.mode is Mode.FULL_SYNC or state is None:
         return False  # a full extract brings all keys with its rows
+    if passes.changed_rows and not snapshot.selection.unique_key:
+        return True  # also where deleted rows are not looked for: what repeats a key would overwrite the other row
     if not _looks_for_deletes(snapshot):
         return False
     if snapshot.plan.mode is Mode.INCREMENTAL_SYNC:

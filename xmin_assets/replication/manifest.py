@@ -36,6 +36,8 @@ class Column:
     """The type at the source, where the target's is another one."""
     override: str | None = None
     """The type that the configuration asks for in the target, where it is not the source's."""
+    equality: str | None = ""
+    """What tells its values apart at the source besides the type (see `catalog.Attribute`)."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class Selection:
     deleted_at_column: str = "source_deleted_at"
     block_column: str | None = None
     """Where the target keeps a row's block at the source; None where it does not."""
+    unique_key: bool = True
+    """Whether the source guarantees that the key identifies a row: at the source, or as the target tells keys apart.
+    Where it does not, that is proven by whichever sync brings rows."""
 
     @property
     def key_columns(self) -> tuple[Column, ...]:

@@ -185,11 +185,11 @@ class _Merge:
             return counts
         same = self._same_key(relation.oid)
         keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
-        if keys and selection.deletes != "ignore":
+        if keys and selection.deletes != "ignore" and self._plan.find_deletes:
             counts.deleted = delete_missing(
                 cursor, self._table, selection, keys, same, self._allow_mass_delete, self._extract.block_map
             )
-        elif keys:
+        elif keys and self._plan.mode is Mode.FULL_SYNC:
             disown_missing(cursor, self._table, keys, same)
         if self._staged.name and self._staged.rows:
             counts.inserted, counts.updated = upsert.run(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
@@ -26,13 +29,14 @@ VIEWS = ("v", "m")
 """Kinds that are read by their query's result: their rows have no xmin that tells of changes."""
 
 
-def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation) -> Selection:
+def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *, has_heirs: bool = False) -> Selection:
     """The columns and the key, as the source has them.
 
     Args:
         cursor: in a transaction at the source, with an empty search_path.
         table: the table's configuration.
         relation: the source table.
+        has_heirs: whether other tables inherit from it: no index of it knows their rows.
 
     Raises:
         ConfigError: the configuration names what the table does not have.
@@ -58,7 +62,8 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation) -
     chosen = [a for a in attributes if a.name in (table.columns or names) and a.name not in table.exclude_columns]
     if not chosen:
         raise ConfigError(f"{table.label}: no column is left to be copied.")
-    key = table.key or next(iter(catalog.keys_of(cursor, relation.oid)), None) or _no_key(table)
+    guaranteed = catalog.keys_of(cursor, relation.oid)
+    key = table.key or next(iter(guaranteed), None) or _no_key(table)
     for column, what in [*((name, "key") for name in key), *([(cursor_column, "cursor")] if cursor_column else [])]:
         if column not in {a.name for a in chosen}:
             raise ConfigError(f"{table.label}: the {what} column {column} must be among the columns that are copied.")
@@ -68,7 +73,15 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation) -
     own = [a.type_oid for a in chosen if a.type_oid >= FIRST_OWN_OID and a.name not in table.type_overrides]
     return Selection(
         columns=tuple(
-            Column(a.attnum, a.name, a.type, a.virtual, a.collation, override=_override(cursor, table, a.name))
+            Column(
+                a.attnum,
+                a.name,
+                a.type,
+                a.virtual,
+                a.collation,
+                override=_override(cursor, table, a.name),
+                equality=a.equality,
+            )
             for a in chosen
         ),
         key=tuple(key),
@@ -80,7 +93,30 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation) -
         xmin_column=table.xmin_column,
         deleted_at_column=table.deleted_at_column,
         block_column=table.block_column if table.track_blocks else None,
+        unique_key=not has_heirs and any({*columns} <= {*key} for columns in guaranteed),
     )
+
+
+def as_told_apart(landed: Selection, target: Sequence[catalog.Attribute]) -> Selection:
+    """The selection, whose key is guaranteed only if the target takes no two of the source's keys for one.
+
+    Its type may be another by configuration, and its collation by whoever made the table.
+
+    Args:
+        landed: the selection as it lands in the target.
+        target: the target's columns; empty if there is no such table yet.
+    """
+    if not target or not landed.unique_key:
+        return landed
+    here = {attribute.name: attribute for attribute in target}
+    return replace(landed, unique_key=all(_as_fine(column, here.get(column.name)) for column in landed.key_columns))
+
+
+def _as_fine(column: Column, here: catalog.Attribute | None) -> bool:
+    if here is None or (column.override and column.origin):
+        return False
+    # What goes by the type alone tells the most apart: texts are equal if their bytes are.
+    return here.equality == "" or (here.equality is not None and here.equality == column.equality)
 
 
 def _no_key(table: TableConfig) -> tuple[str, ...]:

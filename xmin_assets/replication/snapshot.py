@@ -29,7 +29,7 @@ from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up
 from xmin_assets.replication.scan import read_lock
-from xmin_assets.replication.selection import KINDS, VIEWS, select
+from xmin_assets.replication.selection import KINDS, VIEWS, as_told_apart, select
 from xmin_assets.replication.state import read_state
 from xmin_assets.replication.sync_id import new_sync_id
 
@@ -71,9 +71,9 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
             ground = observe(cursor, facts.selection)
     apply = table.schema_changes == "apply"
     types = type_changes(table.label, facts.selection, ground, known_types(state, facts.identity), apply)
-    landed = replace(facts, selection=land(facts.selection, ground))
+    landed = replace(facts, selection=as_told_apart(land(facts.selection, ground), target_facts.columns))
     plan = decide(table, landed, target_facts, state)
-    plan = block_map.choose(source, server, table, storage, plan, state)
+    plan = block_map.choose(source, server, table, storage, plan, state, unique_key=landed.selection.unique_key)
     keys = require_alterable(target, table, landed, target_facts, state)
     result = SourceSnapshot(
         sync_id=new_sync_id(table.target_name, (here.system_identifier, here.database_oid)),
@@ -171,7 +171,7 @@ def read_source(
         kind=relation.kind,
         definition=hashlib.sha256(relation.definition.encode()).hexdigest()[:16] if relation.definition else "",
     )
-    selection = select(cursor, table, relation)
+    selection = select(cursor, table, relation, has_heirs=relation.kind == "r" and len(storage) > 1)
     storage = apart(cursor, table, relation.oid, selection, storage)
     return SourceFacts(server, identity, selection, horizon(cursor)), storage
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psycopg2
 import psycopg2.extensions as ext
@@ -18,6 +19,7 @@ from psycopg2 import sql
 
 from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated, StaleExtract
+from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.failure import one_line
@@ -211,7 +213,7 @@ class Loading:
             lock_table_state(cursor, self._snapshot.config.target_name)
             drop_staged(cursor, self._snapshot.config.target_name)
             self._create(cursor, self.name, persistence, target_columns(selection))
-            if self._snapshot.config.key is None and selection.key:
+            if self._snapshot.config.key is None and selection.key and selection.unique_key:
                 # A key that was found is NOT NULL at the source, and a primary key over such columns costs no scan.
                 self._set_not_null(cursor, selection.key)
 
@@ -222,13 +224,23 @@ class Loading:
 
     def _create(self, cursor: ext.cursor, name: str, persistence: sql.Composable, columns: tuple[Column, ...]) -> None:
         table = sql.Identifier(SCHEMA, name)
-        cursor.execute(
-            sql.SQL("CREATE {} TABLE {} ({})").format(
-                persistence, table, sql.SQL(", ").join(column_definitions(columns))
-            )
-        )
+        definitions = column_definitions(self._as_in_target(cursor, columns))
+        cursor.execute(sql.SQL("CREATE {} TABLE {} ({})").format(persistence, table, sql.SQL(", ").join(definitions)))
         comment = sql.Literal(COMMENT_PREFIX + self._snapshot.sync_id)
         cursor.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
+
+    def _as_in_target(self, cursor: ext.cursor, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        """The columns; those of a key that is to be proven have the collations by which the target tells keys apart."""
+        selection, target = self._snapshot.selection, self._snapshot.target_oid
+        if selection.unique_key or target is None:
+            return columns
+        here = {found.name: found for found in catalog.columns_of(cursor, target) if found.name in selection.key}
+        return tuple(
+            replace(column, collation=found.collation)
+            if (found := here.get(column.name)) and found.type == column.type
+            else column
+            for column in columns
+        )
 
     def _set_not_null(self, cursor: ext.cursor, names: tuple[str, ...]) -> None:
         changes = (sql.SQL("ALTER COLUMN {} SET NOT NULL").format(sql.Identifier(name)) for name in names)
@@ -311,11 +323,14 @@ class Loading:
             if not self._snapshot.plan.create_target:
                 self._require_count(cursor, self.name, extract.rows)
             if extract.key_parts is not None:
-                lock_own(cursor, self.keys_name, self._snapshot, "SHARE UPDATE EXCLUSIVE")
+                mode = "SHARE UPDATE EXCLUSIVE" if self._snapshot.selection.unique_key else "ACCESS EXCLUSIVE"
+                lock_own(cursor, self.keys_name, self._snapshot, mode)
                 self._require_count(cursor, self.keys_name, sum(part.rows for part in extract.key_parts))
             if key:
                 give_memory(cursor, "maintenance_work_mem", INDEX_MEMORY)
                 self._add_key(cursor, table, key)
+                if extract.key_parts is not None and not self._snapshot.selection.unique_key:
+                    self._add_key(cursor, sql.Identifier(SCHEMA, self.keys_name), key, with_others=False)
             if self._snapshot.plan.create_target and self._snapshot.selection.block_column:
                 self._index_blocks(cursor, table, self._snapshot.selection.block_column)
             if not self._snapshot.plan.create_target:  # else nothing is joined with it, and autovacuum analyzes it
@@ -328,7 +343,9 @@ class Loading:
         # Without statistics the first syncs would rather read the whole target than look blocks up.
         cursor.execute(sql.SQL("ANALYZE {} ({})").format(table, sql.Identifier(column)))
 
-    def _add_key(self, cursor: ext.cursor, table: sql.Composable, key: tuple[str, ...]) -> None:
+    def _add_key(
+        self, cursor: ext.cursor, table: sql.Composable, key: tuple[str, ...], *, with_others: bool = True
+    ) -> None:
         columns = sql.SQL(", ").join(map(sql.Identifier, key))
         cursor.execute("SAVEPOINT key")
         try:
@@ -337,16 +354,16 @@ class Loading:
             example = one_line(error)
             if isinstance(error, psycopg2.errors.NotNullViolation):
                 cursor.execute("ROLLBACK TO SAVEPOINT key")
-                example = self._null_key(cursor, table)
+                example = self._null_key(cursor, table, with_others)
             raise KeyInvalid(
                 f"{self._snapshot.table}: the key ({', '.join(key)}) does not identify its rows. {example} Name "
                 "another key, or mend the rows at the source."
             ) from None
 
-    def _null_key(self, cursor: ext.cursor, table: sql.Composable) -> str:
-        """A row with a NULL in its key, known by what else it has."""
+    def _null_key(self, cursor: ext.cursor, table: sql.Composable, with_others: bool) -> str:
+        """A row with a NULL in its key, known by what else it has, if the table has that."""
         selection = self._snapshot.selection
-        others = [column for column in selection.columns if column.name not in selection.key]
+        others = [column for column in selection.columns if with_others and column.name not in selection.key]
         shown = (*selection.key_columns, *others[:3])
         cursor.execute(
             sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 1").format(

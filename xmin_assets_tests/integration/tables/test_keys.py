@@ -344,3 +344,177 @@ def test_a_plan_shows_what_becomes_of_the_key(replica: Replica) -> None:
         'ALTER TABLE "public"."t" DROP CONSTRAINT "t_pkey", ALTER COLUMN "a" DROP NOT NULL',
         'ALTER TABLE "public"."t" ADD PRIMARY KEY ("b")',
     )
+
+
+INHERITED = "CREATE TABLE t (a int PRIMARY KEY, v int); CREATE TABLE heir (PRIMARY KEY (a)) INHERITS (t)"
+LOOSE_KEYS = {
+    "no index": "CREATE TABLE t (a int, v int)",
+    "an index that lets some rows repeat": "CREATE TABLE t (a int, v int); CREATE UNIQUE INDEX ON t (a) WHERE v > 10000",
+    "an index over more than the key": "CREATE TABLE t (a int, v int, PRIMARY KEY (a, v))",
+    "rows of a table that inherits": INHERITED,
+}
+
+
+@pytest.mark.parametrize("why", LOOSE_KEYS)
+@pytest.mark.parametrize("deletes", ["hard", "soft", "ignore"])
+@pytest.mark.parametrize("due", [True, False])
+def test_a_second_row_of_a_key_is_refused_though_another_row_goes(
+    replica: Replica, why: str, deletes: str, due: bool
+) -> None:
+    """The counts cancel: 1000 rows before and 1000 after, none of whose keys the target lacks."""
+    replica.source.execute(LOOSE_KEYS[why])
+    replica.source.execute("INSERT INTO t SELECT i, i FROM generate_series(1, 1000) i")
+    table = {"source": "public.t", "key": "a", "deletes": deletes, "delete_detection": "every_sync" if due else "1 h"}
+    replica.sync(table)
+    child = "heir" if why == "rows of a table that inherits" else "t"
+    replica.source.execute(f"INSERT INTO {child} VALUES (5, -5); DELETE FROM t WHERE a = 900")
+
+    error = replica.try_sync(table).error or ""
+
+    assert "the key (a) does not identify its rows" in error and "(a)=(5)" in error
+    assert replica.target.fetch("SELECT count(*), sum(v) FROM t") == [(1000, 500500)]
+    replica.source.execute(f"DELETE FROM {child} WHERE v = -5; UPDATE t SET v = 0 WHERE a = 5")
+    # 1 to 1000 less 5; and less 900, unless it is kept.
+    assert counts(replica.sync(table)) == (1, 0, 1, 1 if due and deletes != "ignore" else 0)
+    assert replica.target.fetch("SELECT v FROM t WHERE a = 5") == [(0,)]
+
+
+def test_deletes_wait_for_their_time_though_keys_are_compared(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (a int, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 100) i")
+    table = {"source": "public.t", "key": "a", "delete_detection": "1 hour"}
+    replica.sync(table)
+    replica.source.execute(
+        "DELETE FROM t WHERE a <= 10; UPDATE t SET v = 0 WHERE a > 90; INSERT INTO t VALUES (200, 0)"
+    )
+
+    soon = replica.sync(table)
+    replica.source.execute("UPDATE t SET v = 1 WHERE a = 50")
+    due = replica.sync({**table, "delete_detection": "every_sync"})
+
+    assert counts(soon) == (11, 1, 10, 0)
+    assert counts(due) == (1, 0, 1, 10)
+    replica.assert_equal("public.t")
+
+
+@pytest.mark.parametrize("deletes", ["hard", "ignore"])
+def test_a_row_of_a_view_that_repeats_a_key_is_refused(replica: Replica, deletes: str) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (a int, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 1000) i;"
+        "CREATE VIEW shown AS SELECT a, v FROM t"
+    )
+    table = {"source": "public.shown", "mode": "incremental_sync", "cursor": "v", "key": "a", "deletes": deletes}
+    replica.sync(table)
+    replica.source.execute("INSERT INTO t VALUES (5, 2000); DELETE FROM t WHERE a = 900")
+
+    error = replica.try_sync(table).error or ""
+
+    assert "the key (a) does not identify its rows" in error and "(a)=(5)" in error
+    assert replica.target.fetch("SELECT count(*), sum(v) FROM shown") == [(1000, 500500)]
+
+
+@pytest.mark.parametrize(
+    "guarantee",
+    [
+        "CREATE TABLE t (a int, v int NOT NULL UNIQUE)",
+        "CREATE TABLE t (a int PRIMARY KEY, v int)",
+        "CREATE TABLE t (a int PRIMARY KEY, v int) PARTITION BY RANGE (a);"
+        "CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (50); CREATE TABLE high PARTITION OF t DEFAULT",
+    ],
+)
+def test_no_keys_are_read_where_an_index_over_some_of_its_columns_guarantees_them(
+    replica: Replica, guarantee: str
+) -> None:
+    replica.source.execute(guarantee)
+    replica.source.execute("INSERT INTO t SELECT i, i FROM generate_series(1, 100) i")
+    table = {"source": "public.t", "key": ["a", "v"], "delete_detection": "every_sync"}
+    replica.sync(table)
+    replica.source.execute("INSERT INTO t VALUES (200, 200)")
+
+    with replica.stations(table) as stations:
+        extracted = stations.up_to_extract()
+
+    assert extracted.rows == 1
+    assert extracted.key_parts is None
+
+
+def test_an_index_that_goes_is_missed(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (a int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 100) i"
+    )
+    table = {"source": "public.t", "key": "a"}
+    replica.sync(table)
+    replica.source.execute(
+        "ALTER TABLE t DROP CONSTRAINT t_pkey; INSERT INTO t VALUES (5, 0); DELETE FROM t WHERE a = 9"
+    )
+
+    assert "(a)=(5)" in (replica.try_sync(table).error or "")
+
+
+def test_a_not_null_that_was_never_validated_guarantees_nothing(replica: Replica) -> None:
+    if replica.source.fetch("SELECT current_setting('server_version_num')::int < 180000") == [(True,)]:
+        pytest.skip("NOT NULL can be NOT VALID since PostgreSQL 18")
+    replica.source.execute("CREATE TABLE t (a int UNIQUE, v int); INSERT INTO t VALUES (NULL, 1), (NULL, 2), (3, 3)")
+    replica.source.execute("ALTER TABLE t ADD CONSTRAINT filled NOT NULL a NOT VALID")
+
+    assert "no primary key" in (replica.try_sync("public.t").error or "")
+    assert "(a, v)=(NULL," in (replica.try_sync({"source": "public.t", "key": "a"}).error or "")
+
+
+def test_keys_that_only_the_target_takes_for_one_are_refused(insensitive: Replica) -> None:
+    """A row of its own at the source would overwrite another one."""
+    insensitive.target.execute(INSENSITIVE)
+    insensitive.target.execute("CREATE TABLE t (k text COLLATE ci PRIMARY KEY, v int)")
+    insensitive.source.execute("CREATE TABLE t (k text PRIMARY KEY, v int); INSERT INTO t VALUES ('Bern', 1), ('x', 1)")
+    insensitive.sync("public.t")
+    insensitive.source.execute("INSERT INTO t VALUES ('BERN', 2); DELETE FROM t WHERE k = 'x'")
+
+    error = insensitive.try_sync("public.t").error or ""
+
+    assert "the key (k) does not identify its rows" in error and "(k)=(" in error
+    assert insensitive.target.fetch("SELECT k, v FROM t ORDER BY k") == [("Bern", 1), ("x", 1)]
+
+
+@pytest.mark.parametrize("deletes", ["hard", "ignore"])
+def test_keys_that_only_another_type_takes_for_one_are_refused(replica: Replica, deletes: str) -> None:
+    replica.source.execute("CREATE TABLE t (k text PRIMARY KEY, v int); INSERT INTO t VALUES ('1.0', 1), ('7', 1)")
+    table = {"source": "public.t", "type_overrides": {"k": "numeric"}, "deletes": deletes}
+    replica.sync(table)
+    replica.source.execute("INSERT INTO t VALUES ('1.00', 2); DELETE FROM t WHERE k = '7'")
+
+    error = replica.try_sync(table).error or ""
+
+    assert "the key (k) does not identify its rows" in error and "(k)=(1.0" in error
+    assert replica.target.fetch("SELECT k::text, v FROM t ORDER BY k") == [("1.0", 1), ("7", 1)]
+
+
+def test_an_index_by_a_finer_collation_than_its_columns_guarantees_no_key(insensitive: Replica) -> None:
+    insensitive.source.execute("CREATE TABLE t (k text COLLATE ci NOT NULL, v int)")
+    insensitive.source.execute("CREATE UNIQUE INDEX ON t (k COLLATE \"C\"); INSERT INTO t VALUES ('a', 1), ('x', 1)")
+    insensitive.target.execute(INSENSITIVE)
+    table = {"source": "public.t", "key": "k"}
+
+    assert "no primary key" in (insensitive.try_sync("public.t").error or "")
+    insensitive.sync(table)
+    insensitive.source.execute("INSERT INTO t VALUES ('A', 2); DELETE FROM t WHERE v = 1 AND k = 'x'")
+    assert "does not identify its rows" in (insensitive.try_sync(table).error or "")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_collation_of_the_same_name_guarantees_keys_only_if_it_is_the_same(insensitive: Replica, same: bool) -> None:
+    """Level 2 tells accents apart, level 1 does not."""
+    insensitive.target.execute(INSENSITIVE if same else INSENSITIVE.replace("level2", "level1"))
+    insensitive.source.execute("CREATE TABLE t (k text COLLATE ci PRIMARY KEY, v int)")
+    insensitive.source.execute(
+        "INSERT INTO t SELECT 'n' || i, 0 FROM generate_series(1, 20) i; INSERT INTO t VALUES ('resume', 1)"
+    )
+    insensitive.sync("public.t")
+    insensitive.source.execute("INSERT INTO t VALUES ('other', 2)")
+    with insensitive.stations("public.t") as stations:
+        assert (stations.up_to_extract().key_parts is None) is same
+    insensitive.source.execute("INSERT INTO t VALUES ('résumé', 3)")
+
+    error = insensitive.try_sync("public.t").error
+
+    assert (error is None) is same
+    if not same:
+        assert "does not identify its rows" in (error or "")
