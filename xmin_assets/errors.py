@@ -129,6 +129,10 @@ class MassDelete(TerminalError):
     """The sync would delete more of the target than is allowed."""
 
 
+class MassChange(TerminalError):
+    """Another source answers, and the sync would change more of the target than is allowed."""
+
+
 class DataInvalid(TerminalError):
     """Rows break a rule that the copy depends on, such as a unique key."""
 

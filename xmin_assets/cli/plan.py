@@ -54,6 +54,9 @@ def _show(snapshot: SourceSnapshot) -> None:
         click.echo(f"  reads {plan.path}")
     if snapshot.held_back.transactions:
         click.echo(f"  watermark {describe(snapshot.held_back)}")
+    if plan.another_source and not plan.create_target:
+        share = f"{snapshot.config.max_change_share:.0%}"
+        click.echo(f"  careful: {plan.another_source}; it is refused if more than {share} of 1000 rows or more change")
     for statement in plan.statements:
         click.echo(f"  {statement};")
 

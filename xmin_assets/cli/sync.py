@@ -22,6 +22,7 @@ _ALL_LISTED = 20
 @click.command
 @tables
 @click.option("--allow-mass-delete", is_flag=True, help="Lift the limit on deletes, this once.")
+@click.option("--allow-mass-change", is_flag=True, help="Let another source replace a copy's rows, this once.")
 @overrides
 @common
 @click.pass_obj
@@ -29,6 +30,7 @@ def command(
     invocation: Invocation,
     tables: tuple[str, ...],
     allow_mass_delete: bool,
+    allow_mass_change: bool,
     workers: int | None,
     batch_size: int | None,
     spool: str | None,
@@ -45,7 +47,13 @@ def command(
     try:
         with progress_display(count) as report:
             result = interruptible(
-                lambda: sync_tables(config, tables=tables, allow_mass_delete=allow_mass_delete, report=report)
+                lambda: sync_tables(
+                    config,
+                    tables=tables,
+                    allow_mass_delete=allow_mass_delete,
+                    allow_mass_change=allow_mass_change,
+                    report=report,
+                )
             )
     except Stopped as stop:
         if stop.result is not None:

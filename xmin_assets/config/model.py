@@ -119,6 +119,13 @@ class TableDefaults(Strict):
         description="The share of the target's rows (0 to 1) that one sync may delete, "
         "for targets of 1000 rows or more.",
     )
+    max_change_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="The share of the target's rows (0 to 1) that one sync may change or delete where another cluster, "
+        "timeline, database or table has taken the source's place, for targets of 1000 rows or more.",
+    )
 
     @field_validator("key", "columns", "exclude_columns", mode="before")
     @classmethod

@@ -61,6 +61,11 @@ class MergeConfig(Config):
         default=False,
         description="Let this run delete more of the target than max_delete_share allows.",
     )
+    allow_mass_change: bool = Field(
+        default=False,
+        description="Let this run change more of the target than max_change_share allows, though another source than "
+        "the copy's answers.",
+    )
 
 
 def build_xmin_assets(
@@ -157,11 +162,18 @@ class _TableAssets:
         ) -> Iterator[AssetCheckResult | MaterializeResult[Any]]:
             with self.station(context, replication_settings, again=True) as (settings, source, target):
                 report = progress_lines(context.log.info)
-                spool, allowed = Spool.open(settings), config.allow_mass_delete
+                spool = Spool.open(settings)
                 try:
                     staged, merged = terminable(
                         lambda: pass_table(
-                            source, target, self.table, spool, settings, allow_mass_delete=allowed, report=report
+                            source,
+                            target,
+                            self.table,
+                            spool,
+                            settings,
+                            allow_mass_delete=config.allow_mass_delete,
+                            allow_mass_change=config.allow_mass_change,
+                            report=report,
                         )
                     )
                 except DataInvalid as error:
@@ -262,12 +274,17 @@ class _TableAssets:
         ) -> MaterializeResult[MergedTarget]:
             planned = staged_table.extract.snapshot
             with self.station(context, replication_settings, planned) as (settings, _, target):
-                allowed, kept = config.allow_mass_delete, settings.history_rows
                 report = progress_lines(context.log.info)
 
                 def apply() -> MergedTarget:
                     with own_turn(target, self.table, settings.queue_timeout, report):
-                        return merge(target, staged_table, allow_mass_delete=allowed, history_rows=kept)
+                        return merge(
+                            target,
+                            staged_table,
+                            allow_mass_delete=config.allow_mass_delete,
+                            allow_mass_change=config.allow_mass_change,
+                            history_rows=settings.history_rows,
+                        )
 
                 made = terminable(apply)
                 spool = Spool.open(settings)

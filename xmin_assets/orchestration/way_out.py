@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from xmin_assets.errors import (
+    MassChange,
     MassDelete,
     PlanOutdated,
     SchemaChangeRefused,
@@ -14,12 +15,19 @@ from xmin_assets.errors import (
 )
 
 _COMMANDS: dict[type[XminAssetsError], str] = {
+    MassChange: "sync {table} --allow-mass-change",
     MassDelete: "sync {table} --allow-mass-delete",
     PlanOutdated: "sync {table}",
     SchemaChangeRefused: "plan {table}",
     StaleExtract: "sync {table}",
     TargetDrifted: "sync {table}",
 }
+_ALLOWANCES: dict[type[XminAssetsError], str] = {
+    MassChange: "allow_mass_change",
+    MassDelete: "allow_mass_delete",
+}
+"""What lets a run do what was refused."""
+
 _OTHERWISE = "sync {table} --debug"
 """The same in a terminal, with everything that is known of the error."""
 
@@ -37,6 +45,6 @@ def way_out(error: XminAssetsError, table: str | None = None, op: str | None = N
     if table is not None:
         command = _COMMANDS.get(kind, _OTHERWISE).format(table=shlex.quote(table))
         found["xmin_assets/command"] = f"xmin-assets {command}"
-    if kind is MassDelete and op is not None:
-        found["xmin_assets/run_config"] = f"ops: {{{op}: {{config: {{allow_mass_delete: true}}}}}}"
+    if (allowance := _ALLOWANCES.get(kind)) and op is not None:
+        found["xmin_assets/run_config"] = f"ops: {{{op}: {{config: {{{allowance}: true}}}}}}"
     return {**found, "xmin_assets/see": "docs/operations.md, What to do when"}

@@ -64,6 +64,8 @@ class Identity:
     """pg_class.relkind."""
     definition: str = ""
     """A digest of a view's query."""
+    database: str = field(default="", compare=False)
+    """Its name, for people: a database that is renamed is the same one."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,8 @@ class Plan:
     """The WAL position since which changed blocks are told; None where every block is read."""
     path: str = ""
     """Which blocks are read, and why, in words."""
+    another_source: str | None = None
+    """Which source has taken the place of which, in words: the merge then makes sure that it has the same rows."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from xmin_assets.replication.alteration import alter
 from xmin_assets.replication.checksum import landed, row_hash
 from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
+from xmin_assets.replication.likeness import require_likeness
 from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
 from xmin_assets.replication.plan import RESTARTED, same_relation
 from xmin_assets.replication.promote import add_key, ensure_index, key_changes, promote
@@ -35,7 +36,12 @@ from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_stat
 
 
 def merge(
-    target: Database, staged: StagedTable, *, allow_mass_delete: bool = False, history_rows: int = HISTORY_ROWS
+    target: Database,
+    staged: StagedTable,
+    *,
+    allow_mass_delete: bool = False,
+    allow_mass_change: bool = False,
+    history_rows: int = HISTORY_ROWS,
 ) -> MergedTarget:
     """Make the target table equal to the source as of the extract's snapshot, and remember that it is.
 
@@ -43,11 +49,13 @@ def merge(
         target: the target database.
         staged: what to merge.
         allow_mass_delete: lift the limit on deleted rows, this once.
+        allow_mass_change: let another source replace the rows, this once.
         history_rows: how many merges of this table the target remembers, this one included.
 
     Raises:
         StaleExtract: another sync merged after this one was planned; nothing was changed.
         MassDelete: too large a share of the target would be deleted; nothing was changed.
+        MassChange: another source answers, and too large a share of the target would change; nothing was changed.
         TargetDrifted: the target's rows were changed by somebody else; the next sync reads and compares everything.
         XminAssetsError: the target failed; nothing was changed.
     """
@@ -56,7 +64,7 @@ def merge(
     doing = f"{snapshot.table}: merging"
     try:
         with transact(target, Isolation.WRITE, doing) as cursor:
-            return _Merge(cursor, staged, allow_mass_delete, history_rows).run(began)
+            return _Merge(cursor, staged, allow_mass_delete, allow_mass_change, history_rows).run(began)
     except TargetDrifted as drift:
         resync(target, snapshot.config, drift.found)
         raise
@@ -72,7 +80,14 @@ class _Counts:
 class _Merge:
     """One merge, in one transaction."""
 
-    def __init__(self, cursor: ext.cursor, staged: StagedTable, allow_mass_delete: bool, history_rows: int) -> None:
+    def __init__(
+        self,
+        cursor: ext.cursor,
+        staged: StagedTable,
+        allow_mass_delete: bool,
+        allow_mass_change: bool,
+        history_rows: int,
+    ) -> None:
         self._cursor = cursor
         self._staged = staged
         self._extract = staged.extract
@@ -81,6 +96,7 @@ class _Merge:
         self._table = self._snapshot.config
         self._name = self._table.target_name
         self._allow_mass_delete = allow_mass_delete
+        self._allow_mass_change = allow_mass_change
         self._history_rows = history_rows
 
     def run(self, began: float) -> MergedTarget:
@@ -160,30 +176,42 @@ class _Merge:
         # Readers go on reading; other writers would make the counts untrue.
         cursor.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(self._name.sql))
         known = state if state and state.target_oid == relation.oid else None
+        columns = catalog.columns_of(cursor, relation.oid)
         changes = target_changes(
             self._table.label,
             known.selection if known else None,
             selection,
             bool(known and same_relation(known.identity, self._snapshot.identity)),
-            catalog.columns_of(cursor, relation.oid),
+            columns,
             self._table.schema_changes == "apply",
             self._table.dropped_columns == "drop",
         )
         alter(cursor, self._table, changes)
+        same = None if self._by_contents(known) else self._same_key(relation.oid)
+        if self._plan.another_source and self._staged.name and not self._allow_mass_change:
+            require_likeness(
+                cursor,
+                self._table,
+                selection,
+                self._staged.name,
+                self._staged.rows,
+                same,
+                {column.name for column in columns},
+                self._plan.another_source,
+            )
         before, after = key_changes(
             cursor, self._name, relation.oid, now_called(known.selection.key, changes) if known else None, selection.key
         )
         for statement in before:
             cursor.execute(statement)
         counts = _Counts()
-        if self._by_contents(known):
+        if same is None:
             assert self._staged.name
             counts.inserted, counts.deleted = replace_contents(
                 cursor, self._table, self._staged.name, selection, self._allow_mass_delete
             )
             add_key(cursor, self._table, after)
             return counts
-        same = self._same_key(relation.oid)
         keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
         if keys and selection.deletes != "ignore" and self._plan.find_deletes:
             counts.deleted = delete_missing(

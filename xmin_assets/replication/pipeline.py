@@ -81,6 +81,7 @@ def sync_tables(
     *,
     tables: Sequence[str] = (),
     allow_mass_delete: bool = False,
+    allow_mass_change: bool = False,
     report: Report = silent,
 ) -> SyncReport:
     """Bring target tables to the state of their sources, side by side; one that fails does not stop the others.
@@ -89,6 +90,7 @@ def sync_tables(
         config: what to replicate; None loads the file that XMIN_CONFIG names.
         tables: names of the tables to sync; none means all.
         allow_mass_delete: lift the limit on deleted rows, this once.
+        allow_mass_change: let another source replace the rows, this once.
         report: told of every step forward, from several threads.
 
     Raises:
@@ -114,6 +116,7 @@ def sync_tables(
                 spool,
                 config.settings,
                 allow_mass_delete=allow_mass_delete,
+                allow_mass_change=allow_mass_change,
                 turns=turns,
                 report=report,
             )
@@ -171,6 +174,7 @@ def sync_table(
     settings: Settings,
     *,
     allow_mass_delete: bool = False,
+    allow_mass_change: bool = False,
     turns: Turns | None = None,
     report: Report = silent,
 ) -> TableResult:
@@ -183,6 +187,7 @@ def sync_table(
         spool: where the files go.
         settings: workers, batches and limits.
         allow_mass_delete: lift the limit on deleted rows, this once.
+        allow_mass_change: let another source replace the rows, this once.
         turns: of a process that syncs several tables.
         report: told of every step forward, from several threads.
 
@@ -190,7 +195,15 @@ def sync_table(
         XminAssetsError: a station failed; the target and its state are as they were.
     """
     staged, merged = pass_table(
-        source, target, table, spool, settings, allow_mass_delete=allow_mass_delete, turns=turns, report=report
+        source,
+        target,
+        table,
+        spool,
+        settings,
+        allow_mass_delete=allow_mass_delete,
+        allow_mass_change=allow_mass_change,
+        turns=turns,
+        report=report,
     )
     extracted = staged.extract
     return TableResult(
@@ -223,6 +236,7 @@ def pass_table(
     settings: Settings,
     *,
     allow_mass_delete: bool = False,
+    allow_mass_change: bool = False,
     turns: Turns | None = None,
     report: Report = silent,
 ) -> tuple[StagedTable, MergedTarget]:
@@ -233,7 +247,7 @@ def pass_table(
     """
     patience = settings.queue_timeout
     with turns.turn(table, patience, report) if turns else own_turn(target, table, patience, report):
-        return _pass(source, target, table, spool, settings, allow_mass_delete, report)
+        return _pass(source, target, table, spool, settings, allow_mass_delete, allow_mass_change, report)
 
 
 def _pass(
@@ -243,6 +257,7 @@ def _pass(
     spool: Spool,
     settings: Settings,
     allow_mass_delete: bool,
+    allow_mass_change: bool,
     report: Report,
 ) -> tuple[StagedTable, MergedTarget]:
     planned = snapshot(source, target, table, report=report)
@@ -257,7 +272,13 @@ def _pass(
             extracted = extract(source, planned, spool, settings, target=target, hand_on=hand_on, report=report)
             staged = stage(target, extracted, spool, settings, begun=loading, report=report)
         report(Progress(table.label, "merge", 0, staged.rows))
-        merged = merge(target, staged, allow_mass_delete=allow_mass_delete, history_rows=settings.history_rows)
+        merged = merge(
+            target,
+            staged,
+            allow_mass_delete=allow_mass_delete,
+            allow_mass_change=allow_mass_change,
+            history_rows=settings.history_rows,
+        )
         remember(target, staged, merged)
     except BaseException:
         spool.remove(planned.sync_id)

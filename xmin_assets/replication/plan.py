@@ -11,6 +11,7 @@ from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server
+from xmin_assets.replication.identity import replaced
 from xmin_assets.replication.manifest import Identity, Plan, Selection, State
 from xmin_assets.replication.schema_changes import (
     Change,
@@ -74,6 +75,7 @@ def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: 
             reason=reason or "first sync",
             compare_values=target.oid is not None,
             create_target=target.oid is None,
+            another_source=replaced(table.label, source.identity, known) if known else None,
             statements=(
                 (as_text(create_statement(table.target_name, source.selection)),)
                 if target.oid is None
@@ -216,6 +218,8 @@ def another_source(table: TableConfig, source: SourceFacts, state: State) -> str
         )
     if now.database_oid != before.database_oid:
         return f"another database of the cluster: its oid is {now.database_oid}, not {before.database_oid}"
+    if now.relation_oid != before.relation_oid and state.source_table != table.label:
+        return f"another table: {table.label}, not {state.source_table}"
     if now.relation_oid != before.relation_oid:
         return f"another table: {table.label} was dropped and made anew, or another one got its name"
     if (now.kind in VIEWS, now.definition) != (before.kind in VIEWS, before.definition):

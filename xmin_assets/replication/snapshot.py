@@ -170,6 +170,7 @@ def read_source(
         leaves=tuple(Leaf(leaf.oid, leaf.relfilenode, leaf.name.schema, leaf.name.name) for leaf in storage),
         kind=relation.kind,
         definition=hashlib.sha256(relation.definition.encode()).hexdigest()[:16] if relation.definition else "",
+        database=server.database,
     )
     selection = select(cursor, table, relation, has_heirs=relation.kind == "r" and len(storage) > 1)
     storage = apart(cursor, table, relation.oid, selection, storage)

@@ -65,7 +65,7 @@ def _merge(
         sets.append(sql.SQL("{} = NULL").format(marked))
         differs.append(sql.SQL("t.{} IS NOT NULL").format(marked))
     if compare_values:
-        differs.append(_image_differs([column.name for column in selection.columns]))
+        differs.append(image_differs([column.name for column in selection.columns]))
     return sql.SQL(
         "MERGE INTO {target} AS t USING {staged} AS s ON {same}"
         " WHEN MATCHED AND ({differs}) THEN UPDATE SET {sets}"
@@ -81,7 +81,8 @@ def _merge(
     )
 
 
-def _image_differs(names: list[str]) -> sql.Composable:
+def image_differs(names: list[str]) -> sql.Composable:
+    """The condition that these columns of a target row ``t`` and a staged row ``s`` have other values."""
     # Not "IS DISTINCT FROM": 1.0 equals 1.00, and json has no equality at all. Record images compare the stored bytes
     # (https://www.postgresql.org/docs/current/functions-comparisons.html#COMPOSITE-TYPE-COMPARISON). The casts keep the
     # parser from comparing column by column.

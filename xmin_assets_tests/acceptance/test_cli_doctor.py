@@ -43,6 +43,10 @@ def test_each_thing_that_is_mended_is_no_longer_named(cli: Cli, summarized: Data
 
     assert "CREATE EXTENSION pg_walinspect" in first and "track_blocks: true" in first
     assert "CREATE EXTENSION pg_walinspect" not in second and "track_blocks: true" in second
+    summarized.execute("CREATE TABLE loose (id int)")
+    cli.configure("public.loose", track_blocks=True, key="id")
+    assert "no unique index guarantees its key" in cli("doctor").stdout
+    cli.configure("public.orders", track_blocks=True)
     assert third.stdout == "public.orders  reads only the blocks that changed\n"
     (table,) = cli("doctor", "--json").json["tables"]
     assert (table["table"], table["fast"], table["missing"], table["error"]) == ("public.orders", True, [], None)

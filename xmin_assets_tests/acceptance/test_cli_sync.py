@@ -187,6 +187,33 @@ def test_a_mass_delete_is_refused_until_it_is_allowed(cli: Cli, orders: Database
     assert rows(target_db) == rows(orders)
 
 
+def test_another_tenants_rows_are_refused_until_they_are_allowed(
+    cli: Cli, orders: Database, target_db: Database
+) -> None:
+    cli("sync")
+    tenant = Database.create(orders.cluster)
+    try:
+        tenant.execute("CREATE TABLE orders (id int PRIMARY KEY, note text, amount numeric(12, 2))")
+        tenant.execute("INSERT INTO orders SELECT i, 'of another tenant', 1 FROM generate_series(1, 1000) AS i")
+        address = {"XMIN_SOURCE_URL": tenant.url}
+
+        planned = cli("plan", **address)
+        refused = cli("sync", "--json", **address)
+        said = cli("sync", **address)
+
+        assert "careful: the copy was made from public.orders in the database" in planned.stdout
+        assert (refused.status, refused.table["status"]) == (1, "failed")
+        assert orders.name in refused.table["error"] and tenant.name in refused.table["error"]
+        assert "1000 of the target's 1000 rows" in refused.table["error"]
+        assert (said.status, "--allow-mass-change" in said.stderr) == (1, True)
+        assert rows(target_db) == rows(orders)
+        allowed = cli("sync", "--allow-mass-change", "--json", **address)
+        assert (allowed.status, allowed.table["rows_updated"]) == (0, 1000)
+        assert rows(target_db) == rows(tenant)
+    finally:
+        tenant.drop()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--json", "--config", "other.yaml", "sync"), ("sync", "--json", "--config", "other.yaml")],

@@ -124,6 +124,36 @@ def test_what_a_failure_shows_leads_out_of_it(
     assert target_db.fetch("SELECT count(*) FROM orders") == [(50,)]
 
 
+@pytest.mark.parametrize(("steps", "op"), [("stages", "public__orders__merged_target"), ("table", "public__orders")])
+def test_another_sources_rows_are_refused_until_one_run_allows_them(
+    deployment: Deployment,
+    source_db: Database,
+    target_db: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: str,
+    op: str,
+) -> None:
+    deployment.options = {"steps": steps}
+    source_db.execute("INSERT INTO orders SELECT i, 'more', 1 FROM generate_series(51, 1500) i")
+    deployment.run()
+    tenant = Database.create(source_db.cluster)
+    try:
+        tenant.execute("CREATE TABLE orders (id bigint PRIMARY KEY, item text NOT NULL, price numeric(10, 2))")
+        tenant.execute("INSERT INTO orders SELECT i, 'of another tenant', 1 FROM generate_series(1, 1500) i")
+        monkeypatch.setenv("XMIN_SOURCE_URL", tenant.url)
+
+        refused = deployment.run(raise_on_error=False)
+        found = shown(refused, op)
+
+        assert (found["error"], retries(refused)) == ("MassChange", 0)
+        assert found["command"] == "xmin-assets sync public.orders --allow-mass-change"
+        assert target_db.fetch("SELECT count(*) FROM orders WHERE item = 'of another tenant'") == [(0,)]
+        assert deployment.run(run_config=yaml.safe_load(str(found["run_config"]))).success
+        assert target_db.fetch("SELECT count(*) FROM orders WHERE item = 'of another tenant'") == [(1500,)]
+    finally:
+        tenant.drop()
+
+
 def test_a_failure_after_its_retries_shows_the_way_out_too(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

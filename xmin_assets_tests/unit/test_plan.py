@@ -30,7 +30,7 @@ SERVER = Server(
     snapshot="3:3:",
     started="2024-02-29 12:00:00+00 2024-01-01 00:00:00+00",
 )
-IDENTITY = Identity("7000", 3, 5, 100, (Leaf(100, 100, "public", "orders"),))
+IDENTITY = Identity("7000", 3, 5, 100, (Leaf(100, 100, "public", "orders"),), database="shop")
 SELECTION = Selection((Column(1, "id", "integer"), Column(2, "item", "text")), ("id",), None, "hard")
 SOURCE = SourceFacts(SERVER, IDENTITY, SELECTION, horizon=2_000)
 TARGET = TargetFacts(
@@ -135,7 +135,39 @@ ON_TIMELINE = (
     ],
 )
 def test_another_source_or_selection_is_read_in_full_and_compared(source: SourceFacts, reason: str) -> None:
-    assert plan(source) == Plan(Mode.FULL_SYNC, reason, compare_values=True)
+    made = plan(source)
+
+    assert replace(made, another_source=None) == Plan(Mode.FULL_SYNC, reason, compare_values=True)
+    elsewhere = reason.startswith(("another cluster", "the source is on timeline", "another database"))
+    assert (made.another_source is not None) == elsewhere
+
+
+def test_another_source_is_named_with_the_one_before_whatever_else_is_the_reason() -> None:
+    source = with_identity(system_identifier="7001", timeline=1, database_oid=6, database="other")
+
+    for state in (STATE, replace(STATE, resync="a resync was asked for")):
+        assert plan(source, state=state).another_source == (
+            "the copy was made from public.orders in the database shop (oid 5) on timeline 3 of the cluster with the "
+            "system identifier 7000, and would now be made from public.orders in the database other (oid 6) on "
+            "timeline 1 of the cluster with the system identifier 7001"
+        )
+    assert plan(source, target=GONE).another_source is None
+
+
+@pytest.mark.parametrize(
+    ("relation_oid", "configured", "another"),
+    [
+        (100, "public.orders", False),
+        (101, "public.orders", False),  # made anew under its name
+        (100, "archive.orders", False),  # renamed along with its configuration
+        (101, "archive.orders", True),
+    ],
+)
+def test_another_table_for_the_target_is_another_source(relation_oid: int, configured: str, another: bool) -> None:
+    made = decide(TableConfig(source=configured), with_identity(relation_oid=relation_oid), TARGET, STATE)
+
+    assert (made.another_source is not None) == another
+    assert ("archive.orders, not public.orders" in made.reason) == another
 
 
 WAL_ENDS = "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"

@@ -289,3 +289,18 @@ def test_deletes_that_are_not_looked_for_need_no_blocks_in_the_target(inspected:
 
     assert extracted.block_map is not None, extracted.path
     assert counts(inspected.sync(config)) == (1, 0, 1, 0)
+
+
+def test_a_key_that_no_index_guarantees_is_proven_over_all_blocks(tracked: Tracked) -> None:
+    """The blocks that changed do not have the row whose key is repeated."""
+    tracked.source.execute("ALTER TABLE items DROP CONSTRAINT items_pkey")
+    tracked.options["key"] = "id"
+    tracked.source.execute("INSERT INTO items VALUES (5, 1, 'second'); DELETE FROM items WHERE id = 3000")
+
+    refused = tracked.replica.try_sync(tracked.config)
+
+    assert "(id)=(5)" in (refused.error or "")
+    tracked.source.execute("DELETE FROM items WHERE filler = 'second'; INSERT INTO items VALUES (5000, 1, 'new')")
+    assert "no unique index guarantees its key" in (tracked.sync().path or "")
+    tracked.source.execute("ALTER TABLE items ADD PRIMARY KEY (id); UPDATE items SET n = 1 WHERE id = 7")
+    assert tracked.extract().block_map is not None
