@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg2
 import psycopg2.extensions as ext
 
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.types import FIRST_OWN_OID
 
 # A view's query, and those of the views that it reads: one of these may be replaced without a word in the view's own.
 _FIND = """
@@ -65,29 +66,7 @@ SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, a.attt
           FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace
          WHERE o.oid = a.attcollation AND o.oid <> t.typcollation),
        t.oid::int8, t.typcategory::text,
-       CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_collation o
-                          WHERE o.oid = a.attcollation AND NOT o.collisdeterministic)
-            THEN (SELECT pg_catalog.concat(
-                             pg_catalog.to_jsonb(o) - '{oid,collname,collnamespace,collowner,collencoding}'::text[],
-                             ' ', pg_catalog.pg_collation_actual_version(o.oid))
-                    FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation)
-            WHEN t.oid < 16384 OR t.typtype = 'e' THEN ''
-            ELSE (
-                WITH RECURSIVE base AS (
-                    SELECT t.oid, t.typtype, t.typbasetype, t.typcollation, t.typcategory
-                     UNION ALL
-                    SELECT b.oid, b.typtype, b.typbasetype, b.typcollation, b.typcategory
-                      FROM base JOIN pg_catalog.pg_type b ON base.typtype = 'd' AND b.oid = base.typbasetype
-                )
-                SELECT CASE WHEN b.oid < 16384 OR b.typtype = 'e' THEN ''
-                            WHEN b.typtype <> 'b' OR b.typcategory = 'A' THEN NULL
-                            WHEN b.typcollation = 0 THEN ''
-                            ELSE (SELECT pg_catalog.concat_ws(
-                                             ' ', d.encoding, d.datctype, l.locale ->> 'datlocprovider',
-                                             coalesce(l.locale ->> 'datlocale', l.locale ->> 'daticulocale'))
-                                    FROM pg_catalog.pg_database d, pg_catalog.to_jsonb(d) AS l (locale)
-                                   WHERE d.datname = pg_catalog.current_database()) END
-                  FROM base b WHERE b.typtype <> 'd') END
+       t.typtype::text, a.attcollation::int8
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -105,27 +84,64 @@ SELECT EXISTS (
        AND pg_catalog.pg_get_expr(e.adbin, e.adrelid) IS DISTINCT FROM pg_catalog.pg_get_expr(d.adbin, d.adrelid))
 """
 
+# A domain is what it is over. citext and its like go by the locale of the database; what composites, ranges and arrays
+# are made of is not looked into.
+_EQUALITIES = """
+SELECT a.attnum::int,
+       CASE WHEN o.oid IS NOT NULL
+            THEN pg_catalog.concat(
+                     pg_catalog.to_jsonb(o) - '{oid,collname,collnamespace,collowner,collencoding}'::text[], ' ',
+                     pg_catalog.pg_collation_actual_version(o.oid))
+            WHEN b.oid < 16384 OR b.typtype = 'e' THEN ''
+            WHEN b.typtype <> 'b' OR b.typcategory = 'A' THEN NULL
+            WHEN b.typcollation = 0 THEN ''
+            ELSE (SELECT pg_catalog.concat_ws(' ', d.encoding, d.datctype, l.locale ->> 'datlocprovider',
+                                              coalesce(l.locale ->> 'datlocale', l.locale ->> 'daticulocale'))
+                    FROM pg_catalog.pg_database d, pg_catalog.to_jsonb(d) AS l (locale)
+                   WHERE d.datname = pg_catalog.current_database()) END
+  FROM pg_catalog.pg_attribute a
+  LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation AND NOT o.collisdeterministic
+ CROSS JOIN LATERAL (
+       WITH RECURSIVE base AS (
+           SELECT t.oid, t.typtype, t.typbasetype, t.typcollation, t.typcategory
+             FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
+            UNION ALL
+           SELECT t.oid, t.typtype, t.typbasetype, t.typcollation, t.typcategory
+             FROM base JOIN pg_catalog.pg_type t ON base.typtype = 'd' AND t.oid = base.typbasetype
+       )
+       SELECT * FROM base WHERE typtype <> 'd') b
+ WHERE a.attrelid = %(oid)s AND a.attnum = ANY(%(columns)s)
+"""
+
 # The primary key first, else the smallest unique index that guarantees one row a value. A deferrable one does: what it
-# defers is over before its transaction commits, and a snapshot shows what is committed. One by a collation of its own
-# does, unless the column's takes different texts for equal. NOT NULL may be NOT VALID since PostgreSQL 18.
+# defers is over before its transaction commits, and a snapshot shows what is committed.
 _KEYS = """
-SELECT i.indisprimary, k.columns
+SELECT i.indexrelid::int8, i.indisprimary, k.columns
   FROM pg_catalog.pg_index i
  CROSS JOIN LATERAL (
-       SELECT pg_catalog.array_agg(a.attname::text ORDER BY x.position) AS columns,
-              bool_and(a.attnotnull AND NOT EXISTS (
-                  SELECT FROM pg_catalog.pg_constraint n
-                   WHERE n.conrelid = a.attrelid AND n.contype = 'n' AND NOT n.convalidated
-                     AND n.conkey = ARRAY[a.attnum])) AS not_null,
-              bool_and(x.by = a.attcollation OR o.collisdeterministic IS NOT FALSE) AS as_fine
-         FROM unnest(i.indkey::int2[], i.indcollation::oid[]) WITH ORDINALITY
-                  AS x (attnum, by, position)
+       SELECT pg_catalog.array_agg(a.attname::text ORDER BY x.position) AS columns, bool_and(a.attnotnull) AS not_null
+         FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS x (attnum, position)
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = x.attnum
-         LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation
         WHERE x.position <= i.indnkeyatts) k
  WHERE i.indrelid = %(oid)s AND i.indisunique AND i.indisvalid
-   AND i.indpred IS NULL AND i.indexprs IS NULL AND k.not_null AND k.as_fine
+   AND i.indpred IS NULL AND i.indexprs IS NULL AND k.not_null
  ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid
+"""
+
+# A unique index does not guarantee it where NOT NULL is NOT VALID, as it may be since PostgreSQL 18, or by a collation
+# that tells more texts apart than its column's does. No primary key may be so (transformIndexConstraint() in
+# parse_utilcmd.c, verifyNotNullPKCompatible() in tablecmds.c).
+_LOOSE = """
+SELECT i.indexrelid::int8
+  FROM pg_catalog.pg_index i
+ CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[]) AS x (attnum, by)
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = x.attnum
+  LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation AND NOT o.collisdeterministic
+ WHERE i.indrelid = %(oid)s AND x.by IS NOT NULL
+   AND (o.oid IS NOT NULL AND x.by <> o.oid
+        OR EXISTS (SELECT FROM pg_catalog.pg_constraint n
+                    WHERE n.conrelid = a.attrelid AND n.contype = 'n' AND NOT n.convalidated
+                      AND n.conkey = ARRAY[a.attnum]))
 """
 
 _NAMES = """
@@ -233,7 +249,17 @@ def renamed(cursor: ext.cursor, relations: Mapping[int, QualifiedName]) -> bool:
 def columns_of(cursor: ext.cursor, oid: int) -> tuple[Attribute, ...]:
     """The columns, in the table's order. An empty search_path qualifies types of other schemas."""
     cursor.execute(_COLUMNS, {"oid": oid})
-    return tuple(Attribute(*row) for row in cursor.fetchall())
+    found, own = [], []
+    for *facts, kind, collation in cursor.fetchall():
+        found.append(Attribute(*facts))
+        # All that comes with a server goes by its type alone: its collations tell all texts apart.
+        if collation >= FIRST_OWN_OID or (found[-1].type_oid >= FIRST_OWN_OID and kind != "e"):
+            own.append(found[-1].attnum)
+    if not own:
+        return tuple(found)
+    cursor.execute(_EQUALITIES, {"oid": oid, "columns": own})
+    equalities: dict[int, str | None] = dict(cursor.fetchall())
+    return tuple(replace(column, equality=equalities.get(column.attnum, "")) for column in found)
 
 
 def virtual_columns_differ(cursor: ext.cursor, oid: int, leaves: list[int], columns: list[str]) -> bool:
@@ -245,7 +271,12 @@ def virtual_columns_differ(cursor: ext.cursor, oid: int, leaves: list[int], colu
 def keys_of(cursor: ext.cursor, oid: int) -> tuple[tuple[str, ...], ...]:
     """The column lists that identify a row: the primary key first, then unique indexes over NOT NULL columns."""
     cursor.execute(_KEYS, {"oid": oid})
-    return tuple(tuple(columns) for _, columns in cursor.fetchall())
+    found = cursor.fetchall()
+    loose = set()
+    if not all(primary for _, primary, _ in found):
+        cursor.execute(_LOOSE, {"oid": oid})
+        loose = {index for (index,) in cursor.fetchall()}
+    return tuple(tuple(columns) for index, _, columns in found if index not in loose)
 
 
 def type_text(cursor: ext.cursor, name: str) -> str | None:
