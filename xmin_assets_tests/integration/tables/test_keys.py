@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from xmin_assets import sync_tables
+from xmin_assets.postgres.catalog import Attribute
+from xmin_assets.replication.selection import as_told_apart
 from xmin_assets_tests.integration.ledger import counts
 from xmin_assets_tests.replica import Replica
 
@@ -517,3 +520,44 @@ def test_a_collation_of_the_same_name_guarantees_keys_only_if_it_is_the_same(ins
     assert (error is None) is same
     if not same:
         assert "does not identify its rows" in (error or "")
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "value", "known"),
+    [
+        ("CREATE DOMAIN code AS varchar(9)", "code", "i::text", True),
+        ("CREATE TYPE mood AS ENUM ('1', '2', '3', '4', '5', '6', '7', '8', '9')", "mood", "i::text::mood", True),
+        ("CREATE EXTENSION citext", "citext", "i::text", True),
+        ("CREATE EXTENSION citext; CREATE DOMAIN name AS citext", "public.name", "i::text", True),
+        ("CREATE TYPE pair AS (a int, b text)", "pair", "(i, '')::pair", False),
+    ],
+)
+def test_keys_of_own_types_are_guaranteed_where_both_sides_tell_them_apart_alike(
+    replica: Replica, make: str, kind: str, value: str, known: bool
+) -> None:
+    """What a composite is made of is not looked into."""
+    replica.source.execute(f"{make}; CREATE TABLE t (k {kind} PRIMARY KEY, v int)")
+    replica.source.execute(f"INSERT INTO t SELECT {value}, i FROM generate_series(1, 8) i")
+    replica.sync("public.t")
+    replica.source.execute(f"INSERT INTO t SELECT {value}, i FROM generate_series(9, 9) i")
+
+    with replica.stations("public.t") as stations:
+        assert stations.snapshot().selection.unique_key is known
+    replica.sync("public.t")
+    replica.assert_equal("public.t")
+
+
+def test_a_type_that_goes_by_the_locale_guarantees_keys_only_under_the_same_one(replica: Replica) -> None:
+    """By the locale C, say, the letters ä and Ä are not the same; by others they are."""
+    replica.source.execute("CREATE EXTENSION citext; CREATE TABLE t (k citext PRIMARY KEY, v int)")
+    replica.source.execute("INSERT INTO t VALUES ('ä', 1)")
+    replica.sync("public.t")
+    with replica.stations("public.t") as stations:
+        planned = stations.snapshot()
+    (column,) = planned.selection.key_columns
+
+    assert column.equality
+    here = Attribute(1, "k", "public.citext", not_null=True, equality="6 xx_XX c")
+    assert planned.selection.unique_key
+    assert not as_told_apart(planned.selection, [here]).unique_key
+    assert as_told_apart(planned.selection, [replace(here, equality=column.equality)]).unique_key
