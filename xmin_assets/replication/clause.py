@@ -32,8 +32,6 @@ from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_in, types_
 from xmin_assets.replication.manifest import Column, Selection, Terms
 from xmin_assets.replication.scan import fulfils
 
-_TRIAL = "trial"
-
 _NAME_OF_AN_OBJECT = {
     "regclass",
     "regcollation",
@@ -175,21 +173,22 @@ def try_out(cursor: ext.cursor, table: TableConfig, terms: Terms) -> None:
         return
     nothing = sql.SQL("SELECT FROM {} LIMIT 0").format(table.source_name.sql)
     chosen = sql.SQL("SELECT FROM {} WHERE {} LIMIT 0").format(table.source_name.sql, condition)
-    savepoint = sql.SQL("SAVEPOINT {}").format(sql.Identifier(_TRIAL))
-    release = sql.SQL("RELEASE SAVEPOINT {}").format(sql.Identifier(_TRIAL))
+    # By itself: of several statements that are sent together, none is executed if the server cannot read one of them.
+    cursor.execute("SAVEPOINT trial")
     try:
-        cursor.execute(sql.SQL("; ").join([savepoint, _set_path(terms.path), chosen, _set_path(()), release]))
+        cursor.execute(sql.SQL("; ").join([_set_path(terms.path), chosen, _set_path(())]))
     except psycopg2.Error as error:
         if not isinstance(translate(error, table.label), (ServerError, RelationGone)):
             raise
         if error.pgcode in (None, errorcodes.QUERY_CANCELED):
             raise
-        cursor.execute(sql.SQL("ROLLBACK TO SAVEPOINT {}").format(sql.Identifier(_TRIAL)))
+        cursor.execute("ROLLBACK TO SAVEPOINT trial")
         try:
             cursor.execute(nothing)
         except psycopg2.Error:
             raise error from None  # it is the table, and not the clause
         raise ConfigError(_refusal(table, terms, error)) from None
+    cursor.execute("RELEASE SAVEPOINT trial")
 
 
 def _refusal(table: TableConfig, terms: Terms, error: psycopg2.Error) -> str:

@@ -166,6 +166,7 @@ def test_nothing_is_found_in_public_or_in_the_roles_own_schema(replica: Replica)
         ("id", "argument of WHERE must be type boolean, not type integer"),
         ("id IN (SELECT id FROM nonesuch)", 'relation "nonesuch" does not exist'),
         ("others.id = 1", 'missing FROM-clause entry for table "others"'),
+        ("id OR", 'syntax error at or near ")"'),
         ("id = 'x'", 'invalid input syntax for type integer: "x"'),
     ],
 )
