@@ -39,7 +39,8 @@ def require_likeness(
         rows: how many it has.
         same: the condition that a target row ``t`` and a staged row ``s`` have the same key; None to compare rows as
             they are, each as often as it is there.
-        had: the columns that the target had before this sync: what is new in it says nothing.
+        had: the columns that the target had before this sync, by the names that they have now: what is new in it says
+            nothing.
         replaced: which source by which, in words.
 
     Raises:

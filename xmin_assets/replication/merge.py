@@ -196,7 +196,7 @@ class _Merge:
                 self._staged.name,
                 self._staged.rows,
                 same,
-                {column.name for column in columns},
+                {*now_called(tuple(column.name for column in columns), changes)},
                 self._plan.another_source,
             )
         before, after = key_changes(

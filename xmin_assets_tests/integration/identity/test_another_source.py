@@ -317,6 +317,7 @@ def test_a_promoted_standby_with_few_changes_goes_on_by_itself(
     promoted = Database(servers[-1], "shop")
     assert promoted.fetch("SELECT pg_promote(wait => true)") == [(True,)]
     promoted.execute("UPDATE customers SET name = 'later' WHERE id <= 700")
+    promoted.execute("ALTER TABLE customers RENAME mail TO address")
 
     result = replace(replica, source=promoted).sync(TABLE)
 
