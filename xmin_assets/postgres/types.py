@@ -63,7 +63,7 @@ SELECT t.oid::int8,
        (SELECT ARRAY[mn.nspname::text, m.typname::text]
           FROM pg_catalog.pg_type m JOIN pg_catalog.pg_namespace mn ON mn.oid = m.typnamespace
          WHERE m.oid = r.rngmultitypid),
-       (SELECT pg_catalog.array_agg(ARRAY[l.oid::text, l.enumlabel::text] ORDER BY l.enumsortorder)
+       (SELECT pg_catalog.array_agg(ARRAY[l.oid::text, l.enumlabel::text, l.xmin::text] ORDER BY l.enumsortorder)
           FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid),
        (SELECT pg_catalog.array_agg(
                    ARRAY[a.attnum::text, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), (
@@ -112,6 +112,8 @@ class Label:
 
     oid: int
     text: str
+    version: int = 0
+    """The 32-bit id of the transaction that wrote it so: a label that was renamed and renamed back is told by it."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,13 @@ class UserType:
     multirange: tuple[str, str] | None = None
     labels: tuple[Label, ...] = ()
     fields: tuple[Field, ...] = ()
+    oid: int = 0
+    """Of the type in its own database."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether its values are stored by the numbers of labels or attributes, which a sync keeps in step."""
+        return self.kind in ("enum", "composite", "row type") and self.extension is None
 
     @property
     def qualified(self) -> QualifiedName:
@@ -175,7 +184,7 @@ def types_of(cursor: ext.cursor, oids: Iterable[int]) -> tuple[UserType, ...]:
         for user in used_by:
             if user:
                 graph.setdefault(user, set()).add(oid)
-        if (made := _user_type(*facts)) is not None:
+        if (made := _user_type(oid, *facts)) is not None:
             found[oid] = made
     return tuple(found[oid] for oid in TopologicalSorter(graph).static_order() if oid in found)
 
@@ -200,7 +209,17 @@ def types_in(cursor: ext.cursor, text: str, path: Collection[str], may_have: Cal
     return [oid for oid, schema, name in cursor.fetchall() if may_have(name) and (schema in path or may_have(schema))]
 
 
+def still_means(before: UserType, now: UserType | None) -> bool:
+    """Whether all that was printed or read as `before` means the same as `now`; labels may have been added."""
+    return (
+        now is not None
+        and (now.oid, now.kind, now.fields) == (before.oid, before.kind, before.fields)
+        and set(before.labels) <= set(now.labels)
+    )
+
+
 def _user_type(
+    oid: int,
     schema: str,
     name: str,
     text: str,
@@ -231,6 +250,7 @@ def _user_type(
         opclass=opclass,
         canonical=bool(canonical),
         multirange=(multirange[0], multirange[1]) if multirange else None,
-        labels=tuple(Label(int(oid), text) for oid, text in labels or ()),
+        labels=tuple(Label(int(number), label, int(version)) for number, label, version in labels or ()),
         fields=tuple(Field(int(attnum), *rest) for attnum, *rest in fields or ()),
+        oid=oid,
     )

@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import psycopg2.extensions as ext
+
 from xmin_assets.config import Mode, Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.transaction import Isolation, transaction
+from xmin_assets.postgres.types import still_means, types_of
 from xmin_assets.replication import block_map, clause, cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifest import CsvExtract, Part, SourceSnapshot
@@ -111,6 +114,7 @@ def extract(
                 if catalog.renamed(cursor, {facts.identity.relation_oid: table, **leaves}):
                     raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
             with transaction(source, connection, Isolation.READ, doing) as cursor:
+                _require_types_as_read(cursor, snapshot)
                 found = bool(passes.changed_rows or keys_needed)
                 resume = resume_point(cursor, snapshot, facts, passes.readers[0].query.now, lsn, since, found)
     except BaseException as error:
@@ -212,3 +216,21 @@ def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
         other = RESTARTED
     if other:
         raise PlanOutdated(f"{snapshot.table}: after the sync was planned, {other}. Plan it again.")
+
+
+def _require_types_as_read(cursor: ext.cursor, snapshot: SourceSnapshot) -> None:
+    """Make sure that no label was renamed and no attribute changed while rows were read.
+
+    How values of enums and composites print is looked up in the catalog as it is, whatever the snapshot.
+
+    Raises:
+        PlanOutdated: one was.
+    """
+    selection = snapshot.read
+    read = {made.oid: made for made in (*selection.types, *selection.printed_types, *selection.terms.types)}
+    if not read:
+        return
+    now = {made.oid: made for made in types_of(cursor, read)}
+    for oid, made in read.items():
+        if not still_means(made, now.get(oid)):
+            raise PlanOutdated(f"{snapshot.table}: the type {made.text} was changed while it was read. Run it again.")

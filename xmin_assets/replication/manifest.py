@@ -81,6 +81,23 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class TypeMap:
+    """Which label or attribute of the target's type stands for which of the source's.
+
+    By pg_enum.oid or pg_attribute.attnum, which stay when a label or an attribute is renamed, on either side.
+    """
+
+    schema: str
+    name: str
+    oid: int
+    """Of the type at the source."""
+    target_oid: int
+    """Of the type in the target; 0 until it is made."""
+    parts: tuple[tuple[int, int], ...]
+    """At the source, and in the target; 0 until it is made there."""
+
+
+@dataclass(frozen=True)
 class Selection:
     """What of the table is copied, and how rows are recognised."""
 
@@ -93,6 +110,8 @@ class Selection:
     """The column by which changed rows are found, where it is not done by xmin."""
     types: tuple[UserType, ...] = ()
     """What the columns' types are made of, as far as it is not PostgreSQL's own; in order of creation."""
+    printed_types: tuple[UserType, ...] = ()
+    """Likewise for the columns that `type_overrides` stores as something else: what is stored is how these print."""
     terms: Terms = Terms()
     xmin_column: str = "source_xmin"
     deleted_at_column: str = "source_deleted_at"
@@ -189,6 +208,8 @@ class State:
     """Whether the last sync left rows in the target that had been deleted at the source."""
     deletes_compared_at: datetime | None = None
     """When it was last made sure that rows deleted at the source are gone from the target; None: by every sync."""
+    types: tuple[TypeMap, ...] | None = None
+    """What the stored values of enums and composites are of; None where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +283,8 @@ class SourceSnapshot:
     seconds: float
     settled: Settled | None = None
     """Of the source as it was first looked at; None on a standby, and if not all was on disk."""
+    target_types: tuple[UserType, ...] = ()
+    """Those of the target, as far as it had them, that stand for the enums and composites of the source."""
 
     @property
     def base_revision(self) -> int:
@@ -343,6 +366,15 @@ class CsvExtract:
 
 
 @dataclass(frozen=True)
+class MadeTypes:
+    """Enums and composites of the columns, as the target has them for this sync."""
+
+    maps: tuple[TypeMap, ...] = ()
+    there: tuple[UserType, ...] = ()
+    """In the target."""
+
+
+@dataclass(frozen=True)
 class StagedTable:
     """The extract, loaded and checked in the target database."""
 
@@ -353,6 +385,8 @@ class StagedTable:
     rows: int
     keys: int
     seconds: float
+    types: MadeTypes | None = None
+    """By which the files were loaded; None where nothing was."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from xmin_assets.replication.resync import resync
 from xmin_assets.replication.schema_changes import now_called, target_changes
 from xmin_assets.replication.stage import drop_staged, lock_own, require_target
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state, read_result, read_state, write_state
+from xmin_assets.replication.type_making import require_as_made
 
 
 def merge(
@@ -114,6 +115,7 @@ class _Merge:
                 "sync starts from there."
             )
         self._require_staged()
+        require_as_made(cursor, self._staged)
         counts = self._promote() if self._plan.create_target else self._apply(state)
         relation = catalog.find_relation(cursor, self._name)
         if relation is None or self._plan.create_target is (relation.oid == self._snapshot.target_oid):
@@ -361,4 +363,6 @@ class _Merge:
             deletes_left=not self._plan.find_deletes,
             pairs=self._extract.pairs,
             scan_seconds=self._extract.scan_seconds or (before.scan_seconds if before else 0.0),
+            # Where nothing was loaded, rows hold what they have held before.
+            types=self._staged.types.maps if self._staged.types else before.types if before else None,
         )

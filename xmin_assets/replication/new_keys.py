@@ -11,10 +11,10 @@ from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.deletes import alive
-from xmin_assets.replication.landing import ensure_types
 from xmin_assets.replication.manifest import Part, SourceSnapshot
 from xmin_assets.replication.schema_changes import column_definitions
 from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.type_making import ensure_types
 
 
 def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[Part], spool: Spool) -> int:

@@ -12,7 +12,7 @@ from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server
 from xmin_assets.replication.identity import replaced
-from xmin_assets.replication.manifest import Identity, Plan, Selection, State
+from xmin_assets.replication.manifest import Identity, Plan, Selection, State, TypeMap
 from xmin_assets.replication.schema_changes import (
     Change,
     create_statement,
@@ -24,6 +24,7 @@ from xmin_assets.replication.schema_changes import (
 )
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.terms import another_meaning
+from xmin_assets.replication.type_changes import misplaced, reworded
 
 RESTARTED = "the source server was started anew or has recovered from a crash"
 """What people are told where `started_anew`."""
@@ -50,6 +51,8 @@ class TargetFacts:
     has_rows: bool = False
     now: datetime | None = None
     """When it was looked at."""
+    types: tuple[TypeMap, ...] = ()
+    """Of enums and composites of the columns, as the sync will have made them."""
 
 
 def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> Plan:
@@ -185,6 +188,8 @@ def _reason_for_everything(
     ):
         if reason:
             return reason
+    if made := misplaced(known.types, target.types):
+        return f"values of the type {made} in the target may mean something else than at the source"
     if source.selection.cursor and known.cursor is None:
         return f"no {source.selection.cursor} has been seen yet"
     if not source.selection.cursor and xid.wrapped(known.watermark, source.horizon):
@@ -260,6 +265,10 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
     for column in now.columns:
         if column.attnum in expressions and column.virtual != expressions[column.attnum]:
             return f"the expression of the generated column {column.name} was changed"
+    if made := reworded(before.printed_types, now.printed_types):
+        return f"the type {made} was changed, and how its values print is what the target has"
+    if now.cursor and (made := reworded(before.types, now.types)):
+        return f"the type {made} was changed, and the cursor may name its values"
     return another_meaning(now.terms, before.terms)
 
 

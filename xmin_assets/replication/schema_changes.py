@@ -168,7 +168,7 @@ def target_changes(
     have = {renamed.get(name, name): attribute for name, attribute in here.items() if name not in dropped}
     copied = {column.name for column in now.columns}
     rest += [Relax(name) for name, attribute in have.items() if attribute.not_null and name not in copied]
-    changes = (*drops, *_in_order(renames), *rest)
+    changes = (*drops, *in_order(renames), *rest)
     if before and changes and not allowed:
         raise refused(table, changes)
     own = [Add(name, kind, ours=True) for name, kind in own_columns(now) if name not in have]
@@ -179,7 +179,7 @@ def target_changes(
                 "Rename or drop it there, or give ours another name with xmin_column, "
                 "deleted_at_column or block_column."
             )
-    return (*drops, *_in_order([*renames, *own_renames]), *rest, *own)
+    return (*drops, *in_order([*renames, *own_renames]), *rest, *own)
 
 
 def now_called(names: tuple[str, ...], changes: tuple[Change, ...]) -> tuple[str, ...]:
@@ -308,7 +308,7 @@ def _put_by(name: str, taken: Mapping[str, Attribute]) -> str:
     return next(free for n in count(1) if (free := stem if n == 1 else f"{stem}_{n}") not in taken)
 
 
-def _in_order(renames: list[Rename]) -> list[Rename]:
+def in_order(renames: list[Rename]) -> list[Rename]:
     """Names that are still in use are freed first; where they form a circle, by way of a name that nobody has."""
     ordered: list[Rename] = []
     waiting = list(renames)

@@ -70,7 +70,9 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *
     _require_free_names(table, {a.name for a in chosen})
     if cursor_column:
         _require_cursor(cursor, table, next(a for a in chosen if a.name == cursor_column))
-    own = [a.type_oid for a in chosen if a.type_oid >= FIRST_OWN_OID and a.name not in table.type_overrides]
+    own = [a for a in chosen if a.type_oid >= FIRST_OWN_OID]
+    copied = [a.type_oid for a in own if a.name not in table.type_overrides]
+    printed = [a.type_oid for a in own if a.name in table.type_overrides]
     return Selection(
         columns=tuple(
             Column(
@@ -88,7 +90,8 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *
         where=table.where,
         deletes=table.deletes,
         cursor=cursor_column,
-        types=types_of(cursor, own) if own else (),
+        types=types_of(cursor, copied) if copied else (),
+        printed_types=types_of(cursor, printed) if printed else (),
         terms=terms_of(cursor, table, attributes, chosen),
         xmin_column=table.xmin_column,
         deleted_at_column=table.deleted_at_column,

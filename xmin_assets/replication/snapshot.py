@@ -23,7 +23,7 @@ from xmin_assets.replication import block_map
 from xmin_assets.replication.alteration import require_alterable
 from xmin_assets.replication.clause import apart, try_out
 from xmin_assets.replication.held_back import observe_held_back
-from xmin_assets.replication.landing import Ground, known_types, land, needs_ground, observe, type_changes
+from xmin_assets.replication.landing import Ground, land, needs_ground, observe
 from xmin_assets.replication.manifest import Identity, Leaf, Settled, SourceSnapshot, State
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide
 from xmin_assets.replication.progress import Progress, Report, silent
@@ -32,6 +32,8 @@ from xmin_assets.replication.scan import read_lock
 from xmin_assets.replication.selection import KINDS, VIEWS, as_told_apart, select
 from xmin_assets.replication.state import read_state
 from xmin_assets.replication.sync_id import new_sync_id
+from xmin_assets.replication.type_changes import plan_types
+from xmin_assets.replication.type_making import copied_before
 
 MIN_SOURCE, MIN_TARGET = 14, 15
 
@@ -68,9 +70,15 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     ground = Ground()
     if needs_ground(facts.selection):
         with transact(target, Isolation.READ, f"{table.label}: looking at the target's types") as cursor:
-            ground = observe(cursor, facts.selection)
-    apply = table.schema_changes == "apply"
-    types = type_changes(table.label, facts.selection, ground, known_types(state, facts.identity), apply)
+            ground = observe(cursor, facts.selection, facts.identity, table.target_name)
+    types = plan_types(
+        table.label,
+        facts.selection,
+        ground,
+        allowed=table.schema_changes == "apply",
+        copied=copied_before(state, facts.identity),
+    )
+    target_facts = replace(target_facts, types=types.maps)
     landed = replace(facts, selection=as_told_apart(land(facts.selection, ground), target_facts.columns))
     plan = decide(table, landed, target_facts, state)
     plan = block_map.choose(source, server, table, storage, plan, state, unique_key=landed.selection.unique_key)
@@ -91,9 +99,10 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         held_back=held_back,
         oldest_age=server.oldest_age,
         state=state,
-        plan=replace(plan, statements=(*map(as_text, types), *plan.statements, *map(as_text, keys))),
+        plan=replace(plan, statements=(*map(as_text, types.statements), *plan.statements, *map(as_text, keys))),
         seconds=time.monotonic() - began,
         settled=Settled(server.snapshot, server.started, server.lsn) if on_disk else None,
+        target_types=ground.with_parts(facts.selection),
     )
     report(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
     return result

@@ -25,8 +25,7 @@ from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.transaction import Isolation, give_memory, transact
-from xmin_assets.replication.landing import ensure_types
-from xmin_assets.replication.manifest import Column, CsvExtract, Part, SourceSnapshot, StagedTable
+from xmin_assets.replication.manifest import Column, CsvExtract, MadeTypes, Part, SourceSnapshot, StagedTable
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.promote import ensure_index
 from xmin_assets.replication.reading import PART_BYTES
@@ -35,6 +34,7 @@ from xmin_assets.replication.schema_changes import column_definitions, target_co
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state
+from xmin_assets.replication.type_making import ensure_types
 from xmin_assets.replication.unencodable import said
 
 INDEX_MEMORY = 256 << 20
@@ -79,11 +79,13 @@ def stage(
     began = time.monotonic()
     snapshot = extract.snapshot
     whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
-    if not begun and (whole or extract.rows or snapshot.plan.statements):
-        ensure_types(target, snapshot)
-    if not whole and not extract.rows and extract.key_parts is None:
-        return StagedTable(extract, None, None, 0, 0, time.monotonic() - began)
-    with begun or Loading(target, snapshot, spool, settings, report) as loading:
+    nothing = not whole and not extract.rows and extract.key_parts is None
+    types = begun.types if begun else None
+    if not begun and (not nothing or snapshot.plan.statements):
+        types = ensure_types(target, snapshot)
+    if nothing:
+        return StagedTable(extract, None, None, 0, 0, time.monotonic() - began, types)
+    with begun or Loading(target, snapshot, spool, settings, report, types) as loading:
         if not begun:
             loading.create()
         rows, keys = loading.complete(extract)
@@ -94,6 +96,7 @@ def stage(
         rows=rows,
         keys=keys,
         seconds=time.monotonic() - began,
+        types=types,
     )
 
 
@@ -163,11 +166,19 @@ class Loading:
         spool: where the files are.
         settings: as many files are loaded side by side as there are workers.
         report: told of every file once all are known, from several threads.
+        types: by which the files are read.
     """
 
     def __init__(
-        self, target: Database, snapshot: SourceSnapshot, spool: Spool, settings: Settings, report: Report
+        self,
+        target: Database,
+        snapshot: SourceSnapshot,
+        spool: Spool,
+        settings: Settings,
+        report: Report,
+        types: MadeTypes | None,
     ) -> None:
+        self.types = types
         self._target = target
         self._snapshot = snapshot
         self._spool = spool
@@ -197,8 +208,8 @@ class Loading:
         Raises:
             XminAssetsError: the target failed.
         """
-        ensure_types(target, snapshot)
-        with cls(target, snapshot, spool, settings, report) as loading:
+        types = ensure_types(target, snapshot)
+        with cls(target, snapshot, spool, settings, report, types) as loading:
             loading.create()
             yield loading
 

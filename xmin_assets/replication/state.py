@@ -73,6 +73,19 @@ _MIGRATIONS: tuple[str, ...] = (
     COMMENT ON COLUMN xmin_assets.history.target_xid IS
         '64-bit id of the merge transaction in this database: the xmin of every row that it wrote.';
     """,
+    """
+    CREATE TABLE xmin_assets.types (
+        target_schema text NOT NULL,
+        target_type text NOT NULL,
+        system_identifier text NOT NULL,
+        database_oid int8 NOT NULL,
+        source_oid int8 NOT NULL,
+        facts jsonb NOT NULL,
+        PRIMARY KEY (target_schema, target_type, system_identifier, database_oid, source_oid)
+    );
+    COMMENT ON TABLE xmin_assets.types IS
+        'One row per enum or composite of a source: which of its labels or attributes each of the target''s is.';
+    """,
 )
 
 # The table is read, not to_regnamespace(): that would answer from a cache in which a schema may be missing that another

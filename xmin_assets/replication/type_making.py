@@ -1,0 +1,122 @@
+"""Making and changing the target's types, and holding fast to what they mean until the rows are merged.
+
+Types and extensions are made before rows are staged, in a transaction of their own: a value that is added to an enum
+cannot be used before it is committed (https://www.postgresql.org/docs/current/sql-altertype.html). What they then mean
+is remembered in the same transaction (`type_memory.py`), so a sync that fails afterwards leaves nothing that harms.
+"""
+
+from __future__ import annotations
+
+import psycopg2
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.config import Mode
+from xmin_assets.errors import PlanOutdated, UnsupportedTable
+from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.identifiers import QualifiedName, as_text
+from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.types import still_means, types_named
+from xmin_assets.replication import type_memory
+from xmin_assets.replication.landing import Ground, observe
+from xmin_assets.replication.manifest import Identity, MadeTypes, SourceSnapshot, StagedTable, State
+from xmin_assets.replication.state import ensure_schema, lock_schemas
+from xmin_assets.replication.type_changes import TypePlan, misplaced, plan_types
+
+
+def ensure_types(target: Database, snapshot: SourceSnapshot) -> MadeTypes:
+    """Make the types that the snapshot's columns need in the target, as far as they are not there.
+
+    Raises:
+        PlanOutdated: they have become such that the rows of the last sync need to be copied again.
+        XminAssetsError: see `plan_types`; or the role may not create them.
+    """
+    if not snapshot.read.types:
+        return MadeTypes()
+    with transact(target, Isolation.WRITE, f"{snapshot.table}: creating types") as cursor:
+        ground, planned = _look(cursor, snapshot)
+        if planned.statements or not _remembered(ground, planned):
+            ensure_schema(cursor)
+            lock_schemas(cursor)
+            names = [QualifiedName(made.schema, made.name) for made in planned.maps]
+            type_memory.lock(cursor, names, to_change=True)
+            # Another sync may have done it, and another source's may have begun to use the type.
+            ground, planned = _look(cursor, snapshot)
+            _require_as_planned(snapshot, ground, planned)
+            for statement in planned.statements:
+                _make(cursor, snapshot.table, statement)
+            ground, planned = _look(cursor, snapshot)
+            type_memory.remember(cursor, planned.maps, snapshot.identity)
+        if (
+            snapshot.plan.mode is not Mode.FULL_SYNC
+            and snapshot.state
+            and misplaced(snapshot.state.types, planned.maps)
+        ):
+            raise _outdated(snapshot)
+    return MadeTypes(planned.maps, ground.with_parts(snapshot.read))
+
+
+def require_as_made(cursor: ext.cursor, staged: StagedTable) -> None:
+    """Make sure that the types meant the same all the time while rows were loaded, and will until they are merged.
+
+    Raises:
+        PlanOutdated: they did not; what was loaded may be something else than what was read.
+    """
+    if not staged.types or not staged.types.there:
+        return
+    names = [made.qualified for made in staged.types.there]
+    type_memory.lock(cursor, names, to_change=False)
+    now = types_named(cursor, names)
+    if not all(still_means(made, now.get(made.qualified)) for made in staged.types.there):
+        raise _outdated(staged.extract.snapshot)
+
+
+def copied_before(state: State | None, now: Identity) -> bool:
+    """Whether the last sync read the same database."""
+    if state is None:
+        return False
+    before = state.identity
+    return (before.system_identifier, before.database_oid) == (now.system_identifier, now.database_oid)
+
+
+def _look(cursor: ext.cursor, snapshot: SourceSnapshot) -> tuple[Ground, TypePlan]:
+    ground = observe(cursor, snapshot.read, snapshot.identity, snapshot.config.target_name)
+    return ground, plan_types(
+        snapshot.table,
+        snapshot.read,
+        ground,
+        allowed=snapshot.config.schema_changes == "apply",
+        copied=copied_before(snapshot.state, snapshot.identity),
+    )
+
+
+def _require_as_planned(snapshot: SourceSnapshot, ground: Ground, now: TypePlan) -> None:
+    """Do nothing to a type that another sync has changed since: it may have seen the source later than this one."""
+    if not now.statements:
+        return
+    there = {made.qualified: made for made in ground.with_parts(snapshot.read)}
+    same = all(still_means(made, there.get(made.qualified)) for made in snapshot.target_types)
+    if not same or not {as_text(statement) for statement in now.statements} <= {*snapshot.plan.statements}:
+        raise _outdated(snapshot)
+
+
+def _remembered(ground: Ground, planned: TypePlan) -> bool:
+    return all(ground.memory.get(QualifiedName(made.schema, made.name)) == made for made in planned.maps)
+
+
+def _outdated(snapshot: SourceSnapshot) -> PlanOutdated:
+    return PlanOutdated(
+        f"{snapshot.table}: a type of its columns was changed in the target after the sync was planned. Nothing was "
+        "merged. Run the sync again."
+    )
+
+
+def _make(cursor: ext.cursor, table: str, statement: sql.Composed) -> None:
+    try:
+        cursor.execute(statement)
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise UnsupportedTable(
+            f"{table}: the role may not make a type that the target needs: {one_line(error)} Run, as a role that may: "
+            f"{as_text(statement)}"
+        ) from None
