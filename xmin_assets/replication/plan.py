@@ -267,7 +267,8 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
             return f"the expression of the generated column {column.name} was changed"
     if made := reworded(before.printed_types, now.printed_types):
         return f"the type {made} was changed, and how its values print is what the target has"
-    if now.cursor and (made := reworded(before.types, now.types)):
+    own_cursor = any(column.name == now.cursor and column.type in {t.text for t in now.types} for column in now.columns)
+    if own_cursor and (made := reworded(before.types, now.types)):
         return f"the type {made} was changed, and the cursor may name its values"
     return another_meaning(now.terms, before.terms)
 

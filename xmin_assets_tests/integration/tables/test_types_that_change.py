@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
-from xmin_assets.errors import PlanOutdated
+from xmin_assets.errors import PlanOutdated, TransientError
 from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.replication import stage
 from xmin_assets.replication.manifest import MadeTypes, SourceSnapshot
@@ -376,6 +376,29 @@ def test_a_source_that_begins_to_use_a_type_is_not_overrun(synced: Replica, othe
     synced.sync("public.feelings")
     assert moods(synced.target) == moods(synced.target, "feelings") == ["x", "b", "c"]
     assert moods(synced.target, "others") == ["a", "b", "c"]
+
+
+def test_a_type_is_changed_only_when_the_merges_that_rely_on_it_are_over(synced: Replica) -> None:
+    synced.source.execute("INSERT INTO moods VALUES (4, 'a')")
+    with synced.stations("public.moods") as stations:
+        staged = stations.up_to_stage()
+        holder = synced.target.connect()
+        holder.autocommit = False
+        with holder.cursor() as cursor:
+            cursor.execute("SELECT FROM xmin_assets.types FOR UPDATE")
+            with synced.stations("public.moods", lock_timeout=0.1) as hasty, pytest.raises(TransientError):
+                hasty.merge(staged)
+        holder.rollback()
+        with holder.cursor() as cursor:
+            cursor.execute("SELECT FROM xmin_assets.types FOR SHARE")  # as a merge does
+            rename(synced.source, "a TO x")
+            with synced.stations("public.feelings", lock_timeout=0.1) as hasty:
+                extracted = hasty.up_to_extract()
+                with pytest.raises(TransientError):
+                    hasty.stage(extracted)
+        holder.rollback()
+
+    assert moods(synced.target, "feelings") == ["a", "b", "c"]
 
 
 NESTED = """
