@@ -6,7 +6,7 @@ nearly none differs, though all have other ids. Where most differ, the address l
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
@@ -27,6 +27,7 @@ def require_likeness(
     rows: int,
     same: sql.Composable | None,
     had: Set[str],
+    types: Mapping[str, str],
     replaced: str,
 ) -> None:
     """The breaker for a source that has taken another one's place.
@@ -41,6 +42,7 @@ def require_likeness(
             they are, each as often as it is there.
         had: the columns that the target had before this sync, by the names that they have now: what is new in it says
             nothing.
+        types: of the target's columns, by their names.
         replaced: which source by which, in words.
 
     Raises:
@@ -50,7 +52,7 @@ def require_likeness(
     (live,) = cursor.fetchone() or (0,)
     if live < BREAKER_FROM:
         return
-    unchanged = _unchanged(cursor, table, selection, staged, same, had)
+    unchanged = _unchanged(cursor, table, selection, staged, same, had, types)
     if selection.deletes == "ignore":
         # Rows that only the target has are kept, and may be many. What it can have in common is the smaller one.
         changed, of = (min(live, rows) or live) - unchanged, min(live, rows) or live
@@ -74,9 +76,11 @@ def _unchanged(
     staged: str,
     same: sql.Composable | None,
     had: Set[str],
+    types: Mapping[str, str],
 ) -> int:
     """Live rows of the target that are staged with the same values; their ids may differ."""
-    names = [column.name for column in selection.columns if column.name in had]
+    compared = [column for column in selection.columns if column.name in had]
+    names = [column.name for column in compared]
     others = [column.name for column in selection.columns if column.name not in selection.key]
     if not names or (others and not {*others} & had):
         return 0  # nothing is known of them but their keys
@@ -89,7 +93,9 @@ def _unchanged(
         statement = sql.SQL(
             "SELECT count(*) FROM {target} AS t WHERE {live}"
             " AND EXISTS (SELECT FROM {source} AS s WHERE {same} AND NOT {differs})"
-        ).format(target=target, live=alive(selection, "t"), source=source, same=same, differs=image_differs(names))
+        ).format(
+            target=target, live=alive(selection, "t"), source=source, same=same, differs=image_differs(compared, types)
+        )
     cursor.execute(statement)
     (found,) = cursor.fetchone() or (0,)
     return int(found)

@@ -189,6 +189,8 @@ class _Merge:
             self._table.dropped_columns == "drop",
         )
         alter(cursor, self._table, changes)
+        altered = catalog.columns_of(cursor, relation.oid) if changes else columns
+        types = {attribute.name: attribute.type for attribute in altered}
         same = None if self._by_contents(known) else self._same_key(relation.oid)
         if self._plan.another_source and self._staged.name and not self._allow_mass_change:
             require_likeness(
@@ -199,6 +201,7 @@ class _Merge:
                 self._staged.rows,
                 same,
                 {*now_called(tuple(column.name for column in columns), changes)},
+                types,
                 self._plan.another_source,
             )
         before, after = key_changes(
@@ -223,7 +226,7 @@ class _Merge:
             disown_missing(cursor, self._table, keys, same)
         if self._staged.name and self._staged.rows:
             counts.inserted, counts.updated = upsert.run(
-                cursor, self._name, self._staged.name, selection, same, self._plan.compare_values
+                cursor, self._name, self._staged.name, selection, same, self._plan.compare_values, types
             )
         add_key(cursor, self._table, after)
         if selection.block_column:

@@ -188,6 +188,10 @@ def _reason_for_everything(
     ):
         if reason:
             return reason
+    here = {attribute.name: attribute.type for attribute in target.columns}
+    by_hand = any(here.get(column.name, column.type) != column.type for column in source.selection.columns)
+    if by_hand and (made := reworded(known.selection.types, source.selection.types)):
+        return f"the type {made} was changed, and a column of the target that has another type keeps how it prints"
     if made := misplaced(known.types, target.types):
         return f"values of the type {made} in the target may mean something else than at the source"
     if source.selection.cursor and known.cursor is None:

@@ -298,7 +298,7 @@ def _alter_composite(table: str, wanted: UserType, here: UserType, memory: TypeM
     if [(name, kind) for _, name, kind in have] != [(part.name, part.type) for part in wanted.fields]:
         _refuse(table, wanted, differ)
     if statements and shared:
-        _refuse(table, wanted, f"{differ}, where rows of another source have it, too: it is not changed under them")
+        _refuse(table, wanted, f"{differ}, where tables of another source have it, too: it is not changed under them")
     if statements and wanted.kind == "row type":
         _refuse(table, wanted, f"{differ}, and it is the row type of a table, which no sync changes")
     return statements, {part.attnum: place for part, (place, _, _) in zip(wanted.fields, have, strict=True)}

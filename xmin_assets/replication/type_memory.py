@@ -28,6 +28,8 @@ SELECT m.target_schema, m.target_type, m.facts::text,
                   AND s.facts -> 'types' @> pg_catalog.jsonb_build_array(
                           pg_catalog.jsonb_build_object('schema', m.target_schema, 'name', m.target_type,
                                                         'oid', m.source_oid))
+                  AND NOT ((m.system_identifier, m.database_oid, m.source_oid) = (%(system)s, %(database)s, w.oid)
+                           AND (s.facts -> 'identity' ->> 'timeline')::int8 = %(timeline)s)
                   AND (s.target_schema, s.target_table) <> (%(schema)s, %(table)s))
   FROM unnest(%(schemas)s::text[], %(names)s::text[], %(oids)s::int8[]) AS w (schema, name, oid)
   JOIN xmin_assets.types m ON m.target_schema = w.schema AND m.target_type = w.name
@@ -54,7 +56,10 @@ class Memory:
     own: dict[QualifiedName, TypeMap] = field(default_factory=dict)
     """Of the same types of the same source."""
     shared: frozenset[QualifiedName] = frozenset()
-    """Types of the target that another table has from another source, or from another type of this one."""
+    """Types of the target that another table has from another source, or from another type of this one.
+
+    A table that was last synced on another timeline may be a promoted copy's, which is another source.
+    """
 
 
 def recall(cursor: ext.cursor, types: Iterable[UserType], source: Identity, table: QualifiedName) -> Memory:
@@ -74,6 +79,7 @@ def recall(cursor: ext.cursor, types: Iterable[UserType], source: Identity, tabl
         {
             "system": source.system_identifier,
             "database": source.database_oid,
+            "timeline": source.timeline,
             "schema": table.schema,
             "table": table.name,
             "schemas": [made.schema for made in wanted],
@@ -85,7 +91,7 @@ def recall(cursor: ext.cursor, types: Iterable[UserType], source: Identity, tabl
     for schema, name, facts, is_own, in_use in cursor.fetchall():
         if is_own:
             own[QualifiedName(schema, name)] = from_json(TypeMap, facts)
-        elif in_use:
+        if in_use:
             shared.add(QualifiedName(schema, name))
     return Memory(own, frozenset(shared))
 

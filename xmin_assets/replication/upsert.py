@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.manifest import Selection
+from xmin_assets.replication.manifest import Column, Selection
 from xmin_assets.replication.state import SCHEMA
 
 MERGE_RETURNING = 170000
@@ -20,6 +22,7 @@ def run(
     selection: Selection,
     same: sql.Composable,
     compare_values: bool,
+    types: Mapping[str, str],
 ) -> tuple[int, int]:
     """Merge the staged rows; how many were inserted and how many updated, as the server counted them.
 
@@ -30,8 +33,10 @@ def run(
         selection: what is copied.
         same: the condition that a target row ``t`` and a staged row ``s`` have the same key.
         compare_values: update also where values differ under the same source_xmin.
+        types: of the target's columns, by their names, where values are compared: somebody may have altered one.
     """
-    statement = _merge(target, staged, selection, same, compare_values)
+    differ = image_differs(selection.columns, types) if compare_values else None
+    statement = _merge(target, staged, selection, same, differ)
     if cursor.connection.server_version >= MERGE_RETURNING:
         cursor.execute(
             sql.SQL(
@@ -52,7 +57,11 @@ def run(
 
 
 def _merge(
-    target: QualifiedName, staged: str, selection: Selection, same: sql.Composable, compare_values: bool
+    target: QualifiedName,
+    staged: str,
+    selection: Selection,
+    same: sql.Composable,
+    values_differ: sql.Composable | None,
 ) -> sql.Composed:
     own, marked = sql.Identifier(selection.xmin_column), sql.Identifier(selection.deleted_at_column)
     names = selection.staged_columns
@@ -64,8 +73,8 @@ def _merge(
     if selection.deletes == "soft":
         sets.append(sql.SQL("{} = NULL").format(marked))
         differs.append(sql.SQL("t.{} IS NOT NULL").format(marked))
-    if compare_values:
-        differs.append(image_differs([column.name for column in selection.columns]))
+    if values_differ is not None:
+        differs.append(values_differ)
     return sql.SQL(
         "MERGE INTO {target} AS t USING {staged} AS s ON {same}"
         " WHEN MATCHED AND ({differs}) THEN UPDATE SET {sets}"
@@ -81,15 +90,22 @@ def _merge(
     )
 
 
-def image_differs(names: list[str]) -> sql.Composable:
-    """The condition that these columns of a target row ``t`` and a staged row ``s`` have other values."""
+def image_differs(columns: Sequence[Column], types: Mapping[str, str]) -> sql.Composable:
+    """Build the condition that these columns of a target row ``t`` and a staged row ``s`` have other values.
+
+    Args:
+        columns: of the staged table.
+        types: of the target's columns, by their names: somebody may have altered one.
+    """
     # Not "IS DISTINCT FROM": 1.0 equals 1.00, and json has no equality at all. Record images compare the stored bytes
     # (https://www.postgresql.org/docs/current/functions-comparisons.html#COMPOSITE-TYPE-COMPARISON). The casts keep the
-    # parser from comparing column by column.
-    sides = [
-        sql.SQL("ROW({})::record").format(
-            sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.Identifier(side), sql.Identifier(name)) for name in names)
-        )
-        for side in ("t", "s")
+    # parser from comparing column by column. Images of two types cannot be compared, so what is staged is converted.
+    here = [sql.Identifier("t", column.name) for column in columns]
+    there = [
+        sql.Identifier("s", column.name)
+        if types[column.name] == column.type
+        else sql.SQL("{}::{}").format(sql.Identifier("s", column.name), sql.SQL(types[column.name]))
+        for column in columns
     ]
-    return sql.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(*sides)
+    rows = (sql.SQL("ROW({})::record").format(sql.SQL(", ").join(values)) for values in (here, there))
+    return sql.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(*rows)

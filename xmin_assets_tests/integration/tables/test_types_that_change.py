@@ -353,6 +353,19 @@ def test_two_sources_of_one_type_take_turns_with_renames(synced: Replica, other:
         assert moods(synced.target, "others") == moods(other.source)
 
 
+def test_a_promoted_copy_of_a_source_is_another_source(synced: Replica) -> None:
+    """As if `feelings` were copied from a clone of the cluster that has gone its own way since."""
+    synced.target.execute(
+        "UPDATE xmin_assets.state SET facts = jsonb_set(facts, '{identity,timeline}', '7')"
+        " WHERE target_table = 'feelings'"
+    )
+    rename(synced.source, "a TO x")
+
+    assert synced.sync("public.moods").rows_updated == 1
+    assert moods(synced.target) == ["x", "b", "c"]
+    assert moods(synced.target, "feelings") == ["a", "b", "c"]
+
+
 def test_a_source_that_is_gone_holds_no_type_fast(pair: Replica, other: Replica) -> None:
     """Its one table is now copied from the other source."""
     other.sync({"source": "public.moods"})
@@ -502,7 +515,7 @@ def test_a_composite_that_another_source_has_too_is_not_changed_under_it(
 
     error = homes.try_sync("public.t").error or ""
 
-    assert "rows of another source have it, too" in error
+    assert "tables of another source have it, too" in error
     assert "type_overrides" in error
     assert homes.plan("public.t").error == error
     other.sync(others)
@@ -543,6 +556,18 @@ def test_values_stored_as_text_are_read_again_when_they_print_otherwise(pair: Re
 
     assert (result.mode, result.rows_updated) == ("full_sync", 2)
     assert moods(pair.target) == ["b", "a", "c"]
+
+
+def test_values_in_a_column_that_was_made_text_by_hand_are_read_again_when_they_print_otherwise(pair: Replica) -> None:
+    pair.sync("public.moods")
+    pair.target.execute("ALTER TABLE moods ALTER mood TYPE text")
+    pair.source.execute("INSERT INTO moods VALUES (4, 'b')")
+    pair.sync("public.moods")
+    rename(pair.source, *SWAP)
+
+    pair.sync("public.moods")
+
+    assert moods(pair.target) == ["b", "a", "c", "a"]
 
 
 def test_a_where_clause_that_names_a_label_finds_other_rows_after_a_swap(pair: Replica) -> None:
