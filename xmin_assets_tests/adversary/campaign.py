@@ -1,0 +1,135 @@
+"""Many histories in a row, and what is done with one that fails: it is kept, shortened, and told of."""
+
+from __future__ import annotations
+
+import faulthandler
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from xmin_assets.replication import block_map
+from xmin_assets_tests.adversary.history import History, Step, draw
+from xmin_assets_tests.adversary.judge import Wrong
+from xmin_assets_tests.adversary.runner import Runner, Tally
+from xmin_assets_tests.adversary.servers import Servers
+
+LONGEST = 240
+"""Seconds after which a history is taken to hang: the process then says where, and ends."""
+
+
+def campaign(
+    servers: Servers,
+    seed: int,
+    deadline: float,
+    folder: Path,
+    spool: Path,
+    *,
+    shorten: float = 0,
+    keep_going: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Play histories until the time is up; the files of those that failed.
+
+    Args:
+        servers: to play on.
+        seed: of the first history; the next ones have the numbers after it.
+        deadline: monotonic time in seconds.
+        folder: where failing histories are kept.
+        spool: a folder for the engine's files.
+        shorten: seconds for leaving out steps of a failing history that it does not need.
+        keep_going: whether to go on after a failure.
+        say: told what happens.
+    """
+    tally, found = Tally(), []
+    began = time.monotonic()
+    say(f"seed {seed}")
+    number = seed
+    while time.monotonic() < deadline:
+        history = draw(number)
+        if failure := failing(servers, history, spool, tally, folder / f"hanging-{number}.json"):
+            path = folder / f"{number}.json"
+            history.note = failure
+            history.write(path)
+            say(f"seed {number} FAILED: {failure}\n  kept as {path}")
+            found.append(path)
+            if shorten:
+                short = shortened(servers, history, spool, time.monotonic() + shorten)
+                short.write(path)
+                say(f"  shortened to {len(short.steps)} steps: {short.note}")
+            if not keep_going:
+                break
+        number += 1
+    for line in tally.lines():
+        say(line)
+    say(f"seeds {seed} to {number}: {len(found)} failed, {tally.syncs / (time.monotonic() - began):.1f} syncs a second")
+    return found
+
+
+def replay(servers: Servers, path: Path, spool: Path, say: Callable[[str], None] = print) -> str | None:
+    """Play the history of a file; what went wrong, or None."""
+    history = History.load(path)
+    failure = failing(servers, history, spool, Tally(), path.with_suffix(".hanging.json"))
+    for line in history.played:
+        say(line)
+    say(f"FAILED: {failure}" if failure else "nothing went wrong")
+    return failure
+
+
+def failing(servers: Servers, history: History, spool: Path, tally: Tally, hanging: Path) -> str | None:
+    """Play a history; what went wrong, or None."""
+    shutil.rmtree(spool, ignore_errors=True)
+    runner = Runner(servers, history, spool, tally)
+    history.write(hanging)
+    faulthandler.dump_traceback_later(LONGEST, exit=True)
+    try:
+        with small_maps():
+            runner.play()
+    except Wrong as wrong:
+        return str(wrong)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        servers.calm()
+    hanging.unlink(missing_ok=True)
+    return None
+
+
+@contextmanager
+def small_maps() -> Iterator[None]:
+    """Let a map of changed blocks be used for small tables, where it is never worth it."""
+    usual = block_map.MOST_SHARE
+    block_map.MOST_SHARE = 1000
+    try:
+        yield
+    finally:
+        block_map.MOST_SHARE = usual
+
+
+def shortened(servers: Servers, history: History, spool: Path, deadline: float) -> History:
+    """The history without steps that it fails without, as far as they are found in time."""
+    best = history
+
+    def fails(steps: list[Step], copies_of: History) -> bool:
+        nonlocal best
+        tried = replace(copies_of, steps=steps, note="", played=[])
+        hanging = Path(spool).with_name("hanging.json")
+        if failure := failing(servers, tried, spool, Tally(), hanging):
+            best = replace(tried, note=failure)
+            return True
+        return False
+
+    size = max(1, len(best.steps) // 2)
+    while time.monotonic() < deadline:
+        place, before = 0, len(best.steps)
+        while place < len(best.steps) and time.monotonic() < deadline:
+            # From the end: what comes after the fault goes first.
+            end = len(best.steps) - place
+            rest = best.steps[: max(0, end - size)] + best.steps[end:]
+            if not fails(rest, best):
+                place += size
+        if size == 1 and len(best.steps) == before:
+            break
+        size = max(1, size // 2)
+    return best

@@ -1,0 +1,294 @@
+"""Plays a history, and compares what every sync has left with what the oracle saw under the sync's snapshot."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from xmin_assets import errors
+from xmin_assets.config import ReplicationConfig, parse_config
+from xmin_assets.replication.manifest import TableResult
+from xmin_assets.replication.pipeline import open_databases, resync_tables, sync_table
+from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.verify import TableVerification, verify_table
+from xmin_assets_tests.adversary.copies import Copy
+from xmin_assets_tests.adversary.history import History, Step
+from xmin_assets_tests.adversary.judge import Wrong, judge_sync, judge_verify
+from xmin_assets_tests.adversary.oracle import Picture
+from xmin_assets_tests.adversary.servers import SOURCES, TARGET, Servers
+from xmin_assets_tests.adversary.world import World
+
+SETTINGS = {"lock_timeout": 0.1, "statement_timeout": 30, "connect_timeout": 10, "queue_timeout": 2}
+LAST_ATTEMPTS = 5
+"""Syncs within which a copy must get through when nothing disturbs any more."""
+REFUSALS = 2
+"""Refusals in a row after which a target is made anew, as a person would."""
+
+MAY_PASS = (errors.LockTimeout, errors.PlanOutdated, errors.StaleExtract)
+"""Errors that other sessions' doings explain."""
+REFUSED = (errors.SchemaChangeRefused, errors.UnsupportedTable, errors.ConfigError, errors.MassDelete)
+"""Errors that say that a person has to decide."""
+
+
+@dataclass
+class Tally:
+    """What was played."""
+
+    histories: int = 0
+    syncs: int = 0
+    failed: int = 0
+    verified: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why syncs failed, for a look whether the histories still mean something."""
+    paths: Counter[str] = field(default_factory=Counter)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        lines = [f"{self.histories} histories, {self.syncs} syncs made, {self.failed} not made, {self.verified} verified"]
+        lines += [f"  {count:6} {what}" for counted in (self.paths, self.reasons) for what, count in counted.most_common(12)]
+        return lines
+
+
+class Points:
+    """Takes steps at points of a sync: planned, snapshot, batch, keys, staged."""
+
+    def __init__(self, look: Callable[[], Picture], steps: dict[str, list[Step]], play: Callable[[Step], None]) -> None:
+        self._look = look
+        self._steps = dict(steps)
+        self._play = play
+        self.seen: Picture | None = None
+        self.failure: BaseException | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        try:
+            self._told(progress)
+        except BaseException as error:
+            self.failure = self.failure or error
+            raise
+
+    def _told(self, progress: Progress) -> None:
+        if progress.station == "snapshot":
+            self._reach("planned")
+        elif progress.station == "merge":
+            self._reach("staged")
+        elif progress.station == "extract":
+            if self.seen is None:
+                # The engine's snapshot is taken, and nothing can have happened since: this one sees the same.
+                self.seen = self._look()
+                self._reach("snapshot")
+            else:
+                self._reach("keys" if "keys" in progress.note else "batch")
+
+    def _reach(self, point: str) -> None:
+        for step in self._steps.pop(point, ()):
+            self._play(step)
+
+
+class Runner:
+    """Plays one history on servers that are there."""
+
+    def __init__(self, servers: Servers, history: History, spool: Path, tally: Tally) -> None:
+        self.history = history
+        self.world = World(servers, history)
+        self.tally = tally
+        self._spool = spool
+        self._servers = servers
+        self.copies = [self._copy(number, told) for number, told in enumerate(history.copies)]
+
+    def play(self) -> None:
+        """Play it.
+
+        Raises:
+            Wrong: a sync or verify did what it must not.
+        """
+        self.tally.histories += 1
+        try:
+            self.world.make()
+            for copy, told in zip(self.copies, self.history.copies, strict=True):
+                for step in told["config"]:
+                    self._configure(copy, step)
+            for step in self.history.steps:
+                self.step(step)
+            self._end()
+        finally:
+            self.history.played = self.world.log
+            self.world.close()
+
+    def step(self, step: Step) -> None:
+        """Take one step."""
+        if step["do"] == "sync":
+            self._sync(self.copies[step["copy"]], step)
+        elif step["do"] == "config":
+            self._configure(self.copies[step["copy"]], step)
+        else:
+            if "hidden" in step:
+                step = {**step, "among": self.copies[step["hidden"]].options.get("exclude_columns", [])}
+            self.world.play(step)
+
+    def _copy(self, number: int, told: dict[str, Any]) -> Copy:
+        table = self.history.tables[told["table"]]
+        can_track = self._servers.version >= 17
+        copy = Copy(number, self.world.name(told["table"]), table["kind"], table["database"], can_track)
+        if told.get("by_blocks") and can_track:
+            copy.options["track_blocks"] = True
+        return copy
+
+    def _configure(self, copy: Copy, step: Step) -> None:
+        oracle = self.world.oracle(copy.database)
+        if step["what"] == "resync":
+            self.world.say(f"resync {copy.target}")
+            resync_tables(self._config(copy))
+            return
+        copy.switch(step, oracle.columns(copy.table))
+        self._mend(copy)
+        self.world.say(f"{copy.target} is now {copy.config()}")
+
+    def _mend(self, copy: Copy) -> bool:
+        """Take out of a copy's configuration what the source does not know; whether there was something."""
+        oracle = self.world.oracle(copy.database)
+        mended = copy.repair(oracle.columns(copy.table))
+        where = copy.options.get("where")
+        if where and oracle.columns(copy.table) and oracle.flaw(copy.table, where):
+            del copy.options["where"]
+            return True
+        return mended
+
+    def _config(self, copy: Copy, **settings: Any) -> ReplicationConfig:
+        return parse_config(
+            {
+                "source": self._servers.source.url(SOURCES[copy.database]),
+                "target": self._servers.target.url(TARGET),
+                "settings": {"spool": str(self._spool), "workers": 1, **SETTINGS, **settings},
+                "tables": [copy.config()],
+            }
+        )
+
+    def _end(self) -> None:
+        """Every copy must get through when nothing disturbs it any more."""
+        self.world.say("the end: nothing disturbs any more")
+        for copy in self.copies:
+            for attempt in range(1, LAST_ATTEMPTS + 1):
+                self.world.quiet()
+                for place, table in enumerate(self.history.tables):
+                    if table["kind"] == "loose":
+                        self.world.play({"do": "statement", "what": "part_twins", "session": 0, "table": place, "n": 0})
+                last = {"do": "sync", "copy": copy.number, "workers": 1, "batch": 1000, "verify": True}
+                error = self._sync(copy, last)
+                if error is None:
+                    break
+                if attempt == LAST_ATTEMPTS:
+                    raise Wrong(f"{copy.target} does not get through, though nothing disturbs it: {error}")
+
+    def _sync(self, copy: Copy, step: Step) -> BaseException | None:
+        """One sync, judged; its error, or None if it was made or there was nothing to copy."""
+        world = self.world
+        oracle = world.oracle(copy.database)
+        if copy.retired or not oracle.columns(copy.table):
+            return None
+        if self._mend(copy):
+            world.say(f"{copy.target} is now {copy.config()}")
+        before, hurt, began = oracle.image(copy.target), world.hurt, time.monotonic()
+
+        def play(inner: Step) -> None:
+            world.reading = points.seen is not None and not staged(inner)
+            try:
+                world.play(inner)
+            finally:
+                world.reading = False
+
+        def staged(inner: Step) -> bool:
+            return inner in step.get("inside", {}).get("staged", [])
+
+        # Looked at anew each time: a crash takes the oracle's sessions, too.
+        points = Points(lambda: copy.picture(world.oracle(copy.database)), step.get("inside", {}), play)
+        world.say(f"sync {copy.target}")
+        config = self._config(copy, workers=step["workers"], batch_size=step["batch"])
+        try:
+            result = self._run(config, points)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is judged
+            if points.failure and not isinstance(points.failure, psycopg2.Error):
+                raise points.failure from None
+            self._failed(copy, before, error, points, hurt)
+            return error
+        self.tally.syncs += 1
+        self.tally.paths[(result.path or "").split(",")[0].split(":")[0][:60]] += 1
+        said = f"{result.mode}: {result.reason}; {result.path}"
+        counts = f"+{result.rows_inserted} ~{result.rows_updated} -{result.rows_deleted} of {result.rows_extracted}"
+        world.say(f"    {counts} {said}")
+        ended = time.monotonic()
+        if points.seen is None:
+            raise Wrong(f"{copy.target}: the sync never said that its snapshot was taken")
+        oracle = world.oracle(copy.database)
+        judge_sync(copy, points.seen, oracle, result, began, ended)
+        copy.refused, copy.hurt_then = 0, world.hurt
+        if step.get("verify"):
+            self._verify(copy, points.seen)
+        return None
+
+    def _run(self, config: ReplicationConfig, points: Points) -> TableResult:
+        with open_databases(config) as (source, target):
+            spool = Spool.open(config.settings)
+            return sync_table(source, target, config.tables[0], spool, config.settings, report=points)
+
+    def _failed(self, copy: Copy, before: Any, error: Exception, points: Points, hurt: int) -> None:
+        """Judge a sync that was not made.
+
+        Raises:
+            Wrong: it had no reason, or it changed the target.
+        """
+        world = self.world
+        self.tally.failed += 1
+        self.tally.reasons[f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"] += 1
+        world.say(f"    not made: {type(error).__name__}: {' '.join(str(error).split())}")
+        oracle = world.oracle(copy.database)
+        after = oracle.image(copy.target)
+        if after != before:
+            raise Wrong(f"{copy.target}: a sync that failed ({error}) has changed the target: {before} is now {after}")
+        if not isinstance(error, errors.XminAssetsError):
+            if isinstance(error, psycopg2.Error) and world.hurt > hurt:
+                return
+            raise Wrong(f"{copy.target}: unexpected {type(error).__name__}: {error}") from error
+        if isinstance(error, MAY_PASS) or world.hurt > hurt:
+            return
+        if not oracle.columns(copy.table) or self._mend(copy):
+            return  # the table is gone, or the configuration names what is gone
+        if isinstance(error, errors.TargetDrifted) and world.hurt > copy.hurt_then:
+            return  # a source that was restarted was found not to be what it was
+        if isinstance(error, errors.DataInvalid) and copy.kind == "loose":
+            pictures = [points.seen, copy.picture(oracle)]
+            if any(picture.repeats_keys for picture in pictures if picture):
+                return
+        if isinstance(error, REFUSED):
+            copy.refused += 1
+            if copy.refused >= REFUSALS:
+                self._start_anew(copy)
+            return
+        raise Wrong(f"{copy.target}: a sync failed for no reason: {type(error).__name__}: {error}")
+
+    def _start_anew(self, copy: Copy) -> None:
+        """Do what a person does after a refusal: drop the target, and the types that nothing uses any more."""
+        self.world.say(f"drop {copy.target}, which was refused")
+        with self.world.oracle(copy.database).connected_target.cursor() as cursor:
+            cursor.execute(f"DROP TABLE IF EXISTS {copy.target}")
+        if copy.refused > 2 * REFUSALS:
+            copy.retired = True
+        copy.once, copy.columns = {}, ()
+
+    def _verify(self, copy: Copy, seen: Picture) -> None:
+        config = self._config(copy)
+        try:
+            with open_databases(config) as (source, target):
+                told: TableVerification = verify_table(source, target, config.tables[0], config.settings)
+        except errors.TransientError as error:
+            self.world.say(f"    not verified: {error}")
+            return
+        self.tally.verified += 1
+        self.world.say(f"    verify: {told.status}, {told.pending} pending; {told.note}")
+        judge_verify(copy, seen, self.world.oracle(copy.database), told)

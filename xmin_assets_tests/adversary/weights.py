@@ -1,0 +1,62 @@
+"""How often each thing is done: the one place to turn a history towards something."""
+
+from __future__ import annotations
+
+STEPS = {"statement": 40, "transaction": 22, "type": 7, "server": 8, "config": 6, "sync": 24, "wait": 1, "story": 5}
+"""Kinds of steps."""
+
+STATEMENTS = {
+    "insert": 18, "update": 26, "touch": 3, "delete": 14, "lock": 3, "change_key": 5, "swap_keys": 3, "move": 6,
+    "truncate": 2, "refill": 2, "subtransactions": 2, "vacuum": 5, "cluster": 1, "set_logged": 1, "remake": 1,
+    "add_column": 3, "drop_column": 2, "readd_column": 4, "rename_column": 2, "swap_columns": 4, "retype_column": 1,
+    "alter_expression": 2, "partitions": 5,
+}  # fmt: skip
+"""What is done to a table."""
+
+DURING_EXTRACT = ("insert", "update", "delete", "lock", "change_key", "swap_keys", "move", "touch", "vacuum", "truncate",
+                  "partitions", "readd_column", "subtransactions")  # fmt: skip
+"""What a session does while rows are read."""
+
+TYPES = {
+    "rename_label": 3, "chain_labels": 2, "swap_labels": 3, "reuse_label": 3, "add_label": 2, "add_attribute": 2,
+    "drop_attribute": 1, "readd_attribute": 3, "rename_attribute": 1, "swap_attributes": 3, "alter_domain": 1,
+    "remake_enum": 1,
+}  # fmt: skip
+"""What is done to types."""
+
+TRANSACTIONS = {
+    "begin": 12, "begin_asynchronous": 6, "commit": 14, "rollback": 3, "savepoint": 5, "rollback_to": 3, "release": 2,
+    "prepare": 3, "commit_prepared": 3, "rollback_prepared": 1, "asynchronous": 4, "synchronous": 3,
+}  # fmt: skip
+"""How sessions' transactions begin and end."""
+
+SERVER = {
+    "checkpoint": 5, "kill": 3, "crash": 2, "restart": 1, "slow": 3, "quick": 3, "stop_walwriter": 3,
+    "continue_walwriter": 3, "reset_statistics": 2, "switch_wal": 3, "writer_delay": 1, "burn": 1, "restore": 1,
+}  # fmt: skip
+"""What is done to the whole source."""
+
+CONFIG = {
+    "deletes": 4, "delete_detection": 4, "where": 6, "track_blocks": 4, "columns": 4, "mode": 1, "resync": 1,
+    "type_overrides": 2, "dropped_columns": 1,
+}  # fmt: skip
+"""What of a target's configuration is changed."""
+
+STORIES = {
+    "slow_disk": 4, "lost_commits": 4, "late_deletes": 4, "emptied_by_crash": 1, "types_apart": 3, "hidden_where": 4,
+    "twin_keys": 3, "switch_back": 2,
+}  # fmt: skip
+"""Several steps that belong together, for what chance alone would hardly ever bring about."""
+
+KINDS = {"plain": 4, "wide": 3, "partitioned": 3, "loose": 2, "unlogged": 1, "inherited": 1, "diamond": 1}
+"""Kinds of tables."""
+
+CITEXT_SHARE = 0.15
+INSIDE_SHARE = 0.3
+"""Syncs that are not alone: steps are played at some of their points."""
+VERIFY_SHARE = 0.5
+DATABASES = (1, 1, 1, 2)
+TABLES = (1, 1, 2, 2, 3)
+STEPS_OF_A_HISTORY = (20, 70)
+INTERVAL = 0.3
+"""Seconds of delete_detection where it is an interval."""
