@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo "$$python"; break; }; done)
 
-.PHONY: help .venv venv demo dev test matrix coverage audit bench bench-all bench-docs lint format clean
+.PHONY: help .venv venv demo dev test fuzz matrix coverage audit bench bench-all bench-docs lint format clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -41,6 +41,9 @@ dev: $(STAMP) ## Start the demo servers and the Dagster UI
 # Two at a time, each with servers of its own; a file's tests stay together, as some share a server.
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+fuzz: $(STAMP) ## Play random histories against the engine for SECONDS=600, from SEED on
+	@$(BIN)/python -m xmin_assets_tests.adversary --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 matrix: $(STAMP) ## Run the engine's tests on PostgreSQL 15, 16 and 17, as far as they are to be had
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[matrix]'

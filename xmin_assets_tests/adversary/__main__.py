@@ -10,6 +10,7 @@ from random import SystemRandom
 
 from xmin_assets_tests.adversary.campaign import campaign, replay
 from xmin_assets_tests.adversary.servers import running
+from xmin_assets_tests.adversary.weights import leave_out
 from xmin_assets_tests.clusters import Workshop
 
 
@@ -21,7 +22,9 @@ def main() -> int:
     parser.add_argument("--shorten", type=float, default=120, help="seconds to shorten a failing history in")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failure")
     parser.add_argument("--folder", type=Path, default=Path("build/adversary"), help="for failing histories")
+    parser.add_argument("--without", default="", help="names of weights.py to do without, with commas between")
     told = parser.parse_args()
+    leave_out(name for name in told.without.split(",") if name)
     workshop = Workshop.open()
     try:
         with running(workshop) as servers:

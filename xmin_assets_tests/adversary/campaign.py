@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xmin_assets.replication import block_map
-from xmin_assets_tests.adversary.history import History, Step, draw
+from xmin_assets_tests.adversary.history import History, draw
 from xmin_assets_tests.adversary.judge import Wrong
 from xmin_assets_tests.adversary.runner import Runner, Tally
 from xmin_assets_tests.adversary.servers import Servers
@@ -108,28 +108,43 @@ def small_maps() -> Iterator[None]:
 
 
 def shortened(servers: Servers, history: History, spool: Path, deadline: float) -> History:
-    """The history without steps that it fails without, as far as they are found in time."""
+    """The history without what it fails without, as far as that is found in time."""
     best = history
 
-    def fails(steps: list[Step], copies_of: History) -> bool:
+    def fails(changed: History) -> bool:
         nonlocal best
-        tried = replace(copies_of, steps=steps, note="", played=[])
-        hanging = Path(spool).with_name("hanging.json")
-        if failure := failing(servers, tried, spool, Tally(), hanging):
+        tried = replace(changed, note="", played=[])
+        if failure := failing(servers, tried, spool, Tally(), Path(spool).with_name("hanging.json")):
             best = replace(tried, note=failure)
-            return True
-        return False
+        return failure is not None
 
-    size = max(1, len(best.steps) // 2)
-    while time.monotonic() < deadline:
-        place, before = 0, len(best.steps)
+    def leave_out_steps(size: int) -> None:
+        place = 0
         while place < len(best.steps) and time.monotonic() < deadline:
             # From the end: what comes after the fault goes first.
             end = len(best.steps) - place
-            rest = best.steps[: max(0, end - size)] + best.steps[end:]
-            if not fails(rest, best):
+            if not fails(replace(best, steps=best.steps[: max(0, end - size)] + best.steps[end:])):
                 place += size
+
+    def leave_out_copies() -> None:
+        for place, copy in enumerate(best.copies):
+            without = [*best.copies[:place], {**copy, "unused": True}, *best.copies[place + 1 :]]
+            if time.monotonic() < deadline and not copy.get("unused"):
+                fails(replace(best, copies=without))
+
+    def leave_out_inside() -> None:
+        for place, step in enumerate(best.steps):
+            alone = {name: value for name, value in step.items() if name != "inside"}
+            if "inside" in step and time.monotonic() < deadline:
+                fails(replace(best, steps=[*best.steps[:place], alone, *best.steps[place + 1 :]]))
+
+    leave_out_copies()
+    size = max(1, len(best.steps) // 2)
+    while time.monotonic() < deadline:
+        before = len(best.steps)
+        leave_out_steps(size)
         if size == 1 and len(best.steps) == before:
             break
         size = max(1, size // 2)
+    leave_out_inside()
     return best

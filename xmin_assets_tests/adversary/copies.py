@@ -35,6 +35,8 @@ class Copy:
     """`World.hurt` at the last sync."""
     refused: int = 0
     """How often in a row it was refused for good."""
+    blocked: int = 0
+    """How often it found a table locked."""
     retired: bool = False
 
     @property
@@ -73,7 +75,9 @@ class Copy:
             psycopg2.Error: there is no such table, or the condition does not hold for it.
         """
         options = self.options
-        return oracle.source(self.table, options.get("where"), options.get("columns"), options.get("exclude_columns", ()))
+        return oracle.source(
+            self.table, options.get("where"), options.get("columns"), options.get("exclude_columns", ())
+        )
 
     def is_due(self, began: float) -> bool:
         """Whether a sync that begins then looks for deleted rows for certain."""

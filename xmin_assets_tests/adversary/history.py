@@ -58,7 +58,7 @@ class _Drawing:
         for _ in range(rnd.choice(weights.TABLES)):
             kind = self.pick(weights.KINDS)
             database = rnd.randrange(databases)
-            citext = rnd.random() < weights.CITEXT_SHARE
+            citext = self.pick(weights.CITEXT) == "citext"
             self.tables.append({"kind": kind, "rows": rnd.choice([12, 30, 60]), "database": database, "citext": citext})
         if databases == 2:
             self.tables[-1]["database"] = 1
@@ -110,7 +110,9 @@ class _Drawing:
     def table(self, copy: int) -> int:
         return int(self.copies[copy]["table"])
 
-    def statement(self, what: str, table: int | None = None, session: int | None = None, kind: str = "statement") -> Step:
+    def statement(
+        self, what: str, table: int | None = None, session: int | None = None, kind: str = "statement"
+    ) -> Step:
         return {
             "do": kind,
             "what": what,
@@ -218,7 +220,12 @@ def _types_apart(draw: _Drawing) -> list[Step]:
     steps: list[Step] = []
     for _ in range(draw.rnd.randrange(1, 4)):
         one, two = draw.copy(), draw.copy()
-        steps += [draw.event("type", draw.table(one)), draw.sync(one), draw.event("type", draw.table(two)), draw.sync(two)]
+        steps += [
+            draw.event("type", draw.table(one)),
+            draw.sync(one),
+            draw.event("type", draw.table(two)),
+            draw.sync(two),
+        ]
         if draw.rnd.random() < 0.5:
             steps.append(draw.statement("update", draw.table(one)))
     return [*steps, draw.sync(), draw.sync()]

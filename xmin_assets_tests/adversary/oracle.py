@@ -27,7 +27,7 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod)
 # What decides how rows print and which there are, besides the rows: of columns and of all types that users have made.
 _SHAPE = """
 SELECT (SELECT string_agg(concat_ws(' ', attrelid, attnum, attname, atttypid, atttypmod, attisdropped, attgenerated,
-                                    attmissingval, pg_get_expr(d.adbin, d.adrelid)), ',' ORDER BY attrelid, attnum)
+                                    attmissingval, d.adbin), ',' ORDER BY attrelid, attnum)
           FROM pg_attribute a LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
          WHERE a.attrelid >= 16384 AND a.attnum > 0),
        (SELECT string_agg(concat_ws(' ', oid, enumtypid, enumlabel), ',' ORDER BY oid) FROM pg_enum),
@@ -139,7 +139,9 @@ class Oracle:
 
     @staticmethod
     def _rows(cursor: Any, table: str, columns: Sequence[str], condition: str) -> tuple[Row, ...]:
-        listed = ", ".join(f"CASE WHEN num_nulls(t.{quoted(c)}) = 0 THEN format('%s', t.{quoted(c)}) END" for c in columns)
+        listed = ", ".join(
+            f"CASE WHEN num_nulls(t.{quoted(c)}) = 0 THEN format('%s', t.{quoted(c)}) END" for c in columns
+        )
         cursor.execute(f"SELECT {listed} FROM {table} AS t WHERE {condition}")
         return tuple(cursor.fetchall())
 

@@ -51,8 +51,12 @@ class Tally:
 
     def lines(self) -> list[str]:
         """For people."""
-        lines = [f"{self.histories} histories, {self.syncs} syncs made, {self.failed} not made, {self.verified} verified"]
-        lines += [f"  {count:6} {what}" for counted in (self.paths, self.reasons) for what, count in counted.most_common(12)]
+        lines = [
+            f"{self.histories} histories, {self.syncs} syncs made, {self.failed} not made, {self.verified} verified"
+        ]
+        lines += [
+            f"  {count:6} {what}" for counted in (self.paths, self.reasons) for what, count in counted.most_common(12)
+        ]
         return lines
 
 
@@ -138,6 +142,7 @@ class Runner:
         copy = Copy(number, self.world.name(told["table"]), table["kind"], table["database"], can_track)
         if told.get("by_blocks") and can_track:
             copy.options["track_blocks"] = True
+        copy.retired = told.get("unused", False)
         return copy
 
     def _configure(self, copy: Copy, step: Step) -> None:
@@ -256,6 +261,10 @@ class Runner:
                 return
             raise Wrong(f"{copy.target}: unexpected {type(error).__name__}: {error}") from error
         if isinstance(error, MAY_PASS) or world.hurt > hurt:
+            copy.blocked += isinstance(error, errors.LockTimeout)
+            if copy.blocked > 1:
+                world.unblock()
+                copy.blocked = 0
             return
         if not oracle.columns(copy.table) or self._mend(copy):
             return  # the table is gone, or the configuration names what is gone

@@ -72,7 +72,7 @@ class Scene:
     def columns(self) -> list[Column]:
         """The columns that may be altered."""
         rows = self.fetch(
-            "SELECT a.attname, format_type(a.atttypid, a.atttypmod), format_type(b.oid, NULL), b.typtype, a.attgenerated"
+            "SELECT a.attname, format_type(a.atttypid, a.atttypmod), format_type(b.oid, NULL), b.typtype, attgenerated"
             "  FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid"
             "  JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END"
             f" WHERE a.attrelid = to_regclass('{self.table}') AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
@@ -153,14 +153,19 @@ def insert(scene: Scene) -> Made:
     if scene.kind == "loose":
         # Unique by intent: nothing at the source sees to it.
         ids = "nextval('fresh')" if rnd.random() < 0.9 else str(rnd.randrange(1, scene.rows))
-        return [f"INSERT INTO {table} ({names}) SELECT {ids}, {part}, {values} FROM generate_series(1, 2)"
-                if ids.startswith("next") else f"INSERT INTO {table} ({names}) VALUES ({ids}, {part}, {values})"]
+        return [
+            f"INSERT INTO {table} ({names}) SELECT {ids}, {part}, {values} FROM generate_series(1, 2)"
+            if ids.startswith("next")
+            else f"INSERT INTO {table} ({names}) VALUES ({ids}, {part}, {values})"
+        ]
     first = rnd.randrange(1, scene.rows * 2)
     count = rnd.choice([1, 1, 3, 10])
     end = rnd.choice(["ON CONFLICT DO NOTHING", "ON CONFLICT DO NOTHING", ""])
     if count == 1 and rnd.random() < 0.3 and scene.kind not in ("inherited", "diamond") and columns:
         end = f"ON CONFLICT (id, part) DO UPDATE SET {columns[0].quoted} = excluded.{columns[0].quoted}"
-    return [f"INSERT INTO {table} ({names}) SELECT {first} + i, {part}, {values} FROM generate_series(1, {count}) i {end}"]
+    return [
+        f"INSERT INTO {table} ({names}) SELECT {first} + i, {part}, {values} FROM generate_series(1, {count}) i {end}"
+    ]
 
 
 def update(scene: Scene) -> Made:
@@ -175,7 +180,9 @@ def touch(scene: Scene) -> Made:
 
 
 def delete(scene: Scene) -> Made:
-    return [f"DELETE FROM {scene.writable()} WHERE {scene.some()}" + (" AND id % 2 = 0" if scene.rnd.random() < 0.5 else "")]
+    return [
+        f"DELETE FROM {scene.writable()} WHERE {scene.some()}" + (" AND id % 2 = 0" if scene.rnd.random() < 0.5 else "")
+    ]
 
 
 def lock(scene: Scene) -> Made:
@@ -209,9 +216,12 @@ def truncate(scene: Scene) -> Made:
 
 def refill(scene: Scene) -> Made:
     """Fill the table anew in the same transaction, so that there are as many rows and each of them is another."""
-    return [f"CREATE TEMP TABLE old ON COMMIT DROP AS SELECT id, part FROM {scene.table}; TRUNCATE {scene.table};"
-            f" INSERT INTO {scene.table} (id, part) SELECT id, part FROM old"
-            if scene.kind not in ("inherited", "diamond") else f"DELETE FROM {scene.table} WHERE {scene.some()}"]
+    return [
+        f"CREATE TEMP TABLE old ON COMMIT DROP AS SELECT id, part FROM {scene.table}; TRUNCATE {scene.table};"
+        f" INSERT INTO {scene.table} (id, part) SELECT id, part FROM old"
+        if scene.kind not in ("inherited", "diamond")
+        else f"DELETE FROM {scene.table} WHERE {scene.some()}"
+    ]
 
 
 def subtransactions(scene: Scene) -> Made:
@@ -219,7 +229,9 @@ def subtransactions(scene: Scene) -> Made:
 
 
 def vacuum(scene: Scene) -> Made:
-    how = scene.rnd.choice(["VACUUM", "VACUUM (FREEZE)", "VACUUM FULL", "VACUUM (FULL, FREEZE)", "ANALYZE", "VACUUM (TRUNCATE)"])
+    how = scene.rnd.choice(
+        ["VACUUM", "VACUUM (FREEZE)", "VACUUM FULL", "VACUUM (FULL, FREEZE)", "ANALYZE", "VACUUM (TRUNCATE)"]
+    )
     return [f"{how} {scene.writable()}"]
 
 
@@ -237,10 +249,10 @@ def twin(scene: Scene) -> Made:
     if scene.kind != "loose":
         return touch(scene)
     some = f"SELECT id FROM {scene.table} ORDER BY id"
+    made = f"SELECT id, part, 'twin' FROM {scene.table} WHERE id = ({some} LIMIT 1) LIMIT 1"
     return [
-        f"DELETE FROM {scene.table} WHERE id = ({some} DESC LIMIT 1);"
-        f" INSERT INTO {scene.table} (id, part, v) SELECT id, part, 'twin' FROM {scene.table}"
-        f" WHERE id = ({some} LIMIT 1) LIMIT 1"
+        f"DELETE FROM {scene.table} WHERE id = ({some} DESC LIMIT 1)",
+        f"INSERT INTO {scene.table} (id, part, v) {made}",
     ]
 
 
@@ -249,8 +261,7 @@ def part_twins(scene: Scene) -> Made:
     if scene.kind != "loose":
         return touch(scene)
     return [
-        f"DELETE FROM {scene.table} a USING {scene.table} b"
-        " WHERE (a.id, a.part) = (b.id, b.part) AND a.ctid < b.ctid"
+        f"DELETE FROM {scene.table} a USING {scene.table} b WHERE (a.id, a.part) = (b.id, b.part) AND a.ctid < b.ctid"
     ]
 
 
@@ -318,8 +329,15 @@ def swap_columns(scene: Scene) -> Made:
 
 
 def retype_column(scene: Scene) -> Made:
-    wider = {"integer": ["bigint", "numeric", "text"], "bigint": ["numeric"], "text": ["varchar(200)", "tag"],
-             "numeric": ["numeric(20,3)", "text"], "mood": ["text"], "boolean": ["text", "int"], "character": ["text"]}
+    wider = {
+        "integer": ["bigint", "numeric", "text"],
+        "bigint": ["numeric"],
+        "text": ["varchar(200)", "tag"],
+        "numeric": ["numeric(20,3)", "text"],
+        "mood": ["text"],
+        "boolean": ["text", "int"],
+        "character": ["text"],
+    }
     columns = [column for column in scene.alterable() if column.base in wider]
     if not columns:
         return []
@@ -352,30 +370,29 @@ def partitions(scene: Scene) -> Made:
     if scene.kind != "partitioned":
         return touch(scene)
     number = rnd.randrange(4)
-    one = f"{table}_p{number}"
-    return [
-        rnd.choice(
-            [
-                f"ALTER TABLE {table} DETACH PARTITION {one}",
-                f"ALTER TABLE {table} ATTACH PARTITION {one} FOR VALUES IN ({number})",
-                f"ALTER TABLE {table} ATTACH PARTITION {one} FOR VALUES IN ({number})",
-                f"CREATE TABLE {one} PARTITION OF {table} FOR VALUES IN ({number})",
-                f"DROP TABLE {one}",
-                f"CREATE TABLE {one}_new (LIKE {one} INCLUDING ALL); INSERT INTO {one}_new (id, part) SELECT id, part"
-                f" FROM {one} WHERE id % 2 = 0; ALTER TABLE {table} DETACH PARTITION {one}; DROP TABLE {one};"
-                f" ALTER TABLE {one}_new RENAME TO {one};"
-                f" ALTER TABLE {table} ATTACH PARTITION {one} FOR VALUES IN ({number})",
-            ]
-        )
+    one, values = f"{table}_p{number}", f"FOR VALUES IN ({number})"
+    detach, attach = (
+        f"ALTER TABLE {table} DETACH PARTITION {one}",
+        f"ALTER TABLE {table} ATTACH PARTITION {one} {values}",
+    )
+    exchange = [
+        f"CREATE TABLE {one}_new (LIKE {one} INCLUDING ALL)",
+        f"INSERT INTO {one}_new (id, part) SELECT id, part FROM {one} WHERE id % 2 = 0",
+        detach,
+        f"DROP TABLE {one}",
+        f"ALTER TABLE {one}_new RENAME TO {one}",
+        attach,
     ]
+    make = f"CREATE TABLE {one} PARTITION OF {table} {values}"
+    return rnd.choice([[detach], [detach], [attach], [attach], [make], [f"DROP TABLE {one}"], exchange])
 
 
 STATEMENTS: dict[str, Callable[[Scene], Made]] = {
     made.__name__: made
     for made in (
         insert, update, touch, delete, lock, change_key, swap_keys, move, truncate, refill, subtransactions, vacuum,
-        cluster, set_logged, twin, part_twins, remake, add_column, drop_column, readd_column, rename_column, swap_columns, retype_column,
-        alter_expression, partitions,
+        cluster, set_logged, twin, part_twins, remake, add_column, drop_column, readd_column, rename_column,
+        swap_columns, retype_column, alter_expression, partitions,
     )
 }  # fmt: skip
 """What is done to a table."""

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from xmin_assets_tests.adversary.oracle import quoted
 from xmin_assets_tests.adversary.statements import Made, Scene
 
 
 def rename_label(scene: Scene) -> Made:
-    return [_to(scene, kind, scene.rnd.choice(labels), f"l{scene.rnd.randrange(9)}")] if (kind := _enum(scene)) and (
-        labels := _labels(scene, kind)
-    ) else []
+    return (
+        [_to(scene, kind, scene.rnd.choice(labels), f"l{scene.rnd.randrange(9)}")]
+        if (kind := _enum(scene)) and (labels := _labels(scene, kind))
+        else []
+    )
 
 
 def chain_labels(scene: Scene) -> Made:
     """Each label gets the name of the next one, and the last a new one."""
     kind = _enum(scene)
     names = [*_labels(scene, kind), f"c{scene.rnd.randrange(99)}"]
-    pairs = list(zip(names, names[1:], strict=False))
-    return ["; ".join(_to(scene, kind, name, to) for name, to in reversed(pairs))]
+    return ["; ".join(_to(scene, kind, name, to) for name, to in reversed(list(pairwise(names))))]
 
 
 def swap_labels(scene: Scene) -> Made:
@@ -56,14 +58,16 @@ def drop_attribute(scene: Scene) -> Made:
 def readd_attribute(scene: Scene) -> Made:
     if not (fields := _attributes(scene)):
         return []
-    name, kind = scene.rnd.choice(fields)
-    return [f"ALTER TYPE pair DROP ATTRIBUTE {quoted(name)} CASCADE; ALTER TYPE pair ADD ATTRIBUTE {quoted(name)} {kind} CASCADE"]
+    (name, kind), alter = scene.rnd.choice(fields), "ALTER TYPE pair"
+    return [f"{alter} DROP ATTRIBUTE {quoted(name)} CASCADE; {alter} ADD ATTRIBUTE {quoted(name)} {kind} CASCADE"]
 
 
 def rename_attribute(scene: Scene) -> Made:
     if not (fields := _attributes(scene)):
         return []
-    return [f"ALTER TYPE pair RENAME ATTRIBUTE {quoted(scene.rnd.choice(fields)[0])} TO g{scene.rnd.randrange(4)} CASCADE"]
+    return [
+        f"ALTER TYPE pair RENAME ATTRIBUTE {quoted(scene.rnd.choice(fields)[0])} TO g{scene.rnd.randrange(4)} CASCADE"
+    ]
 
 
 def swap_attributes(scene: Scene) -> Made:
@@ -94,7 +98,9 @@ def remake_enum(scene: Scene) -> Made:
     alter = "; ".join(
         f"ALTER TABLE {table} ALTER COLUMN {column} TYPE size USING {column}::text::size" for table, column in columns
     )
-    return [f"ALTER TYPE size RENAME TO size_before; CREATE TYPE size AS ENUM ({listed}); {alter}; DROP TYPE size_before"]
+    return [
+        f"ALTER TYPE size RENAME TO size_before; CREATE TYPE size AS ENUM ({listed}); {alter}; DROP TYPE size_before"
+    ]
 
 
 TYPE_STATEMENTS: dict[str, Callable[[Scene], Made]] = {
@@ -112,7 +118,9 @@ def _enum(scene: Scene) -> str:
 
 
 def _labels(scene: Scene, kind: str) -> list[str]:
-    found = scene.fetch(f"SELECT enumlabel::text FROM pg_enum WHERE enumtypid = '{kind}'::regtype ORDER BY enumsortorder")
+    found = scene.fetch(
+        f"SELECT enumlabel::text FROM pg_enum WHERE enumtypid = '{kind}'::regtype ORDER BY enumsortorder"
+    )
     return [label for (label,) in found]
 
 

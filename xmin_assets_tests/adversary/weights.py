@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 STEPS = {"statement": 40, "transaction": 22, "type": 7, "server": 8, "config": 6, "sync": 24, "wait": 1, "story": 5}
 """Kinds of steps."""
 
@@ -13,8 +15,10 @@ STATEMENTS = {
 }  # fmt: skip
 """What is done to a table."""
 
-DURING_EXTRACT = ("insert", "update", "delete", "lock", "change_key", "swap_keys", "move", "touch", "vacuum", "truncate",
-                  "partitions", "readd_column", "subtransactions")  # fmt: skip
+DURING_EXTRACT = (
+    "insert", "update", "delete", "lock", "change_key", "swap_keys", "move", "touch", "vacuum", "truncate",
+    "partitions", "readd_column", "subtransactions",
+)  # fmt: skip
 """What a session does while rows are read."""
 
 TYPES = {
@@ -51,7 +55,8 @@ STORIES = {
 KINDS = {"plain": 4, "wide": 3, "partitioned": 3, "loose": 2, "unlogged": 1, "inherited": 1, "diamond": 1}
 """Kinds of tables."""
 
-CITEXT_SHARE = 0.15
+CITEXT = {"citext": 1, "plain": 6}
+"""Tables with a column of an extension's type, where the databases have the extension."""
 INSIDE_SHARE = 0.3
 """Syncs that are not alone: steps are played at some of their points."""
 VERIFY_SHARE = 0.5
@@ -60,3 +65,18 @@ TABLES = (1, 1, 2, 2, 3)
 STEPS_OF_A_HISTORY = (20, 70)
 INTERVAL = 0.3
 """Seconds of delete_detection where it is an interval."""
+
+
+def leave_out(names: Iterable[str]) -> None:
+    """Let histories do without what has these names, in this process.
+
+    Raises:
+        ValueError: nothing has such a name.
+    """
+    choices = (STEPS, STATEMENTS, TYPES, TRANSACTIONS, SERVER, CONFIG, STORIES, KINDS, CITEXT)
+    for name in names:
+        if not any(name in choice for choice in choices):
+            raise ValueError(f"nothing is called {name}")
+        for choice in choices:
+            if name in choice and (choice is not CITEXT or name == "citext"):
+                choice[name] = 0

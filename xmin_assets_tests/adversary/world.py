@@ -31,7 +31,7 @@ OUTSIDE = ("vacuum",)
 
 # In one thread nobody gives a lock back while another waits for it.
 CAUTION = "-c lock_timeout=5ms -c statement_timeout=20s -c client_min_messages=error"
-LOOKING = "-c lock_timeout=2s -c statement_timeout=20s"
+LOOKING = "-c lock_timeout=20ms -c statement_timeout=20s"
 
 
 @dataclass
@@ -126,7 +126,9 @@ class World:
                     cursor.execute("CREATE EXTENSION citext")
                 for place, table in mine:
                     version = self.servers.version
-                    cursor.execute("; ".join(create(table["kind"], self.name(place), table["rows"], table["citext"], version)))
+                    cursor.execute(
+                        "; ".join(create(table["kind"], self.name(place), table["rows"], table["citext"], version))
+                    )
 
     def close(self) -> None:
         """End all sessions, and what they have left open."""
@@ -152,6 +154,19 @@ class World:
                 session.ended()
             for (gid,) in self.session(database, 0).run(_PREPARED):
                 self.session(database, 0).run(f"ROLLBACK PREPARED '{gid}'")
+
+    def unblock(self) -> None:
+        """Commit the transactions that let nobody read a table: a history of syncs that cannot begin tells nothing."""
+        for (database, number), session in self._sessions.items():
+            if session.connection.closed or session.status == TRANSACTION_STATUS_IDLE:
+                continue
+            self.say(f"{SOURCES[database]}.{number}: COMMIT, as it blocks a sync")
+            session.run("COMMIT")
+            session.ended()
+        for database in range(self.databases):
+            for (gid,) in self.session(database, MAINTENANCE).run(_PREPARED):
+                self.say(f"{SOURCES[database]}: COMMIT PREPARED '{gid}', as it blocks a sync")
+                self.session(database, MAINTENANCE).run(f"COMMIT PREPARED '{gid}'")
 
     def session(self, database: int, number: int) -> Session:
         """A session; a new one where the server has ended it."""
