@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from random import SystemRandom
 
-from xmin_assets_tests.adversary.campaign import campaign, replay
+from xmin_assets_tests.adversary.campaign import campaign, replay, shortened
+from xmin_assets_tests.adversary.history import History
 from xmin_assets_tests.adversary.servers import running
 from xmin_assets_tests.adversary.weights import leave_out
 from xmin_assets_tests.clusters import Workshop
@@ -19,6 +20,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long to play (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="of the first history (default: random)")
     parser.add_argument("--replay", type=Path, help="play the history of a file again, instead")
+    parser.add_argument("--write", type=Path, help="with --replay: where to write the history, shortened")
     parser.add_argument("--shorten", type=float, default=120, help="seconds to shorten a failing history in")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failure")
     parser.add_argument("--folder", type=Path, default=Path("build/adversary"), help="for failing histories")
@@ -28,11 +30,16 @@ def main() -> int:
     workshop = Workshop.open()
     try:
         with running(workshop) as servers:
+            spool = workshop.folder / "spool"
             if told.replay:
-                return 1 if replay(servers, told.replay, workshop.folder / "spool") else 0
+                failure = replay(servers, told.replay, spool)
+                if failure and told.write:
+                    deadline = time.monotonic() + told.shorten
+                    shortened(servers, History.load(told.replay), spool, deadline).write(told.write)
+                return 1 if failure else 0
             seed = told.seed if told.seed is not None else SystemRandom().randrange(10**9)
             found = campaign(
-                servers, seed, time.monotonic() + told.seconds, told.folder, workshop.folder / "spool",
+                servers, seed, time.monotonic() + told.seconds, told.folder, spool,
                 shorten=told.shorten, keep_going=told.keep_going, say=lambda line: print(line, flush=True),  # noqa: T201
             )  # fmt: skip
             return 1 if found else 0

@@ -115,7 +115,7 @@ def shortened(servers: Servers, history: History, spool: Path, deadline: float) 
         nonlocal best
         tried = replace(changed, note="", played=[])
         if failure := failing(servers, tried, spool, Tally(), Path(spool).with_name("hanging.json")):
-            best = replace(tried, note=failure)
+            best = replace(tried, note=failure, played=tried.played)
         return failure is not None
 
     def leave_out_steps(size: int) -> None:

@@ -24,6 +24,8 @@ class Copy:
     kind: str
     database: int
     can_track: bool
+    names_key: bool = False
+    """Whether the configuration names the key, though there is a primary one."""
     options: dict[str, Any] = field(default_factory=dict)
     once: dict[Row, set[Row]] = field(default_factory=dict)
     """Keys that the copy may have, with the rows that it had of them."""
@@ -33,10 +35,17 @@ class Copy:
     """When deletes were last looked for: not before the first time, and not after the second."""
     hurt_then: int = 0
     """`World.hurt` at the last sync."""
+    config_then: dict[str, Any] | None = None
+    """The configuration at the last sync."""
+    seen: Picture | None = None
+    """What the source was then."""
+    allows_many: bool = False
+    """Whether the next sync may delete, or change, as much as it likes."""
     refused: int = 0
     """How often in a row it was refused for good."""
     blocked: int = 0
     """How often it found a table locked."""
+    without_summaries: bool = False
     retired: bool = False
 
     @property
@@ -47,8 +56,10 @@ class Copy:
     def config(self) -> dict[str, Any]:
         """As the configuration has it."""
         made = {"source": f"public.{self.table}", "target": self.target, **self.options}
-        if self.kind == "loose":
+        if self.kind == "loose" or self.names_key:
             made["key"] = list(KEY)
+        if self.without_summaries:
+            made["wal_summaries"] = False
         if made.get("mode") == "full_sync":
             made.pop("track_blocks", None)
         return made
@@ -106,6 +117,8 @@ class Copy:
                 self._set("deletes", "hard")
         elif what == "track_blocks":
             self._set(what, self.can_track and not self.options.get(what))
+        elif what == "wal_summaries":
+            self.without_summaries = not self.without_summaries
         elif what == "mode":
             self._set(what, "xmin_incremental" if self.options.get(what) else "full_sync")
         elif what == "dropped_columns":

@@ -26,6 +26,8 @@ class History:
     copies: list[dict[str, Any]]
     """table, and the configuration at the beginning"""
     steps: list[Step]
+    role: str = "postgres"
+    """As whom the source is read."""
     note: str = ""
     """What became of it, for people."""
     played: list[str] = field(default_factory=list)
@@ -59,18 +61,20 @@ class _Drawing:
             kind = self.pick(weights.KINDS)
             database = rnd.randrange(databases)
             citext = self.pick(weights.CITEXT) == "citext"
-            self.tables.append({"kind": kind, "rows": rnd.choice([12, 30, 60]), "database": database, "citext": citext})
+            self.tables.append({"kind": kind, "rows": rnd.choice(weights.ROWS), "database": database, "citext": citext})
         if databases == 2:
             self.tables[-1]["database"] = 1
         for table in range(len(self.tables)):
             for _ in range(rnd.choice([1, 2, 2, 3])):
                 config = [self.config(len(self.copies)) for _ in range(rnd.choice([0, 1, 2]))]
-                self.copies.append({"table": table, "config": config, "by_blocks": rnd.random() < 0.4})
+                by_blocks, names_key = rnd.random() < 0.4, rnd.random() < 0.3
+                copy = {"table": table, "config": config, "by_blocks": by_blocks, "names_key": names_key}
+                self.copies.append(copy)
         steps: list[Step] = []
         length = rnd.randrange(*weights.STEPS_OF_A_HISTORY)
         while len(steps) < length:
             steps += self.steps()
-        return History(seed, self.tables, self.copies, steps)
+        return History(seed, self.tables, self.copies, steps, self.pick(weights.ROLES))
 
     def pick(self, weighted: dict[str, int]) -> str:
         return self.rnd.choices(list(weighted), list(weighted.values()))[0]
@@ -87,6 +91,8 @@ class _Drawing:
             return [self.sync()]
         if kind == "config":
             return [self.config(self.copy())]
+        if kind == "verify":
+            return [self.verify()]
         if kind == "wait":
             return [self.wait()]
         if kind == "server":
@@ -149,12 +155,18 @@ class _Drawing:
             step["inside"] = inside
         return step
 
+    def verify(self) -> Step:
+        step: Step = {"do": "verify", "copy": self.copy()}
+        if self.rnd.random() < weights.INSIDE_SHARE:
+            step["inside"] = [self.inside("verify") for _ in range(self.rnd.choice([1, 2, 3]))]
+        return step
+
     def inside(self, point: str) -> Step:
         rnd = self.rnd
         if rnd.random() < 0.05:
             return self.server(rnd.choice(["kill", "crash", "checkpoint", "reset_statistics", "stop_walwriter"]))
         if point in ("planned", "staged"):
-            return self.event(rnd.choices(["statement", "transaction", "type"], [6, 3, 1])[0])
+            return self.event(rnd.choices(["statement", "transaction", "type"], [6, 3, weights.STEPS["type"] / 7])[0])
         if rnd.random() < 0.4:
             return self.event("transaction")
         return self.statement(rnd.choice(weights.DURING_EXTRACT))

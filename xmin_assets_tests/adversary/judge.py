@@ -39,7 +39,8 @@ def judge_sync(copy: Copy, seen: Picture, oracle: Oracle, result: TableResult, b
     _judge_left(copy, seen, extra, said)
     looked = complete or result.rows_deleted > 0
     copy.note_look(began, ended, certain=looked)
-    _note(copy, seen, forget=complete and copy.deletes != "ignore")
+    # Rows that are only marked as deleted are in the table, and back if marks mean nothing any more.
+    _note(copy, seen, forget=complete and copy.deletes == "hard")
 
 
 def _judge_left(copy: Copy, seen: Picture, extra: Counter[Row], said: str) -> None:
@@ -62,8 +63,8 @@ def _note(copy: Copy, seen: Picture, *, forget: bool) -> None:
         copy.once.setdefault(key, set()).add(row)
 
 
-def judge_verify(copy: Copy, seen: Picture, oracle: Oracle, told: TableVerification) -> None:
-    """Compare what verify says with what there is.
+def judge_verify(copy: Copy, seen: Picture, oracle: Oracle, told: TableVerification, *, exactly: bool) -> None:
+    """Compare what verify says with what there is, and `exactly` so if nothing has happened meanwhile.
 
     Raises:
         Wrong: it calls an equal target different, or passes over a difference.
@@ -88,8 +89,8 @@ def judge_verify(copy: Copy, seen: Picture, oracle: Oracle, told: TableVerificat
     what = f"verify of {copy.target} says {told.status}, {told.missing} missing, {told.extra} extra, "
     what += f"{told.different} different, {told.pending} pending ({told.note})"
     if told.status != "match":
-        raise Wrong(f"{what}: right after a sync that was equal; examples {told.examples}")
-    if told.pending != differing and not now.repeats_keys:
+        raise Wrong(f"{what}: of a copy that was equal; examples {told.examples}")
+    if exactly and told.pending != differing and not now.repeats_keys:
         raise Wrong(f"{what}: {differing} rows differ: {_some(there - here)} against {_some(here - there)}")
 
 

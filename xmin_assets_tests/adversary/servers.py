@@ -30,6 +30,9 @@ PATIENCE = 40.0
 SOURCES, TARGET = ("one", "two"), "copies"
 """Databases of the source, both copied into the one of the target."""
 
+READER = "reader"
+"""A role that may read all tables and no more."""
+
 HARD = {
     "fsync": "on",
     "full_page_writes": "on",
@@ -110,6 +113,11 @@ class Servers:
         self.source.stop()
         self.source.start(port)
 
+    def remove_summaries(self) -> None:
+        """Remove the summaries of WAL that there are, as they go when they are too old."""
+        for summary in (self.source.data_dir / "pg_wal" / "summaries").glob("*.summary"):
+            summary.unlink(missing_ok=True)
+
     def back_up_or_restore(self, backup: Cluster | None) -> Cluster | None:
         """Copy the stopped source aside; or, if there is such a copy, let it take the source's place."""
         self.continue_walwriter()
@@ -188,6 +196,8 @@ def running(workshop: Workshop) -> Iterator[Servers]:
             for name in names:
                 with closing(server.connect()) as connected, connected.cursor() as cursor:
                     cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        with closing(source.connect()) as connected, connected.cursor() as cursor:
+            cursor.execute(f"CREATE ROLE {READER} LOGIN PASSWORD '{source.password}' IN ROLE pg_read_all_data")
         for name in SOURCES if version >= MIN_VERSION else ():
             with closing(source.connect(name)) as connected, connected.cursor() as cursor, suppress(psycopg2.Error):
                 cursor.execute("CREATE SCHEMA tools; CREATE EXTENSION pg_walinspect SCHEMA tools")

@@ -195,6 +195,18 @@ def change_key(scene: Scene) -> Made:
     return [f"UPDATE {scene.table} SET id = id + {by} WHERE {scene.some()}"]
 
 
+def widen_key(scene: Scene) -> Made:
+    """Let the key be of another type: every row is written anew, and equal keys print alike."""
+    return [f"ALTER TABLE {scene.table} ALTER COLUMN id TYPE {scene.rnd.choice(['bigint', 'int', 'numeric'])}"]
+
+
+def key_index(scene: Scene) -> Made:
+    """Take the primary key away, or give it back."""
+    if scene.rnd.random() < 0.5:
+        return [f"ALTER TABLE {scene.table} DROP CONSTRAINT {scene.table}_pkey"]
+    return [f"ALTER TABLE {scene.table} ADD PRIMARY KEY (id, part)"]
+
+
 def swap_keys(scene: Scene) -> Made:
     one, two = scene.rnd.randrange(1, scene.rows), scene.rnd.randrange(1, scene.rows)
     to = f"UPDATE {scene.table} SET id ="
@@ -228,6 +240,21 @@ def subtransactions(scene: Scene) -> Made:
     return [MANY.format(table=scene.table, third=scene.rnd.randrange(3))]
 
 
+def copy_freeze(scene: Scene) -> Made:
+    """Load rows that are frozen at birth."""
+    leaf, last = scene.writable(), scene.rnd.randrange(2, 12)
+    rows = f"for i in `seq 1 {last}`; do echo $i,{scene.rnd.randrange(2)},frozen; done"
+    return [f"TRUNCATE {leaf}", f"COPY {leaf} (id, part, v) FROM PROGRAM '{rows}' WITH (FORMAT csv, FREEZE)"]
+
+
+def detach_concurrently(scene: Scene) -> Made:
+    """Detach a partition in two transactions; the second one may be left to come."""
+    if scene.kind != "partitioned":
+        return []
+    how = scene.rnd.choice(["CONCURRENTLY", "FINALIZE"])
+    return [f"ALTER TABLE {scene.table} DETACH PARTITION {scene.table}_p{scene.rnd.randrange(2)} {how}"]
+
+
 def vacuum(scene: Scene) -> Made:
     how = scene.rnd.choice(
         ["VACUUM", "VACUUM (FREEZE)", "VACUUM FULL", "VACUUM (FULL, FREEZE)", "ANALYZE", "VACUUM (TRUNCATE)"]
@@ -258,11 +285,8 @@ def twin(scene: Scene) -> Made:
 
 def part_twins(scene: Scene) -> Made:
     """Leave one row of each key."""
-    if scene.kind != "loose":
-        return touch(scene)
-    return [
-        f"DELETE FROM {scene.table} a USING {scene.table} b WHERE (a.id, a.part) = (b.id, b.part) AND a.ctid < b.ctid"
-    ]
+    twins = "(a.id, a.part) = (b.id, b.part) AND (a.tableoid, a.ctid) < (b.tableoid, b.ctid)"
+    return [f"DELETE FROM {scene.table} a USING {scene.table} b WHERE {twins}"]
 
 
 def remake(scene: Scene) -> Made:
@@ -282,6 +306,7 @@ def add_column(scene: Scene) -> Made:
             "mood DEFAULT enum_first(NULL::mood)",
             "boolean DEFAULT true",
             "int DEFAULT (random() * 100)::int",
+            "int GENERATED ALWAYS AS (n + 1) STORED",
             "tag DEFAULT 'made'",
             "pair",
         ]
@@ -369,7 +394,7 @@ def partitions(scene: Scene) -> Made:
         return [f"ALTER TABLE {table}_{child} {rnd.choice(['NO INHERIT', 'INHERIT', 'INHERIT'])} {parent}"]
     if scene.kind != "partitioned":
         return touch(scene)
-    number = rnd.randrange(4)
+    number = rnd.choice([0, 1, 4])
     one, values = f"{table}_p{number}", f"FOR VALUES IN ({number})"
     detach, attach = (
         f"ALTER TABLE {table} DETACH PARTITION {one}",
@@ -390,9 +415,9 @@ def partitions(scene: Scene) -> Made:
 STATEMENTS: dict[str, Callable[[Scene], Made]] = {
     made.__name__: made
     for made in (
-        insert, update, touch, delete, lock, change_key, swap_keys, move, truncate, refill, subtransactions, vacuum,
-        cluster, set_logged, twin, part_twins, remake, add_column, drop_column, readd_column, rename_column,
-        swap_columns, retype_column, alter_expression, partitions,
+        insert, update, touch, delete, lock, change_key, swap_keys, widen_key, key_index, move, truncate, refill,
+        subtransactions, copy_freeze, detach_concurrently, vacuum, cluster, set_logged, twin, part_twins, remake,
+        add_column, drop_column, readd_column, rename_column, swap_columns, retype_column, alter_expression, partitions,
     )
 }  # fmt: skip
 """What is done to a table."""

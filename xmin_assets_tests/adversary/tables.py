@@ -42,7 +42,7 @@ def _ddl(kind: str, name: str, citext: bool, version: int) -> list[str]:
             f"CREATE TABLE {name} ({columns}{key}) PARTITION BY LIST (part)",
             f"CREATE TABLE {name}_p0 PARTITION OF {name} FOR VALUES IN (0)",
             f"CREATE TABLE {name}_p1 PARTITION OF {name} FOR VALUES IN (1)",
-            f"CREATE TABLE {name}_rest PARTITION OF {name} DEFAULT PARTITION BY RANGE (id)",
+            f"CREATE TABLE {name}_rest PARTITION OF {name} FOR VALUES IN (2, 3, NULL) PARTITION BY RANGE (id)",
             f"CREATE TABLE {name}_low PARTITION OF {name}_rest FOR VALUES FROM (MINVALUE) TO (30)",
             f"CREATE TABLE {name}_high PARTITION OF {name}_rest FOR VALUES FROM (30) TO (MAXVALUE)",
         ]

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-STEPS = {"statement": 40, "transaction": 22, "type": 7, "server": 8, "config": 6, "sync": 24, "wait": 1, "story": 5}
+STEPS = {
+    "statement": 40,
+    "transaction": 22,
+    "type": 7,
+    "server": 8,
+    "config": 6,
+    "sync": 24,
+    "verify": 3,
+    "wait": 1,
+    "story": 5,
+}
 """Kinds of steps."""
 
 STATEMENTS = {
     "insert": 18, "update": 26, "touch": 3, "delete": 14, "lock": 3, "change_key": 5, "swap_keys": 3, "move": 6,
     "truncate": 2, "refill": 2, "subtransactions": 2, "vacuum": 5, "cluster": 1, "set_logged": 1, "remake": 1,
     "add_column": 3, "drop_column": 2, "readd_column": 4, "rename_column": 2, "swap_columns": 4, "retype_column": 1,
-    "alter_expression": 2, "partitions": 5,
+    "alter_expression": 2, "partitions": 5, "widen_key": 1, "key_index": 1, "copy_freeze": 2, "detach_concurrently": 1,
 }  # fmt: skip
 """What is done to a table."""
 
@@ -37,12 +47,13 @@ TRANSACTIONS = {
 SERVER = {
     "checkpoint": 5, "kill": 3, "crash": 2, "restart": 1, "slow": 3, "quick": 3, "stop_walwriter": 3,
     "continue_walwriter": 3, "reset_statistics": 2, "switch_wal": 3, "writer_delay": 1, "burn": 1, "restore": 1,
+    "summarize": 1, "forget_summaries": 1,
 }  # fmt: skip
 """What is done to the whole source."""
 
 CONFIG = {
     "deletes": 4, "delete_detection": 4, "where": 6, "track_blocks": 4, "columns": 4, "mode": 1, "resync": 1,
-    "type_overrides": 2, "dropped_columns": 1,
+    "type_overrides": 2, "dropped_columns": 1, "wal_summaries": 1,
 }  # fmt: skip
 """What of a target's configuration is changed."""
 
@@ -54,6 +65,12 @@ STORIES = {
 
 KINDS = {"plain": 4, "wide": 3, "partitioned": 3, "loose": 2, "unlogged": 1, "inherited": 1, "diamond": 1}
 """Kinds of tables."""
+
+ROLES = {"postgres": 3, "reader": 1}
+"""As whom the engine reads the source: the superuser, or one that may read all tables and no more."""
+
+ROWS = (12, 12, 30, 30, 60, 60, 60, 1200)
+"""Of a table. Those of 1000 and more have the engine ask before it deletes many."""
 
 CITEXT = {"citext": 1, "plain": 6}
 """Tables with a column of an extension's type, where the databases have the extension."""
@@ -73,7 +90,7 @@ def leave_out(names: Iterable[str]) -> None:
     Raises:
         ValueError: nothing has such a name.
     """
-    choices = (STEPS, STATEMENTS, TYPES, TRANSACTIONS, SERVER, CONFIG, STORIES, KINDS, CITEXT)
+    choices = (STEPS, STATEMENTS, TYPES, TRANSACTIONS, SERVER, CONFIG, STORIES, KINDS, CITEXT, ROLES)
     for name in names:
         if not any(name in choice for choice in choices):
             raise ValueError(f"nothing is called {name}")

@@ -18,6 +18,7 @@ from psycopg2.extensions import (
 from psycopg2.extensions import connection as Connection
 
 from xmin_assets.demo.cluster import Cluster
+from xmin_assets.replication.wal import MIN_VERSION
 from xmin_assets_tests.adversary.history import SESSIONS, History, Step
 from xmin_assets_tests.adversary.oracle import Oracle
 from xmin_assets_tests.adversary.servers import SOURCES, TARGET, Servers
@@ -27,7 +28,7 @@ from xmin_assets_tests.adversary.type_statements import TYPE_STATEMENTS
 
 MAINTENANCE = SESSIONS
 """The session that is never in a transaction, for what none may contain."""
-OUTSIDE = ("vacuum",)
+OUTSIDE = ("vacuum", "detach_concurrently")
 
 # In one thread nobody gives a lock back while another waits for it.
 CAUTION = "-c lock_timeout=5ms -c statement_timeout=20s -c client_min_messages=error"
@@ -279,7 +280,7 @@ class World:
             "switch_wal": "SELECT pg_switch_wal()",
             "burn": "DO 'BEGIN FOR i IN 1..40 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END'",
         }
-        self.say(f"server: {what} {number if what in ('slow', 'writer_delay') else ''}")
+        self.say(f"server: {what} {number if what in ('slow', 'writer_delay', 'summarize') else ''}")
         if what in simple:
             session = self.session(0, MAINTENANCE)
             self._tolerantly(session, lambda: session.run(simple[what]) and None)
@@ -288,6 +289,14 @@ class World:
             delay = (10, 10, 40, 200)[number % 4]
             self._tolerantly(session, lambda: session.run(f"ALTER SYSTEM SET wal_writer_delay = '{delay}ms'") and None)
             self._tolerantly(session, lambda: session.run("SELECT pg_reload_conf()") and None)
+        elif what == "summarize":
+            if servers.version >= MIN_VERSION:
+                session = self.session(0, MAINTENANCE)
+                turn = f"ALTER SYSTEM SET summarize_wal = {('on', 'off')[number % 2]}"
+                self._tolerantly(session, lambda: session.run(turn) and None)
+                self._tolerantly(session, lambda: session.run("SELECT pg_reload_conf()") and None)
+        elif what == "forget_summaries":
+            servers.remove_summaries()
         elif what == "slow":
             servers.slow((30, 60, 120)[number % 3])
         elif what == "quick":
