@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 
@@ -34,8 +35,8 @@ def main() -> int:
             if told.replay:
                 failure = replay(servers, told.replay, spool)
                 if failure and told.write:
-                    deadline = time.monotonic() + told.shorten
-                    shortened(servers, History.load(told.replay), spool, deadline).write(told.write)
+                    failed = replace(History.load(told.replay), note=failure)
+                    shortened(servers, failed, spool, time.monotonic() + told.shorten).write(told.write)
                 return 1 if failure else 0
             seed = told.seed if told.seed is not None else SystemRandom().randrange(10**9)
             found = campaign(

@@ -19,6 +19,13 @@ from xmin_assets_tests.adversary.servers import Servers
 LONGEST = 240
 """Seconds after which a history is taken to hang: the process then says where, and ends."""
 
+KINDS = (
+    "lacks or has otherwise", "rows that the source has not", "no sync has seen", "verify of", "for no reason",
+    "does not get through", "unexpected", "has changed the target", "no block", "every block", "those changed since",
+    "full_sync", "KeyInvalid", "TargetDrifted", "ServerError",
+)  # fmt: skip
+"""Words that tell one failure from another."""
+
 
 def campaign(
     servers: Servers,
@@ -79,7 +86,7 @@ def replay(servers: Servers, path: Path, spool: Path, say: Callable[[str], None]
 
 
 def failing(servers: Servers, history: History, spool: Path, tally: Tally, hanging: Path) -> str | None:
-    """Play a history; what went wrong, or None."""
+    """Play a history; what went wrong, or None. A history that failed has, from then on, what its steps chose."""
     shutil.rmtree(spool, ignore_errors=True)
     runner = Runner(servers, history, spool, tally)
     history.write(hanging)
@@ -88,6 +95,7 @@ def failing(servers: Servers, history: History, spool: Path, tally: Tally, hangi
         with small_maps():
             runner.play()
     except Wrong as wrong:
+        history.copies, history.steps = runner.literal.copies, runner.literal.steps
         return str(wrong)
     finally:
         faulthandler.cancel_dump_traceback_later()
@@ -109,14 +117,16 @@ def small_maps() -> Iterator[None]:
 
 def shortened(servers: Servers, history: History, spool: Path, deadline: float) -> History:
     """The history without what it fails without, as far as that is found in time."""
-    best = history
+    best, kind = history, kind_of(history.note)
 
     def fails(changed: History) -> bool:
         nonlocal best
         tried = replace(changed, note="", played=[])
-        if failure := failing(servers, tried, spool, Tally(), Path(spool).with_name("hanging.json")):
-            best = replace(tried, note=failure, played=tried.played)
-        return failure is not None
+        failure = failing(servers, tried, spool, Tally(), Path(spool).with_name("hanging.json"))
+        if failure is None or (kind and kind_of(failure) != kind):
+            return False
+        best = replace(tried, note=failure)
+        return True
 
     def leave_out_steps(size: int) -> None:
         place = 0
@@ -148,3 +158,8 @@ def shortened(servers: Servers, history: History, spool: Path, deadline: float) 
         size = max(1, size // 2)
     leave_out_inside()
     return best
+
+
+def kind_of(failure: str) -> tuple[str, ...]:
+    """What distinguishes failures, so that one is not taken for another while a history is shortened."""
+    return tuple(words for words in KINDS if words in failure)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,6 +37,20 @@ class History:
         """As a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False, default=str) + "\n")
+
+    def with_choices(self, choices: Mapping[int, Step]) -> History:
+        """The same with what its steps chose when they were played, by their ids."""
+
+        def chosen(step: Step) -> Step:
+            made = {**step, **choices.get(id(step), {})}
+            if isinstance(inside := step.get("inside"), dict):
+                made["inside"] = {point: [chosen(inner) for inner in steps] for point, steps in inside.items()}
+            elif inside:
+                made["inside"] = [chosen(inner) for inner in inside]
+            return made
+
+        copies = [{**copy, "config": [chosen(step) for step in copy["config"]]} for copy in self.copies]
+        return replace(self, copies=copies, steps=[chosen(step) for step in self.steps])
 
     @classmethod
     def load(cls, path: Path) -> History:
@@ -193,8 +207,9 @@ def _lost_commits(draw: _Drawing) -> list[Step]:
     steps = [draw.sync(copy, alone=True), draw.transaction("asynchronous", session), draw.server("stop_walwriter")]
     steps += [draw.statement(draw.rnd.choice(["update", "insert", "delete"]), table, session) for _ in range(2)]
     steps += [draw.sync(copy, alone=True), draw.server(draw.rnd.choice(["kill", "kill", "crash"]))]
-    if draw.rnd.random() < 0.7:
-        steps.append(draw.statement(draw.rnd.choice(["update", "insert"]), table))
+    for _ in range(draw.rnd.randrange(6)):
+        # Some rows are locked and not written: an id is used up all the same.
+        steps.append(draw.statement(draw.rnd.choice(["update", "insert", "lock", "lock"]), table))
     return [*steps, draw.sync(copy, alone=True), draw.statement("update", table), draw.sync(copy)]
 
 

@@ -104,6 +104,8 @@ class Runner:
         self.tally = tally
         self._spool = spool
         self._servers = servers
+        self.literal = history
+        """The history, when it has been played, with what its steps chose."""
         self.copies = [self._copy(number, told) for number, told in enumerate(history.copies)]
 
     def play(self) -> None:
@@ -123,6 +125,7 @@ class Runner:
             self._end()
         finally:
             self.history.played = self.world.log
+            self.literal = self.history.with_choices(self.world.literal)
             self.world.close()
 
     def step(self, step: Step) -> None:
@@ -134,9 +137,8 @@ class Runner:
         elif step["do"] == "config":
             self._configure(self.copies[step["copy"]], step)
         else:
-            if "hidden" in step:
-                step = {**step, "among": self.copies[step["hidden"]].options.get("exclude_columns", [])}
-            self.world.play(step)
+            hidden = self.copies[step["hidden"]].options.get("exclude_columns", ()) if "hidden" in step else ()
+            self.world.play(step, hidden)
 
     def _copy(self, number: int, told: dict[str, Any]) -> Copy:
         table = self.history.tables[told["table"]]
@@ -154,8 +156,12 @@ class Runner:
             self.world.say(f"resync {copy.target}")
             resync_tables(self._config(copy))
             return
-        copy.switch(step, oracle.columns(copy.table))
+        if "options" in step:
+            copy.options = dict(step["options"])
+        else:
+            copy.switch(step, oracle.columns(copy.table))
         self._mend(copy)
+        self.world.literal[id(step)] = {"options": dict(copy.options)}
         self.world.say(f"{copy.target} is now {copy.config()}")
 
     def _mend(self, copy: Copy) -> bool:
@@ -184,8 +190,7 @@ class Runner:
         for copy in self.copies:
             for attempt in range(1, LAST_ATTEMPTS + 1):
                 self.world.quiet()
-                for place in range(len(self.history.tables)):
-                    self.world.play({"do": "statement", "what": "part_twins", "session": 0, "table": place, "n": 0})
+                self.world.part_twins()
                 last = {"do": "sync", "copy": copy.number, "workers": 1, "batch": 1000, "verify": True}
                 error = self._sync(copy, last)
                 if error is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -74,6 +74,8 @@ class World:
         self.history = history
         self.databases = 1 + max(table["database"] for table in history.tables)
         self.log: list[str] = []
+        self.literal: dict[int, Step] = {}
+        """What the steps chose, by their ids: so they are played again whatever a later code would choose."""
         self.hurt = 0
         """How often the server was crashed, killed, restarted or restored."""
         self.reading = False
@@ -169,6 +171,15 @@ class World:
                 self.say(f"{SOURCES[database]}: COMMIT PREPARED '{gid}', as it blocks a sync")
                 self.session(database, MAINTENANCE).run(f"COMMIT PREPARED '{gid}'")
 
+    def part_twins(self) -> None:
+        """Leave one row of each key, where nothing at the source forbids two."""
+        for place, table in enumerate(self.history.tables):
+            session, name = self.session(table["database"], MAINTENANCE), self.name(place)
+            twins = f"SELECT FROM {name} GROUP BY id, part HAVING count(*) > 1"
+            with suppress(psycopg2.Error):
+                if session.run(f"SELECT EXISTS ({twins})") == [(True,)]:
+                    self.play({"do": "statement", "what": "part_twins", "session": 0, "table": place, "n": 0})
+
     def session(self, database: int, number: int) -> Session:
         """A session; a new one where the server has ended it."""
         session = self._sessions.get((database, number))
@@ -177,12 +188,19 @@ class World:
             self._sessions[database, number] = session
         return session
 
-    def play(self, step: Step) -> None:
-        """Take a step that is no sync's. Statements that fail are part of life."""
-        {"statement": self._statement, "type": self._statement, "transaction": self._transaction,
-         "server": self._server, "wait": self._wait}[step["do"]](step)  # fmt: skip
+    def play(self, step: Step, among: Sequence[str] = ()) -> None:
+        """Take a step that is no sync's. Statements that fail are part of life.
 
-    def _statement(self, step: Step) -> None:
+        Args:
+            step: the step.
+            among: the columns that it is about, if not all.
+        """
+        if step["do"] in ("statement", "type"):
+            self._statement(step, among)
+            return
+        {"transaction": self._transaction, "server": self._server, "wait": self._wait}[step["do"]](step)
+
+    def _statement(self, step: Step, among: Sequence[str]) -> None:
         table = self.history.tables[step["table"]]
         number = MAINTENANCE if step["what"] in OUTSIDE else step["session"]
         is_type = step["do"] == "type"
@@ -193,19 +211,23 @@ class World:
 
         def act() -> None:
             session.recover()
-            rnd, version = Random(step["n"]), self.servers.version
-            scene = Scene(
-                session.run, self.name(step["table"]), table["kind"], table["rows"], table["citext"], version, rnd,
-                step.get("to"), tuple(step.get("among", ())),
-            )  # fmt: skip
             # A step that is several statements is one transaction of the session's, or part of one.
-            statement = "; ".join(made(scene))
+            statement = step["sql"] if "sql" in step else "; ".join(made(self._scene(step, session, among)))
+            self.literal[id(step)] = {"sql": statement}
             self.say(f"{SOURCES[table['database']]}.{number}: {statement}")
             if statement:
                 session.alters_types |= is_type and session.status == TRANSACTION_STATUS_INTRANS
                 session.run(statement)
 
         self._tolerantly(session, act)
+
+    def _scene(self, step: Step, session: Session, among: Sequence[str]) -> Scene:
+        table = self.history.tables[step["table"]]
+        rnd, version = Random(step["n"]), self.servers.version
+        return Scene(
+            session.run, self.name(step["table"]), table["kind"], table["rows"], table["citext"], version, rnd,
+            step.get("to"), tuple(among),
+        )  # fmt: skip
 
     def _transaction(self, step: Step) -> None:
         for database in range(self.databases):
