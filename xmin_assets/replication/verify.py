@@ -19,7 +19,7 @@ from xmin_assets.config import Mode, ReplicationConfig, Settings, TableConfig, l
 from xmin_assets.errors import ConfigError, PlanOutdated
 from xmin_assets.postgres import catalog, xid
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import horizon
+from xmin_assets.postgres.server import flushed_lsn, horizon
 from xmin_assets.replication import cursor_column
 from xmin_assets.replication.buckets import Buckets, count_both, differing
 from xmin_assets.replication.clause import search_path
@@ -33,6 +33,7 @@ from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
 from xmin_assets.replication.plan import SourceFacts, same_id_other_values, started_anew
 from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.resume_point import caught_up
 from xmin_assets.replication.scan import fulfils
 from xmin_assets.replication.sides import Shape, Side
 from xmin_assets.replication.sizing import workers_for
@@ -142,8 +143,10 @@ def verify_table(
         opened_target(target, table, here) as copy,
         opened_source(source, table, copy.state, there) as original,
     ):
-        selection = copy.state.selection
-        pairing = pair(table.label, copy.state, original.facts, original.attributes, copy.attributes)
+        # What the next sync resumes from decides what it brings.
+        state = caught_up(copy.state, original.facts.server, lambda lsn: flushed_lsn(original.cursor, lsn) is not None)
+        selection = state.selection
+        pairing = pair(table.label, state, original.facts, original.attributes, copy.attributes)
         source_key, target_key = pairing.key(selection.key)
         portable = {original.facts.server.encoding, copy.encoding} != {"UTF8"}
         has_number = pairing.has_number(selection.key)
@@ -152,12 +155,12 @@ def verify_table(
         theirs = Shape(pairing.target, target_key, alive(selection), portable, has_number)
         return _Comparison(
             table,
-            copy.state,
+            state,
             original.facts,
             copy.merges,
             Side(source, original.cursor, table.source_name, original.leaves, ours, there, workers, deadline),
             Side(target, copy.cursor, table.target_name, copy.leaves, theirs, here, workers, deadline),
-            watermark_lost(table, original.facts, copy.state),
+            watermark_lost(table, original.facts, state),
             pairing.left_out,
         ).run(sample, report, began)
 

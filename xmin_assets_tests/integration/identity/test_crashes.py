@@ -124,6 +124,19 @@ def test_a_first_sync_of_what_is_not_on_disk_is_resumed_where_it_was_when_it_is(
 
 
 @one_mode
+def test_a_row_lost_from_a_copy_is_missing_though_its_watermark_had_to_wait(ledger: Ledger, server: Cluster) -> None:
+    with no_wal_writer(server):
+        async_change(ledger, 3, 5, "on disk later")
+        assert ledger.replica.sync(ledger.config).watermark == xid.FIRST_NORMAL
+    command(server, "CHECKPOINT")
+    ledger.replica.target.execute("DELETE FROM ledger WHERE id = 7")
+
+    found = ledger.replica.verify(ledger.config)
+
+    assert (found.status, found.missing, found.pending) == ("mismatch", 1, 0)
+
+
+@one_mode
 def test_a_first_sync_of_what_is_then_lost_is_mended(ledger: Ledger, server: Cluster) -> None:
     with no_wal_writer(server) as writer:
         async_change(ledger, 3, 5, "never was")
