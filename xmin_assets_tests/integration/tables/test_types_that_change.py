@@ -530,6 +530,21 @@ def test_a_composite_that_another_source_has_too_is_not_changed_under_it(
     database.drop()
 
 
+def test_a_table_that_gets_another_source_does_not_hold_its_own_type_fast(
+    homes: Replica, source_server: Cluster
+) -> None:
+    homes.target.execute("DROP TABLE u; DELETE FROM xmin_assets.state WHERE target_table = 'u'")
+    database = Database.create(source_server)
+    database.execute(ADDRESSES)
+    database.execute("ALTER TYPE address ADD ATTRIBUTE country text; UPDATE t SET home.country = 'c' WHERE id = 1")
+    other = replace(homes, source=database)
+
+    other.sync("public.t")
+
+    other.assert_equal("public.t")
+    database.drop()
+
+
 def test_a_row_type_of_the_target_that_has_other_columns_is_refused(replica: Replica) -> None:
     replica.source.execute(
         "CREATE TABLE other (a text, b text); CREATE TABLE t (id int PRIMARY KEY, r other);"
