@@ -190,8 +190,8 @@ def _reason_for_everything(
             return reason
     here = {attribute.name: attribute.type for attribute in target.columns}
     by_hand = any(here.get(column.name, column.type) != column.type for column in source.selection.columns)
-    if by_hand and (made := reworded(known.selection.types, source.selection.types)):
-        return f"the type {made} was changed, and a column of the target that has another type keeps how it prints"
+    if by_hand and (types := reworded(known.selection.types, source.selection.types)):
+        return f"the type {types[0]} was changed, and a column of the target that has another type keeps how it prints"
     if made := misplaced(known.types, target.types):
         return f"values of the type {made} in the target may mean something else than at the source"
     if source.selection.cursor and known.cursor is None:
@@ -269,11 +269,11 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
     for column in now.columns:
         if column.attnum in expressions and column.virtual != expressions[column.attnum]:
             return f"the expression of the generated column {column.name} was changed"
-    if made := reworded(before.printed_types, now.printed_types):
-        return f"the type {made} was changed, and how its values print is what the target has"
+    if types := reworded(before.printed_types, now.printed_types):
+        return f"the type {types[0]} was changed, and how its values print is what the target has"
     own_cursor = any(column.name == now.cursor and column.type in {t.text for t in now.types} for column in now.columns)
-    if own_cursor and (made := reworded(before.types, now.types)):
-        return f"the type {made} was changed, and the cursor may name its values"
+    if own_cursor and (types := reworded(before.types, now.types)):
+        return f"the type {types[0]} was changed, and the cursor may name its values"
     return another_meaning(now.terms, before.terms)
 
 

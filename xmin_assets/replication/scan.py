@@ -309,10 +309,13 @@ def _of_each(spans: Sequence[Range], query: Callable[[Range], sql.Composable]) -
     There is no scan of several TID ranges, but one is done again for other ends. OFFSET keeps the query one of its own,
     in which these are parameters.
     """
-    ranges = sql.SQL("unnest({}::tid[], {}::tid[]) AS changed_blocks (low, high)").format(
-        sql.Literal([f"({span.start},0)" for span in spans]), sql.Literal([f"({span.end},0)" for span in spans])
+    alias = "xmin_assets changed blocks"  # which no table is called
+    ranges = sql.SQL("unnest({}::tid[], {}::tid[]) AS {} (low, high)").format(
+        sql.Literal([f"({span.start},0)" for span in spans]),
+        sql.Literal([f"({span.end},0)" for span in spans]),
+        sql.Identifier(alias),
     )
-    low, high = sql.Identifier("changed_blocks", "low"), sql.Identifier("changed_blocks", "high")
+    low, high = sql.Identifier(alias, "low"), sql.Identifier(alias, "high")
     each = query(replace(spans[0], ends=(low, high)))
     return sql.SQL("SELECT found.* FROM {}, LATERAL ({} OFFSET 0) AS found").format(ranges, each)
 

@@ -113,20 +113,30 @@ def misplaced(before: Sequence[TypeMap] | None, now: Sequence[TypeMap]) -> str |
     return None
 
 
-def reworded(before: Sequence[UserType], now: Sequence[UserType]) -> str | None:
-    """A type of the source whose values print otherwise than they did, without a row that changed; None if none does.
+def reworded(before: Sequence[UserType], now: Sequence[UserType]) -> list[str]:
+    """Find the types of the source whose values print otherwise than they did, without a row that changed.
 
-    Labels that were added are no such change.
+    Labels that were added are no such change. Along with a type come those that are made of it.
+
+    Args:
+        before: as of the table's last sync.
+        now: each after those that it is made of.
     """
     known = {was.oid: was for was in before}
+    found: list[str] = []
     for made in now:
         was = known.get(made.oid)
         if was is None:
             continue
         texts = {label.oid: label.text for label in made.labels}
-        if any(texts.get(label.oid) != label.text for label in was.labels) or made.fields != was.fields:
-            return made.text
-    return None
+        parts = [made.base or "", *(part.type for part in made.fields)]
+        if (
+            any(texts.get(label.oid) != label.text for label in was.labels)
+            or made.fields != was.fields
+            or any(part.removesuffix("[]") in found for part in parts)
+        ):
+            found.append(made.text)
+    return found
 
 
 def _landed(made: UserType, names: Mapping[str, str], ground: Ground) -> UserType:

@@ -593,3 +593,18 @@ def test_a_where_clause_that_names_a_label_finds_other_rows_after_a_swap(pair: R
     pair.sync(table)
 
     assert pair.target.fetch("SELECT id, mood::text FROM moods") == [(2, "a")]
+
+
+def test_a_renamed_label_is_no_fault_until_the_next_sync_renames_it(replica: Replica) -> None:
+    replica.source.execute(MOODS)
+    replica.sync("public.moods")
+    rename(replica.source, *SWAP)
+    replica.source.execute("INSERT INTO moods VALUES (4, 'c')")
+
+    before = replica.verify("public.moods")
+    replica.sync("public.moods")
+    after = replica.verify("public.moods")
+
+    assert (before.status, before.pending, before.different) == ("match", 1, 0)
+    assert "mood prints its values otherwise since the type public.mood was changed" in (before.note or "")
+    assert (after.status, after.pending, after.note) == ("match", 0, None)
