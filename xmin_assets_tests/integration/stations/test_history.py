@@ -30,7 +30,10 @@ def history(items: Replica, limit: int = 20) -> tuple[PastMerge, ...]:
 
 def back_to_version_1(target: Database) -> None:
     """What a target looks like that was last merged into before there was a history."""
-    target.execute("DROP TABLE xmin_assets.history; COMMENT ON SCHEMA xmin_assets IS 'xmin_assets state, version 1'")
+    target.execute(
+        "DROP TABLE xmin_assets.history, xmin_assets.types;"
+        " COMMENT ON SCHEMA xmin_assets IS 'xmin_assets state, version 1'"
+    )
 
 
 def test_each_merge_appends_what_its_sync_reported(items: Replica) -> None:
