@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,8 +17,8 @@ from xmin_assets_tests.adversary.judge import Wrong
 from xmin_assets_tests.adversary.runner import Runner, Tally
 from xmin_assets_tests.adversary.servers import Servers
 
-LONGEST = 240
-"""Seconds after which a history is taken to hang: the process then says where, and ends."""
+LONGEST = 180
+"""Seconds after which a step is taken to hang: the process then says where, and ends; its servers end with it."""
 
 KINDS = (
     "lacks or has otherwise", "rows that the source has not", "no sync has seen", "verify of", "for no reason",
@@ -71,6 +72,8 @@ def campaign(
         number += 1
     for line in tally.lines():
         say(line)
+    if undone := tally.undone():
+        say(f"  never done: {', '.join(undone)}")
     say(f"seeds {seed} to {number}: {len(found)} failed, {tally.syncs / (time.monotonic() - began):.1f} syncs a second")
     return found
 
@@ -88,20 +91,24 @@ def replay(servers: Servers, path: Path, spool: Path, say: Callable[[str], None]
 def failing(servers: Servers, history: History, spool: Path, tally: Tally, hanging: Path) -> str | None:
     """Play a history; what went wrong, or None. A history that failed has, from then on, what its steps chose."""
     shutil.rmtree(spool, ignore_errors=True)
-    runner = Runner(servers, history, spool, tally)
+    runner = Runner(servers, history, spool, tally, lambda: faulthandler.dump_traceback_later(LONGEST, exit=True))
     history.write(hanging)
-    faulthandler.dump_traceback_later(LONGEST, exit=True)
     try:
         with small_maps():
             runner.play()
     except Wrong as wrong:
-        history.copies, history.steps = runner.literal.copies, runner.literal.steps
-        return str(wrong)
+        failure = str(wrong)
+    except Exception:  # noqa: BLE001 - told of as a failure, and the histories after it are played
+        failure = f"the adversary itself failed: {traceback.format_exc()}"
+    else:
+        hanging.unlink(missing_ok=True)
+        return None
     finally:
         faulthandler.cancel_dump_traceback_later()
         servers.calm()
     hanging.unlink(missing_ok=True)
-    return None
+    history.copies, history.steps = runner.literal.copies, runner.literal.steps
+    return failure
 
 
 @contextmanager

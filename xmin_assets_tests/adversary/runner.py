@@ -18,6 +18,7 @@ from xmin_assets.replication.pipeline import open_databases, resync_tables, sync
 from xmin_assets.replication.progress import Progress
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.verify import verify_table
+from xmin_assets_tests.adversary import weights
 from xmin_assets_tests.adversary.copies import Copy
 from xmin_assets_tests.adversary.history import History, Step
 from xmin_assets_tests.adversary.judge import Wrong, judge_sync, judge_verify
@@ -48,6 +49,14 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     """Why syncs failed, for a look whether the histories still mean something."""
     paths: Counter[str] = field(default_factory=Counter)
+
+    done: Counter[str] = field(default_factory=Counter)
+    """Steps that PostgreSQL has taken, by what they are."""
+
+    def undone(self) -> list[str]:
+        """What no history has brought about, though it is in the weights."""
+        wanted = (weights.STATEMENTS, weights.TYPES, weights.TRANSACTIONS, weights.SERVER)
+        return [name for choice in wanted for name, weight in choice.items() if weight and not self.done[name]]
 
     def lines(self) -> list[str]:
         """For people."""
@@ -98,8 +107,11 @@ class Points:
 class Runner:
     """Plays one history on servers that are there."""
 
-    def __init__(self, servers: Servers, history: History, spool: Path, tally: Tally) -> None:
+    def __init__(
+        self, servers: Servers, history: History, spool: Path, tally: Tally, beat: Callable[[], None] = lambda: None
+    ) -> None:
         self.history = history
+        self._beat = beat
         self.world = World(servers, history)
         self.tally = tally
         self._spool = spool
@@ -115,6 +127,7 @@ class Runner:
             Wrong: a sync or verify did what it must not.
         """
         self.tally.histories += 1
+        self._beat()
         try:
             self.world.make()
             for copy, told in zip(self.copies, self.history.copies, strict=True):
@@ -125,11 +138,13 @@ class Runner:
             self._end()
         finally:
             self.history.played = self.world.log
+            self.tally.done += self.world.done
             self.literal = self.history.with_choices(self.world.literal)
             self.world.close()
 
     def step(self, step: Step) -> None:
         """Take one step."""
+        self._beat()
         if step["do"] == "sync":
             self._sync(self.copies[step["copy"]], step)
         elif step["do"] == "verify":
@@ -188,6 +203,7 @@ class Runner:
         """Every copy must get through when nothing disturbs it any more."""
         self.world.say("the end: nothing disturbs any more")
         for copy in self.copies:
+            self._beat()
             for attempt in range(1, LAST_ATTEMPTS + 1):
                 self.world.quiet()
                 self.world.part_twins()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class World:
         self.history = history
         self.databases = 1 + max(table["database"] for table in history.tables)
         self.log: list[str] = []
+        self.done: Counter[str] = Counter()
         self.literal: dict[int, Step] = {}
         """What the steps chose, by their ids: so they are played again whatever a later code would choose."""
         self.hurt = 0
@@ -218,6 +220,7 @@ class World:
             if statement:
                 session.alters_types |= is_type and session.status == TRANSACTION_STATUS_INTRANS
                 session.run(statement)
+                self.done[step["what"]] += 1
 
         self._tolerantly(session, act)
 
@@ -277,6 +280,7 @@ class World:
         for statement in statements:
             self.say(f"{SOURCES[database]}.{step['session']}: {statement}")
             session.run(statement)
+        self.done[what] += bool(statements)
 
     def _tolerantly(self, session: Session, act: Callable[[], None]) -> None:
         try:
@@ -302,6 +306,7 @@ class World:
             "switch_wal": "SELECT pg_switch_wal()",
             "burn": "DO 'BEGIN FOR i IN 1..40 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END'",
         }
+        self.done[what] += 1
         self.say(f"server: {what} {number if what in ('slow', 'writer_delay', 'summarize') else ''}")
         if what in simple:
             session = self.session(0, MAINTENANCE)
