@@ -68,6 +68,11 @@ class Servers:
     """The file that says how slow the disk is; None without a C compiler."""
     _stopped: int | None = None
 
+    @property
+    def is_hampered(self) -> bool:
+        """Whether WAL gets to the disk late, or not by itself."""
+        return self._stopped is not None or (self.delay is not None and self.delay.read_text() != "0")
+
     def slow(self, milliseconds: int) -> bool:
         """Let every flush of WAL take so much longer; False if that cannot be done here."""
         if self.delay is None:
