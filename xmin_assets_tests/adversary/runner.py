@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import psycopg2
 
 from xmin_assets import errors
 from xmin_assets.config import ReplicationConfig, parse_config
+from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifest import TableResult
 from xmin_assets.replication.pipeline import open_databases, resync_tables, sync_table
 from xmin_assets.replication.progress import Progress
@@ -117,6 +118,8 @@ class Runner:
         self.tally = tally
         self._spool = spool
         self._servers = servers
+        self._open = ExitStack()
+        self._opened: dict[int, tuple[int, tuple[Database, Database]]] = {}
         self.literal = history
         """The history, when it has been played, with what its steps chose."""
         self.copies = [self._copy(number, told) for number, told in enumerate(history.copies)]
@@ -138,6 +141,7 @@ class Runner:
                 self.step(step)
             self._end()
         finally:
+            self._open.close()
             self.history.played = self.world.log
             self.tally.done += self.world.done
             self.literal = self.history.with_choices(self.world.literal)
@@ -240,7 +244,7 @@ class Runner:
         world.say(f"sync {copy.target}")
         config = self._config(copy, workers=step["workers"], batch_size=step["batch"])
         try:
-            result = self._run(config, points, copy.allows_many)
+            result = self._run(copy, config, points)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is judged
             if points.failure and not isinstance(points.failure, psycopg2.Error):
                 raise points.failure from None
@@ -262,13 +266,24 @@ class Runner:
             self._verify(copy)
         return None
 
-    def _run(self, config: ReplicationConfig, points: Points, allows_many: bool) -> TableResult:
-        with open_databases(config) as (source, target):
-            spool = Spool.open(config.settings)
-            (table,) = config.tables
-            return sync_table(
-                source, target, table, spool, config.settings, allow_mass_delete=allows_many, report=points
-            )
+    def _run(self, copy: Copy, config: ReplicationConfig, points: Points) -> TableResult:
+        source, target = self._databases(copy)
+        spool, (table,) = Spool.open(config.settings), config.tables
+        return sync_table(
+            source, target, table, spool, config.settings, allow_mass_delete=copy.allows_many, report=points
+        )
+
+    def _databases(self, copy: Copy) -> tuple[Database, Database]:
+        """The engine's two databases, with the connections that they have, as those of a process that syncs on and on.
+
+        Those to a server that was hurt since are gone. To make new ones for each sync would take longer than the sync.
+        """
+        hurt, opened = self.world.hurt, self._opened.get(copy.database)
+        if opened is None or opened[0] != hurt:
+            self._opened[copy.database] = opened = (
+                hurt, self._open.enter_context(open_databases(self._config(copy, workers=2))),
+            )  # fmt: skip
+        return opened[1]
 
     def _failed(self, copy: Copy, before: Any, error: Exception, points: Points, hurt: int) -> None:
         """Judge a sync that was not made.
@@ -288,6 +303,8 @@ class Runner:
             if isinstance(error, psycopg2.Error) and world.hurt > hurt:
                 return
             raise Wrong(f"{copy.target}: unexpected {type(error).__name__}: {error}") from error
+        if isinstance(error, errors.ConnectionFailed):
+            self._opened.pop(copy.database, None)
         if isinstance(error, MAY_PASS) or world.hurt > hurt:
             copy.blocked += isinstance(error, errors.LockTimeout)
             if copy.blocked > 1:
@@ -352,8 +369,8 @@ class Runner:
 
         world.say(f"verify {copy.target}")
         try:
-            with open_databases(config) as (source, target):
-                found = verify_table(source, target, config.tables[0], config.settings, report=told)
+            source, target = self._databases(copy)
+            found = verify_table(source, target, config.tables[0], config.settings, report=told)
         except errors.TransientError as error:
             world.say(f"    not verified: {error}")
             return
