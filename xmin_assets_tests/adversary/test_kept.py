@@ -14,6 +14,7 @@ from xmin_assets_tests.adversary.servers import Servers
 KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("path", KEPT, ids=[path.stem for path in KEPT])
 def test_a_history_that_once_failed_does_not_any_more(servers: Servers, path: Path, tmp_path: Path) -> None:
     assert failing(servers, History.load(path), tmp_path / "spool", Tally(), tmp_path / "hanging.json") is None

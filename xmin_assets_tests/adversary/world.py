@@ -300,9 +300,10 @@ class World:
 
     def _server(self, step: Step) -> None:
         what, number, servers = step["what"], step["n"], self.servers
+        shared = "" if servers.version >= 17 else "'bgwriter'"
         simple = {
             "checkpoint": "CHECKPOINT",
-            "reset_statistics": "SELECT pg_stat_reset(), pg_stat_reset_shared()",
+            "reset_statistics": f"SELECT pg_stat_reset(), pg_stat_reset_shared({shared})",
             "switch_wal": "SELECT pg_switch_wal()",
             "burn": "DO 'BEGIN FOR i IN 1..40 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END'",
         }
