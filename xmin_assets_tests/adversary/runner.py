@@ -374,7 +374,7 @@ class Runner:
         except errors.TransientError as error:
             world.say(f"    not verified: {error}")
             return
-        except errors.NotComparable as error:
+        except errors.XminAssetsError as error:
             world.say(f"    not comparable: {error}")
             if world.hurt == copy.hurt_then and copy.picture(world.oracle(copy.database)).shape == copy.seen.shape:
                 raise Wrong(f"verify of {copy.target} refuses: {error}") from error

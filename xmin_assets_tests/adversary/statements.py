@@ -272,9 +272,7 @@ def set_logged(scene: Scene) -> Made:
 
 
 def twin(scene: Scene) -> Made:
-    """Give a row's key to a second row, and let another one go."""
-    if scene.kind != "loose":
-        return touch(scene)
+    """Give a row's key to a second row, and let another one go: where an index forbids it, nothing comes of it."""
     some = f"SELECT id FROM {scene.table} ORDER BY id"
     made = f"SELECT id, part, 'twin' FROM {scene.table} WHERE id = ({some} LIMIT 1) LIMIT 1"
     return [
