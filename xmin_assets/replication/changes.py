@@ -41,6 +41,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import horizon, observe_server, wal_position
 from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.types import FIRST_OWN_OID
 from xmin_assets.replication.block_map import start_of
 from xmin_assets.replication.pipeline import open_databases
 from xmin_assets.replication.state import schema_version
@@ -79,6 +80,16 @@ WITH RECURSIVE tree AS (
       FROM tree t
       JOIN pg_catalog.pg_class c ON c.oid = t.oid
      GROUP BY t.number, t.root, t.kind
+), types AS MATERIALIZED (
+    -- A label or an attribute that gets another name, and what it is of, though no table's columns change.
+    SELECT (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', e.oid, e.enumlabel), ',' ORDER BY e.oid)
+              FROM pg_catalog.pg_enum e) AS labels,
+           (SELECT pg_catalog.string_agg(
+                       pg_catalog.concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod),
+                       ',' ORDER BY a.attrelid, a.attnum)
+              FROM pg_catalog.pg_class c
+              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             WHERE c.relkind = 'c' AND c.oid >= %(first)s) AS attributes
 )
 SELECT s.number::int - 1, s.kind::text,
        pg_catalog.to_hex(pg_catalog.hashtextextended(s.storage, 0)),
@@ -86,13 +97,15 @@ SELECT s.number::int - 1, s.kind::text,
            (SELECT pg_catalog.string_agg(
                        pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
                                             CASE WHEN a.attgenerated = 'v'
-                                                 THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END),
+                                                 THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
+                                            CASE WHEN a.atttypid >= %(first)s
+                                                 THEN pg_catalog.concat(t.labels, ' ', t.attributes) END),
                        ',' ORDER BY a.attnum)
               FROM pg_catalog.pg_attribute a
               LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
              WHERE a.attrelid = s.root AND a.attnum > 0 AND NOT a.attisdropped), 0)),
        pg_catalog.to_hex(pg_catalog.hashtextextended(s.counts, 0))
-  FROM stored s
+  FROM stored s, types t
 """
 
 # Counters that a crash has thrown away have the same time of reset as the background writer's.
@@ -214,7 +227,8 @@ def _look_at_source(source: Database, tables: Sequence[TableConfig], merged: Map
     with transact(source, Isolation.READ, "Looking for changes at the source") as cursor:
         cursor.execute(_SERVER)
         server, in_recovery, counted = cursor.fetchone() or ("", False, False)
-        cursor.execute(_MARKS, _columns([table.source_name for table in tables]))
+        names = _columns([table.source_name for table in tables])
+        cursor.execute(_MARKS, {**names, "first": FIRST_OWN_OID})
         found = {tables[row[0]]: row[1:] for row in cursor.fetchall()}
         counted = counted and not in_recovery
         # After the counters: what they count has begun before, and so has an id below the next one.
@@ -295,7 +309,7 @@ def _difference(before: Mark, now: Mark, counted: bool, changed: bool | None) ->
     if now.server != before.server:
         return "the source was started anew, or its counters were reset"
     if now.columns != before.columns:
-        return "its columns were changed"
+        return "its columns or their types were changed"
     if now.storage != before.storage:
         return "it was truncated, rewritten or made anew, or has other partitions"
     if counted:

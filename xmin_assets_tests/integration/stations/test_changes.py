@@ -236,10 +236,10 @@ def test_a_sync_that_failed_is_asked_for_again(watcher: Watcher) -> None:
     ("statement", "said"),
     [
         ("TRUNCATE items", "it was truncated"),
-        ("ALTER TABLE items ADD COLUMN extra int DEFAULT 7", "its columns were changed"),
-        ("ALTER TABLE items RENAME COLUMN n TO m", "its columns were changed"),
-        ("ALTER TABLE items ALTER COLUMN n TYPE bigint", "its columns were changed"),
-        ("ALTER TABLE items DROP COLUMN n", "its columns were changed"),
+        ("ALTER TABLE items ADD COLUMN extra int DEFAULT 7", "its columns or their types were changed"),
+        ("ALTER TABLE items RENAME COLUMN n TO m", "its columns or their types were changed"),
+        ("ALTER TABLE items ALTER COLUMN n TYPE bigint", "its columns or their types were changed"),
+        ("ALTER TABLE items DROP COLUMN n", "its columns or their types were changed"),
         ("DROP TABLE items", "there is no such table at the source"),
         (
             "DROP TABLE items; CREATE TABLE items (id int PRIMARY KEY, n int)",
@@ -452,3 +452,17 @@ def test_three_hundred_tables_are_looked_at_in_a_moment(replica: Replica) -> Non
 
     assert len({mark.storage for mark in seen.marks.values()}) == 300
     assert seconds < 5
+
+
+@pytest.mark.parametrize("statement", ["RENAME VALUE 'a' TO 'b'", "ADD VALUE 'c'"])
+def test_a_type_that_changed_is_a_change_of_the_tables_that_have_it(replica: Replica, statement: str) -> None:
+    replica.source.execute("CREATE TYPE mood AS ENUM ('a'); CREATE TABLE items (id int PRIMARY KEY, m mood[])")
+    replica.source.execute("CREATE TABLE others (id int PRIMARY KEY); INSERT INTO items VALUES (1, '{a}')")
+    watcher = Watcher(replica)
+    watcher.settle()
+
+    watcher.write(f"ALTER TYPE mood {statement}")
+
+    assert watcher.reasons() == {"public.items": "its columns or their types were changed"}
+    watcher.settle()
+    replica.assert_equal("public.items")
