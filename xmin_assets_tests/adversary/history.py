@@ -13,7 +13,7 @@ from xmin_assets_tests.adversary import weights
 
 Step = dict[str, Any]
 
-SESSIONS = 4
+SESSIONS = 3
 
 
 @dataclass
@@ -274,17 +274,44 @@ def _hidden_where(draw: _Drawing) -> list[Step]:
 def _twin_keys(draw: _Drawing) -> list[Step]:
     """A row that repeats a key while another one goes, where no index forbids it."""
     loose = [place for place, copy in enumerate(draw.copies) if draw.tables[copy["table"]]["kind"] == "loose"]
-    if not loose:
-        return [draw.sync()]
-    copy = draw.rnd.choice(loose)
+    copy = draw.rnd.choice(loose or range(len(draw.copies)))
     table = draw.table(copy)
     return [
+        {**draw.statement("key_index", table), "to": "DROP"},
         draw.sync(copy, alone=True),
         draw.statement("twin", table),
         draw.sync(copy, alone=True),
         draw.statement("part_twins", table),
         draw.sync(copy),
     ]
+
+
+def _long_transaction(draw: _Drawing) -> list[Step]:
+    """A transaction with savepoints, perhaps a prepared one, among the syncs of other transactions' rows."""
+    rnd, copy, session = draw.rnd, draw.copy(), draw.session()
+    table, other = draw.table(copy), (session + 1) % SESSIONS
+
+    def write(who: int) -> Step:
+        what = rnd.choice(["insert", "update", "delete", "move", "change_key", "subtransactions", "partitions"])
+        return draw.statement(what, table, who)
+
+    steps = [draw.transaction(rnd.choice(["begin", "begin_asynchronous"]), session), write(session)]
+    for what in rnd.sample(["savepoint", "savepoint", "rollback_to", "release", "sync", "other"], 4):
+        if what == "sync":
+            steps.append(draw.sync(copy))
+        elif what == "other":
+            steps += [write(other), draw.sync(copy)]
+        else:
+            steps += [draw.transaction(what, session), write(session)]
+    steps.append(draw.sync(copy))
+    if rnd.random() < 0.5:
+        steps += [draw.transaction("prepare", session), draw.sync(copy), write(other)]
+        if rnd.random() < 0.3:
+            steps.append(draw.server(rnd.choice(["kill", "crash", "restart"])))
+        steps += [draw.sync(copy), draw.transaction(rnd.choice(["commit_prepared", "rollback_prepared"]), other)]
+    else:
+        steps.append(draw.transaction(rnd.choice(["commit", "commit", "rollback"]), session))
+    return [*steps, draw.sync(copy)]
 
 
 def _switch_back(draw: _Drawing) -> list[Step]:
@@ -306,4 +333,5 @@ STORIES: dict[str, Callable[[_Drawing], list[Step]]] = {
     "hidden_where": _hidden_where,
     "twin_keys": _twin_keys,
     "switch_back": _switch_back,
+    "long_transaction": _long_transaction,
 }

@@ -27,6 +27,9 @@ from xmin_assets_tests.clusters import SETTINGS, Workshop
 PATIENCE = 40.0
 """Seconds within which a server is back after a crash."""
 
+ATTEMPTS = 50
+"""How often the WAL writer is stopped until it is found asleep."""
+
 SOURCES, TARGET = ("one", "two"), "copies"
 """Databases of the source, both copied into the one of the target."""
 
@@ -82,10 +85,16 @@ class Servers:
 
     def stop_walwriter(self) -> None:
         """Let nothing be flushed but by who waits for it."""
-        pid = ask(self.source, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
-        if pid and self._stopped is None:
-            os.kill(pid, signal.SIGSTOP)
+        about = "FROM pg_stat_activity WHERE backend_type = 'walwriter'"
+        pid = ask(self.source, f"SELECT pid {about}")
+        for _ in range(ATTEMPTS if pid and self._stopped is None else 0):
             self._stopped = pid
+            os.kill(pid, signal.SIGSTOP)
+            # In the middle of a flush it holds a lock that all others would wait for, whom no timeout wakes.
+            if ask(self.source, f"SELECT wait_event_type {about}") == "Activity":
+                return
+            self.continue_walwriter()
+            time.sleep(0.01)
 
     def continue_walwriter(self) -> None:
         """Let it go on, if it was stopped."""

@@ -202,7 +202,7 @@ def widen_key(scene: Scene) -> Made:
 
 def key_index(scene: Scene) -> Made:
     """Take the primary key away, or give it back."""
-    if scene.rnd.random() < 0.5:
+    if scene.to == "DROP" or scene.rnd.random() < 0.5:
         return [f"ALTER TABLE {scene.table} DROP CONSTRAINT {scene.table}_pkey"]
     return [f"ALTER TABLE {scene.table} ADD PRIMARY KEY (id, part)"]
 

@@ -13,7 +13,7 @@ STEPS = {
     "sync": 24,
     "verify": 3,
     "wait": 1,
-    "story": 5,
+    "story": 8,
 }
 """Kinds of steps."""
 
@@ -77,7 +77,7 @@ CITEXT = {"citext": 1, "plain": 6}
 INSIDE_SHARE = 0.3
 """Syncs that are not alone: steps are played at some of their points."""
 VERIFY_SHARE = 0.5
-DATABASES = (1, 1, 1, 2)
+DATABASES = (1, 1, 1, 1, 2)
 TABLES = (1, 1, 2, 2, 3)
 STEPS_OF_A_HISTORY = (20, 70)
 INTERVAL = 0.3
