@@ -59,7 +59,7 @@ CONFIG = {
 
 STORIES = {
     "slow_disk": 4, "lost_commits": 4, "late_deletes": 4, "emptied_by_crash": 1, "types_apart": 3, "hidden_where": 4,
-    "twin_keys": 3, "switch_back": 2,
+    "twin_keys": 3, "switch_back": 2, "long_transaction": 6,
 }  # fmt: skip
 """Several steps that belong together, for what chance alone would hardly ever bring about."""
 

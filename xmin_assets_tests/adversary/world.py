@@ -20,14 +20,14 @@ from psycopg2.extensions import connection as Connection
 
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.replication.wal import MIN_VERSION
-from xmin_assets_tests.adversary.history import SESSIONS, History, Step
+from xmin_assets_tests.adversary.history import History, Step
 from xmin_assets_tests.adversary.oracle import Oracle
 from xmin_assets_tests.adversary.servers import SOURCES, TARGET, Servers
 from xmin_assets_tests.adversary.statements import STATEMENTS, Scene
 from xmin_assets_tests.adversary.tables import TYPES, create
 from xmin_assets_tests.adversary.type_statements import TYPE_STATEMENTS
 
-MAINTENANCE = SESSIONS
+MAINTENANCE = 99
 """The session that is never in a transaction, for what none may contain."""
 OUTSIDE = ("vacuum", "detach_concurrently")
 
@@ -152,7 +152,7 @@ class World:
         """Heal the server, and end all transactions, prepared ones too."""
         self.servers.calm()
         for database in range(self.databases):
-            for number in range(SESSIONS):
+            for number in [number for of, number in self._sessions if of == database]:
                 session = self.session(database, number)
                 if session.status != TRANSACTION_STATUS_IDLE:
                     session.run("ROLLBACK")
