@@ -81,7 +81,7 @@ class _Drawing:
         for table in range(len(self.tables)):
             for _ in range(rnd.choice([1, 2, 2, 3])):
                 config = [self.config(len(self.copies)) for _ in range(rnd.choice([0, 1, 2]))]
-                by_blocks, names_key = rnd.random() < 0.4, rnd.random() < 0.3
+                by_blocks, names_key = rnd.random() < weights.BY_BLOCKS, rnd.random() < weights.NAMES_KEY
                 copy = {"table": table, "config": config, "by_blocks": by_blocks, "names_key": names_key}
                 self.copies.append(copy)
         steps: list[Step] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -251,7 +252,7 @@ class Runner:
             self._failed(copy, before, error, points, hurt)
             return error
         self.tally.syncs += 1
-        self.tally.paths[(result.path or "").split(",")[0].split(":")[0][:60]] += 1
+        self.tally.paths[re.sub(r"[0-9A-F]+/[0-9A-F]+|[0-9,.]+", "N", result.path or "")[:110]] += 1
         said = f"{result.mode}: {result.reason}; {result.path}"
         counts = f"+{result.rows_inserted} ~{result.rows_updated} -{result.rows_deleted} of {result.rows_extracted}"
         world.say(f"    {counts} {said}")

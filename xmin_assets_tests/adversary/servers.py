@@ -215,6 +215,9 @@ def running(workshop: Workshop) -> Iterator[Servers]:
         for name in SOURCES if version >= MIN_VERSION else ():
             with closing(source.connect(name)) as connected, connected.cursor() as cursor, suppress(psycopg2.Error):
                 cursor.execute("CREATE SCHEMA tools; CREATE EXTENSION pg_walinspect SCHEMA tools")
+                function = "tools.pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
+                cursor.execute(f"GRANT USAGE ON SCHEMA tools TO {READER}")
+                cursor.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {READER}")
         yield servers
     finally:
         servers.continue_walwriter()

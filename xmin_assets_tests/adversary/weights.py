@@ -7,9 +7,9 @@ from collections.abc import Iterable
 STEPS = {
     "statement": 40,
     "transaction": 22,
-    "type": 7,
+    "type": 5,
     "server": 8,
-    "config": 6,
+    "config": 4,
     "sync": 24,
     "verify": 3,
     "wait": 1,
@@ -58,7 +58,7 @@ CONFIG = {
 """What of a target's configuration is changed."""
 
 STORIES = {
-    "slow_disk": 4, "lost_commits": 4, "late_deletes": 4, "emptied_by_crash": 1, "types_apart": 3, "hidden_where": 4,
+    "slow_disk": 8, "lost_commits": 6, "late_deletes": 4, "emptied_by_crash": 1, "types_apart": 3, "hidden_where": 4,
     "twin_keys": 3, "switch_back": 2, "long_transaction": 6,
 }  # fmt: skip
 """Several steps that belong together, for what chance alone would hardly ever bring about."""
@@ -77,6 +77,10 @@ CITEXT = {"citext": 1, "plain": 6}
 INSIDE_SHARE = 0.3
 """Syncs that are not alone: steps are played at some of their points."""
 VERIFY_SHARE = 0.5
+BY_BLOCKS = 0.65
+"""Copies that are to read changed blocks only, where they can."""
+NAMES_KEY = 0.2
+"""Copies whose configuration names the key."""
 DATABASES = (1, 1, 1, 1, 2)
 TABLES = (1, 1, 2, 2, 3)
 STEPS_OF_A_HISTORY = (20, 70)
