@@ -38,6 +38,14 @@ SELECT (SELECT string_agg(concat_ws(' ', attrelid, attnum, attname, atttypid, at
 """
 
 
+_TYPES = """
+SELECT (SELECT string_agg(concat_ws(' ', enumtypid, enumlabel), ',' ORDER BY oid) FROM pg_enum),
+       (SELECT string_agg(concat_ws(' ', attrelid, attnum, attname, atttypid), ',' ORDER BY attrelid, attnum)
+          FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+         WHERE c.relkind = 'c' AND c.oid >= 16384 AND attnum > 0 AND NOT attisdropped)
+"""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A table under one snapshot, as a target is to have it."""
@@ -61,6 +69,23 @@ class Picture:
     def repeats_keys(self) -> bool:
         """Whether two rows have the same key."""
         return len(self.by_key()) < len(self.rows)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A target table with all of its columns."""
+
+    columns: dict[str, str]
+    rows: frozenset[tuple[Row, int]]
+    types: Row
+    """The labels and attributes of all types: they change before the merge, and with them how rows print."""
+
+    def change(self, now: Image) -> str | None:
+        """How another image of the table differs, if not by its types; None if it does not."""
+        if self.types != now.types or self == now:
+            return None
+        gone, come = list(self.rows - now.rows)[:3], list(now.rows - self.rows)[:3]
+        return f"columns {self.columns} are {now.columns}; gone: {gone}; come: {come}"
 
 
 class Oracle:
@@ -132,13 +157,13 @@ class Oracle:
             cursor.execute(_COLUMNS, (table,))
             return dict(cursor.fetchall())
 
-    def image(self, table: str) -> tuple[dict[str, str], tuple[Row, ...]]:
+    def image(self, table: str) -> Image:
         """All of the target table, to tell whether it changed."""
         columns = self.target_columns(table)
         rows = self.target(table, list(columns)) if columns else ()
-        # A new attribute of a composite type is added before the merge, and may be there though the merge was refused.
-        settled = [tuple(_without_new(value) for value in row) for row in rows]
-        return columns, tuple(sorted(settled, key=repr))
+        with self._target.cursor() as cursor:
+            cursor.execute(_TYPES)
+            return Image(columns, frozenset(Counter(rows).items()), cursor.fetchone() or ())
 
     @staticmethod
     def _rows(cursor: Any, table: str, columns: Sequence[str], condition: str) -> tuple[Row, ...]:
@@ -147,12 +172,6 @@ class Oracle:
         )
         cursor.execute(f"SELECT {listed} FROM {table} AS t WHERE {condition}")
         return tuple(cursor.fetchall())
-
-
-def _without_new(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("(") and value.endswith(")"):
-        return value[:-1].rstrip(",") + ")"
-    return value
 
 
 def quoted(name: str) -> str:

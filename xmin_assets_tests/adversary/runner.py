@@ -25,7 +25,7 @@ from xmin_assets_tests.adversary import weights
 from xmin_assets_tests.adversary.copies import Copy
 from xmin_assets_tests.adversary.history import History, Step
 from xmin_assets_tests.adversary.judge import Wrong, judge_sync, judge_verify
-from xmin_assets_tests.adversary.oracle import Picture
+from xmin_assets_tests.adversary.oracle import Image, Picture
 from xmin_assets_tests.adversary.servers import SOURCES, TARGET, Servers
 from xmin_assets_tests.adversary.world import World
 
@@ -286,7 +286,7 @@ class Runner:
             )  # fmt: skip
         return opened[1]
 
-    def _failed(self, copy: Copy, before: Any, error: Exception, points: Points, hurt: int) -> None:
+    def _failed(self, copy: Copy, before: Image, error: Exception, points: Points, hurt: int) -> None:
         """Judge a sync that was not made.
 
         Raises:
@@ -297,9 +297,8 @@ class Runner:
         self.tally.reasons[f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"] += 1
         world.say(f"    not made: {type(error).__name__}: {' '.join(str(error).split())}")
         oracle = world.oracle(copy.database)
-        after = oracle.image(copy.target)
-        if after != before:
-            raise Wrong(f"{copy.target}: a sync that failed ({error}) has changed the target: {before} is now {after}")
+        if change := before.change(oracle.image(copy.target)):
+            raise Wrong(f"{copy.target}: a sync that failed ({error}) has changed the target: {change}")
         if not isinstance(error, errors.XminAssetsError):
             if isinstance(error, psycopg2.Error) and world.hurt > hurt:
                 return
