@@ -51,7 +51,12 @@ SELECT c.oid::int8, c.relfilenode::int8, n.nspname::text, c.relname::text, c.rel
        greatest(c.reltuples, 0)::int8,
        c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid),
        pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'),
-       c.relpersistence = 'u'
+       c.relpersistence = 'u',
+       CASE WHEN c.oid <> %(oid)s THEN (
+           SELECT pg_catalog.array_agg(ARRAY[p.attnum::int, a.attnum::int] ORDER BY p.attnum)
+             FROM pg_catalog.pg_attribute p
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = p.attname AND a.attnum <> p.attnum
+            WHERE p.attrelid = %(oid)s AND p.attnum > 0 AND NOT p.attisdropped AND a.attnum > 0) END
   FROM tree t
   JOIN pg_catalog.pg_class c ON c.oid = t.oid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -211,6 +216,8 @@ class Storage:
     """Whether the role may read it under its own name; SELECT on a parent is no right to its children."""
     unlogged: bool = False
     """Whether a crash of the server empties it, without a transaction."""
+    attnums: tuple[tuple[int, int], ...] = ()
+    """Columns of the table that have another number here: their number in the table, and here."""
     alike: bool = True
     """Whether the rows, read under its own name, are what they are under the table's."""
 
@@ -225,7 +232,13 @@ def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
 def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:
     """The relations that hold the rows of a relation: itself, its leaf partitions, the tables that inherit from it."""
     cursor.execute(_STORAGE, {"oid": oid})
-    return tuple(Storage(row[0], row[1], QualifiedName(row[2], row[3]), *row[4:]) for row in cursor.fetchall())
+    return tuple(
+        replace(
+            Storage(row[0], row[1], QualifiedName(row[2], row[3]), *row[4:-1]),
+            attnums=tuple((there, here) for there, here in row[-1] or ()),
+        )
+        for row in cursor.fetchall()
+    )
 
 
 def renamed(cursor: ext.cursor, relations: Mapping[int, QualifiedName]) -> bool:

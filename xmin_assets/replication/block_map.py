@@ -134,6 +134,8 @@ def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: St
         (leaf.oid, leaf.relfilenode) for leaf in storage
     }:
         raise NoMap("the table has other files than at the last sync")
+    if plan.full_leaves:
+        raise NoMap("all rows of a partition are read")
     if plan.find_deletes and table.deletes != "ignore" and not table.track_blocks:
         raise NoMap(BLOCKS_OF_DELETED_ROWS.reason)
     if plan.find_deletes and state.deletes_left:

@@ -48,6 +48,8 @@ class Leaf:
     relfilenode: int
     schema: str
     name: str
+    attnums: tuple[tuple[int, int], ...] = ()
+    """Columns of the table that have another number here: their number in the table, and here."""
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ def _by_cursor(table: TableConfig, cursor: str, state: State, changes: tuple[Cha
 def _incremental(table: TableConfig, source: SourceFacts, state: State, changes: tuple[Change, ...]) -> Plan:
     known_leaves = {leaf.oid: leaf for leaf in state.identity.leaves}
     new_leaves = tuple(leaf.oid for leaf in source.identity.leaves if leaf.oid not in known_leaves)
+    altered = altered_leaves(state.identity, source)
     rewritten = tuple(
         leaf.oid
         for leaf in source.identity.leaves
@@ -132,6 +133,9 @@ def _incremental(table: TableConfig, source: SourceFacts, state: State, changes:
     if new_leaves:
         many = f"{len(new_leaves)} partitions" if len(new_leaves) > 1 else "a partition"
         reason.append(f"all rows of {many} attached since the last sync")
+    if altered:
+        many = f"{len(altered)} partitions" if len(altered) > 1 else "a partition"
+        reason.append(f"all rows of {many} detached, altered and attached again since the last sync")
     if rewritten:
         survives = "and every row is in another block" if moved else "which xmin survives"
         reason.append(f"the table was rewritten or truncated since the last sync, {survives}")
@@ -144,10 +148,32 @@ def _incremental(table: TableConfig, source: SourceFacts, state: State, changes:
         mode=Mode.XMIN_INCREMENTAL,
         reason="; ".join(reason),
         watermark=state.watermark,
-        full_leaves=(*new_leaves, *moved),
-        compare_values=same_id_other_values(state, new_leaves=bool(new_leaves), started_anew=anew),
+        full_leaves=(*new_leaves, *altered, *moved),
+        compare_values=same_id_other_values(state, new_leaves=bool(new_leaves or altered), started_anew=anew),
         checksum=anew,
         statements=_texts(table, changes),
+    )
+
+
+def altered_leaves(before: Identity, source: SourceFacts) -> tuple[int, ...]:
+    """Find the partitions, or tables that inherit, in which a column of the table is another one than before.
+
+    While one is detached, columns of it may be dropped and made anew, with a default that changes no row, or swap their
+    names. Attached again it is the same relation with the same rows, and the table shows other values of them.
+
+    Args:
+        before: of the last sync.
+        source: now.
+    """
+    known = {leaf.oid: leaf.attnums for leaf in before.leaves}
+    selection = source.selection
+    wanted = {column.attnum for column in (*selection.columns, *selection.terms.columns)}
+
+    def is_altered(was: tuple[tuple[int, int], ...], now: tuple[tuple[int, int], ...]) -> bool:
+        return any(number in wanted for number, _ in {*was} ^ {*now})
+
+    return tuple(
+        leaf.oid for leaf in source.identity.leaves if leaf.oid in known and is_altered(known[leaf.oid], leaf.attnums)
     )
 
 

@@ -176,7 +176,9 @@ def read_source(
         timeline=server.timeline,
         database_oid=server.database_oid,
         relation_oid=relation.oid,
-        leaves=tuple(Leaf(leaf.oid, leaf.relfilenode, leaf.name.schema, leaf.name.name) for leaf in storage),
+        leaves=tuple(
+            Leaf(leaf.oid, leaf.relfilenode, leaf.name.schema, leaf.name.name, leaf.attnums) for leaf in storage
+        ),
         kind=relation.kind,
         definition=hashlib.sha256(relation.definition.encode()).hexdigest()[:16] if relation.definition else "",
         database=server.database,

@@ -31,7 +31,7 @@ from xmin_assets.replication.manifest import Plan, State
 from xmin_assets.replication.opening import opened_source, opened_target
 from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
-from xmin_assets.replication.plan import SourceFacts, same_id_other_values, started_anew
+from xmin_assets.replication.plan import SourceFacts, altered_leaves, same_id_other_values, started_anew
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up
 from xmin_assets.replication.scan import fulfils
@@ -213,12 +213,12 @@ class _Comparison:
 
     @property
     def _known(self) -> set[int]:
-        """The relations whose rows the last sync has read."""
-        return {leaf.oid for leaf in self.state.identity.leaves}
+        """The relations whose rows the last sync has read, and the next one reads if they changed."""
+        return {leaf.oid for leaf in self.state.identity.leaves} - {*altered_leaves(self.state.identity, self.facts)}
 
     @property
     def _fresh(self) -> set[int]:
-        """Those that the next sync reads whole, because the last one did not know them."""
+        """Those that the next one reads whole: the last one did not know them, or they were altered since."""
         return {leaf.oid for leaf in self.source.leaves} - self._known
 
     def _rules(self, now: int | None) -> Rules:

@@ -304,3 +304,23 @@ def test_a_key_that_no_index_guarantees_is_proven_over_all_blocks(tracked: Track
     assert "no unique index guarantees its key" in (tracked.sync().path or "")
     tracked.source.execute("ALTER TABLE items ADD PRIMARY KEY (id); UPDATE items SET n = 1 WHERE id = 7")
     assert tracked.extract().block_map is not None
+
+
+@pytest.mark.usefixtures("always")
+def test_a_partition_altered_while_it_was_detached_is_read_though_no_block_of_it_changed(inspected: Replica) -> None:
+    inspected.source.execute(
+        "CREATE TABLE items (id int PRIMARY KEY, a text, b text) PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF items FOR VALUES FROM (0) TO (100);"
+        "INSERT INTO items SELECT i, 'a', 'b' FROM generate_series(0, 99) i"
+    )
+    tracked = Tracked(inspected, {})
+    inspected.sync(tracked.config)
+    inspected.source.execute(
+        "ALTER TABLE items DETACH PARTITION low; ALTER TABLE low RENAME a TO x; ALTER TABLE low RENAME b TO a;"
+        "ALTER TABLE low RENAME x TO b; ALTER TABLE items ATTACH PARTITION low FOR VALUES FROM (0) TO (100)"
+    )
+
+    result = inspected.sync(tracked.config)
+
+    inspected.assert_equal("public.items")
+    assert (result.rows_updated, result.path) == (100, "every block, because all rows of a partition are read")
