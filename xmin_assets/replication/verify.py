@@ -22,7 +22,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import flushed_lsn, horizon
 from xmin_assets.replication import cursor_column
 from xmin_assets.replication.buckets import Buckets, count_both, differing
-from xmin_assets.replication.clause import search_path
+from xmin_assets.replication.clause import left, search_path
 from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.differences import compare, source_ids, target_ids
 from xmin_assets.replication.history import MergeXids
@@ -251,7 +251,9 @@ class _Comparison:
         if selection.cursor is None or selection.cursor != state.selection.cursor:
             return None
         plan = Plan(Mode.INCREMENTAL_SYNC, "", cursor_from=state.cursor)
-        return cursor_column.condition(self.source.cursor, self.table, plan, selection)
+        # The catalog is asked under an empty search_path.
+        with left(self.source.cursor, self.source.shape.path):
+            return cursor_column.condition(self.source.cursor, self.table, plan, selection)
 
     def _notes(self, buckets: Buckets, verdict: Verdict) -> Iterator[str]:
         if self.watermark_lost:
