@@ -86,7 +86,7 @@ def _alter_one(cursor: ext.cursor, table: TableConfig, change: Change) -> None:
         if error.pgcode not in _REFUSALS and (error.pgcode or "")[:2] != errorcodes.CLASS_DATA_EXCEPTION:
             raise
         raise SchemaChangeRefused(
-            f"{table.label}: the target refuses {as_text(statement)}: {one_line(error)} Nothing was changed. "
+            f"{table.label}: the target refuses {as_text(statement)}: {one_line(error)} Nothing was merged. "
             f"{_ways_out(change)}"
         ) from None
 

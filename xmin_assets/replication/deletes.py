@@ -89,7 +89,7 @@ def require_few(table: TableConfig, deleted: int, before: int) -> None:
     if before >= BREAKER_FROM and deleted > table.max_delete_share * before:
         raise MassDelete(
             f"{table.label}: the sync would delete {deleted} of the target's {before} rows, more than the allowed "
-            f"share of {table.max_delete_share:g}. Nothing was changed. If the source is right, run "
+            f"share of {table.max_delete_share:g}. Nothing was merged. If the source is right, run "
             "xmin-assets sync --allow-mass-delete, or set allow_mass_delete in the run's config."
         )
 

@@ -56,7 +56,7 @@ class Ground:
     memory: Mapping[QualifiedName, TypeMap] = field(default_factory=dict)
     """What was remembered of the same types of the same source."""
     shared: frozenset[QualifiedName] = frozenset()
-    """Types that another table has from another source, or from another type of this one."""
+    """Types that rows of another source have, or of another type of this one. See `Memory`."""
 
     def of(self, wanted: UserType) -> UserType | None:
         """The target's type that stands for the source's; an extension's is wherever the extension is."""

@@ -63,7 +63,7 @@ def require_likeness(
     if changed > table.max_change_share * of:
         raise MassChange(
             f"{table.label}: {replaced}. These are not the same rows: {found}, and the allowed share of rows that "
-            f"change is {table.max_change_share:g}. Nothing was changed. If the source's address is wrong, mend it. If "
+            f"change is {table.max_change_share:g}. No row was changed. If the source's address is wrong, mend it. If "
             "the rows are meant to be replaced, run xmin-assets sync --allow-mass-change, or set allow_mass_change in "
             "the run's config."
         )

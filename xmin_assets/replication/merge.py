@@ -54,11 +54,11 @@ def merge(
         history_rows: how many merges of this table the target remembers, this one included.
 
     Raises:
-        StaleExtract: another sync merged after this one was planned; nothing was changed.
-        MassDelete: too large a share of the target would be deleted; nothing was changed.
-        MassChange: another source answers, and too large a share of the target would change; nothing was changed.
+        StaleExtract: another sync merged after this one was planned; nothing was merged.
+        MassDelete: too large a share of the target would be deleted; nothing was merged.
+        MassChange: another source answers, and too large a share of the target would change; no row was changed.
         TargetDrifted: the target's rows were changed by somebody else; the next sync reads and compares everything.
-        XminAssetsError: the target failed; nothing was changed.
+        XminAssetsError: the target failed; nothing was merged.
     """
     began = time.monotonic()
     snapshot = staged.extract.snapshot
@@ -111,7 +111,7 @@ class _Merge:
             return self._repeated()
         if (state.revision if state else 0) != self._snapshot.base_revision:
             raise StaleExtract(
-                f"{self._table.label}: another sync merged after this one was planned. Nothing was changed; the next "
+                f"{self._table.label}: another sync merged after this one was planned. Nothing was merged; the next "
                 "sync starts from there."
             )
         self._require_staged()

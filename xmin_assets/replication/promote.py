@@ -128,7 +128,7 @@ def _add_key(cursor: ext.cursor, table: TableConfig, statement: sql.Composed) ->
     except (psycopg2.errors.UniqueViolation, psycopg2.errors.NotNullViolation) as error:
         raise KeyInvalid(
             f"{table.label}: rows that the target {table.target_name} keeps, though the source has them no more, do "
-            f"not fit the new key: {one_line(error)} Nothing was changed. Delete those rows from the target, or sync "
+            f"not fit the new key: {one_line(error)} Nothing was merged. Delete those rows from the target, or sync "
             "once with deletes: hard."
         ) from None
 

@@ -307,16 +307,20 @@ def _alter_composite(table: str, wanted: UserType, here: UserType, memory: TypeM
     differ = f"({there}) at the source and ({in_target}) in the target"
     if [(name, kind) for _, name, kind in have] != [(part.name, part.type) for part in wanted.fields]:
         _refuse(table, wanted, differ)
-    if statements and shared:
-        _refuse(table, wanted, f"{differ}, where tables of another source have it, too: it is not changed under them")
     if statements and wanted.kind == "row type":
         _refuse(table, wanted, f"{differ}, and it is the row type of a table, which no sync changes")
+    if statements and shared:
+        run = "; ".join(map(as_text, statements))
+        why = f"{differ}, where rows of another source have it: it is not changed under them"
+        _refuse(
+            table, wanted, why, f"If the source's address is wrong, mend it. If they are to follow this one, run {run}"
+        )
     return statements, {part.attnum: place for part, (place, _, _) in zip(wanted.fields, have, strict=True)}
 
 
-def _refuse(table: str, wanted: UserType, differ: str) -> None:
+def _refuse(table: str, wanted: UserType, differ: str, way_out: str = "Alter the type") -> None:
     raise SchemaChangeRefused(
-        f"{table}: the type {wanted.text} is {differ}. Alter the target's type, store the columns as text with "
+        f"{table}: the type {wanted.text} is {differ}. {way_out} in the target, store the columns as text with "
         "type_overrides: {column: text}, or leave them out."
     )
 

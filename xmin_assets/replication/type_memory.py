@@ -30,7 +30,12 @@ SELECT m.target_schema, m.target_type, m.facts::text,
                                                         'oid', m.source_oid))
                   AND NOT ((m.system_identifier, m.database_oid, m.source_oid) = (%(system)s, %(database)s, w.oid)
                            AND (s.facts -> 'identity' ->> 'timeline')::int8 = %(timeline)s)
-                  AND (s.target_schema, s.target_table) <> (%(schema)s, %(table)s))
+                  AND ((s.target_schema, s.target_table) <> (%(schema)s, %(table)s)
+                       OR (s.facts -> 'identity' ->> 'system_identifier',
+                           (s.facts -> 'identity' ->> 'database_oid')::int8,
+                           (s.facts -> 'identity' ->> 'timeline')::int8)
+                          <> (%(system)s, %(database)s, %(timeline)s))
+                  AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = s.target_oid))
   FROM unnest(%(schemas)s::text[], %(names)s::text[], %(oids)s::int8[]) AS w (schema, name, oid)
   JOIN xmin_assets.types m ON m.target_schema = w.schema AND m.target_type = w.name
 """
@@ -58,7 +63,9 @@ class Memory:
     shared: frozenset[QualifiedName] = frozenset()
     """Types of the target that another table has from another source, or from another type of this one.
 
-    A table that was last synced on another timeline may be a promoted copy's, which is another source.
+    Or the table itself, if another source was the last one that it was synced from: the rows that it has may be worth
+    more than those that have come up to take their place, and that is judged by the merge. A table that was last synced
+    on another timeline may be a promoted copy's, which is another source.
     """
 
 

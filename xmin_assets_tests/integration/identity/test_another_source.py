@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -271,6 +272,101 @@ def test_another_table_configured_for_the_target_is_another_source(tenants: Tena
     source.execute("DROP TABLE customers")
     fill(source, "c")
     assert counts(tenants.replica.sync(TABLE)) == (1500, 0, 1500, 0)
+
+
+TYPED = """
+CREATE TYPE mood AS ENUM ('sad', 'ok');
+CREATE TYPE pair AS (x int, y text);
+CREATE TABLE customers (id int PRIMARY KEY, mood mood, pair pair);
+CREATE TABLE friends (id int PRIMARY KEY, mood mood, pair pair);
+INSERT INTO customers SELECT i, 'sad', ROW(i, '{0}' || i)::pair FROM generate_series(1, 1500) i;
+INSERT INTO friends VALUES (1, 'sad', ROW(1, 'f')::pair);
+"""
+TEXTS = "SELECT id, mood::text, pair::text FROM customers ORDER BY id"
+
+
+@pytest.fixture
+def typed(tenants: Tenants) -> Tenants:
+    """Of one type each; `friends` of the other one are in the same target, so its types are known there."""
+    tenants.replica.source.execute(TYPED.format("a"))
+    tenants.other.execute(TYPED.format("b"))
+    tenants.replica.sync(TABLE)
+    tenants.of_other().sync("public.friends")
+    return tenants
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        "TYPE pair DROP ATTRIBUTE y",
+        "TYPE pair RENAME ATTRIBUTE y TO z",
+        "TYPE pair ADD ATTRIBUTE z int",
+        "TYPE mood RENAME VALUE 'sad' TO 'blue'",
+        "TYPE mood ADD VALUE 'blue'",
+    ],
+)
+def test_a_source_that_is_refused_has_changed_no_value_by_its_types(typed: Tenants, alteration: str) -> None:
+    other, target = typed.of_other(), typed.replica.target
+    typed.other.execute(f"ALTER {alteration}")
+    before = target.fetch(TEXTS)
+
+    error = refused(other.try_sync(TABLE))
+
+    assert "othing was changed" not in error
+    assert before[0] == (1, "sad", "(1,a1)") and target.fetch(TEXTS) == before
+    assert typed.replica.sync(TABLE).rows_extracted == 0
+    typed.replica.assert_equal("public.customers")
+    assert typed.replica.verify(TABLE).status == "match"
+    # Where it is meant so, the rows are replaced.
+    if "pair" in alteration:
+        assert "If the source's address is wrong, mend it." in error
+        (statement,) = re.findall("run (ALTER TYPE .*) in the target", error)
+        target.execute(statement)
+    else:
+        assert "No row was changed" in error
+    assert "--allow-mass-change" in refused(other.try_sync(TABLE))
+    other.sync(TABLE, allow_mass_change=True)
+    other.assert_equal("public.customers")
+    other.sync("public.friends")
+    other.assert_equal("public.friends")
+
+
+def test_what_a_first_wrong_address_adds_to_types_is_used_by_no_row(tenants: Tenants) -> None:
+    """A label cannot be used in the transaction that adds it, so it is there before rows can be compared."""
+    source, target = tenants.replica.source, tenants.replica.target
+    source.execute("CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE customers (id int PRIMARY KEY, mood mood)")
+    tenants.other.execute(
+        "CREATE TYPE mood AS ENUM ('glad', 'ok', 'sad'); CREATE TYPE extra AS (x int);"
+        "CREATE TABLE customers (id int PRIMARY KEY, mood mood, extra extra)"
+    )
+    source.execute("INSERT INTO customers SELECT i, 'sad' FROM generate_series(1, 1500) i")
+    tenants.other.execute("INSERT INTO customers SELECT i, 'glad' FROM generate_series(1, 1500) i")
+    tenants.replica.sync(TABLE)
+    before = tenants.left()
+
+    error = refused(tenants.of_other().try_sync(TABLE))
+
+    assert "No row was changed" in error
+    assert tenants.left() == before
+    assert target.fetch("SELECT enumlabel::text FROM pg_enum ORDER BY enumsortorder") == [("glad",), ("sad",), ("ok",)]
+    source.execute("ALTER TYPE mood RENAME VALUE 'ok' TO 'glad'; INSERT INTO customers VALUES (0, 'glad')")
+    assert counts(tenants.replica.sync(TABLE))[1] == 1
+    tenants.replica.assert_equal("public.customers")
+
+
+def test_a_restored_dump_with_own_types_goes_on_by_itself_though_a_label_was_renamed(typed: Tenants) -> None:
+    """Its types are known by another table that was synced from it. The label that some rows have is a new one."""
+    typed.other.execute(
+        "UPDATE customers SET pair.y = 'a' || id; UPDATE customers SET mood = 'ok' WHERE id > 700;"
+        "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"
+    )
+    typed.replica.source.execute("UPDATE customers SET mood = 'ok' WHERE id > 700")
+    typed.replica.sync(TABLE)
+
+    typed.of_other().sync(TABLE)
+
+    typed.of_other().assert_equal("public.customers")
+    assert typed.replica.target.fetch("SELECT count(*) FROM customers WHERE mood = 'blue'") == [(700,)]
 
 
 def test_the_plan_shows_the_danger(tenants: Tenants) -> None:

@@ -366,6 +366,24 @@ def test_a_promoted_copy_of_a_source_is_another_source(synced: Replica) -> None:
     assert moods(synced.target, "feelings") == ["a", "b", "c"]
 
 
+def test_rows_of_another_timeline_keep_their_labels_until_the_merge_replaces_them(synced: Replica) -> None:
+    """As if the source were a promoted copy of the one that the only table of the type was copied from."""
+    synced.target.execute(
+        "DROP TABLE feelings; UPDATE xmin_assets.state SET facts = jsonb_set(facts, '{identity,timeline}', '7')"
+    )
+    rename(synced.source, "a TO x")
+
+    with synced.stations("public.moods") as stations:
+        staged = stations.up_to_stage()
+        assert moods(synced.target) == ["a", "b", "c"]
+        stations.merge(staged)
+
+    assert moods(synced.target) == ["x", "b", "c"]
+    rename(synced.source, "x TO y", "b TO x")
+    assert synced.sync("public.moods").rows_extracted == 0
+    assert moods(synced.target) == ["y", "x", "c"]
+
+
 def test_a_source_that_is_gone_holds_no_type_fast(pair: Replica, other: Replica) -> None:
     """Its one table is now copied from the other source."""
     other.sync({"source": "public.moods"})
@@ -515,7 +533,8 @@ def test_a_composite_that_another_source_has_too_is_not_changed_under_it(
 
     error = homes.try_sync("public.t").error or ""
 
-    assert "tables of another source have it, too" in error
+    assert "rows of another source have it: it is not changed under them" in error
+    assert 'run ALTER TYPE "public"."address" DROP ATTRIBUTE "zip" in the target' in error
     assert "type_overrides" in error
     assert homes.plan("public.t").error == error
     other.sync(others)
@@ -530,19 +549,52 @@ def test_a_composite_that_another_source_has_too_is_not_changed_under_it(
     database.drop()
 
 
-def test_a_table_that_gets_another_source_does_not_hold_its_own_type_fast(
+def test_a_table_that_gets_another_source_keeps_its_composite_until_somebody_alters_it(
     homes: Replica, source_server: Cluster
 ) -> None:
+    """A longer list of attributes would keep the first source out for good, if the second one was a mistake."""
     homes.target.execute("DROP TABLE u; DELETE FROM xmin_assets.state WHERE target_table = 'u'")
     database = Database.create(source_server)
     database.execute(ADDRESSES)
     database.execute("ALTER TYPE address ADD ATTRIBUTE country text; UPDATE t SET home.country = 'c' WHERE id = 1")
     other = replace(homes, source=database)
 
+    error = other.try_sync("public.t").error or ""
+
+    assert 'run ALTER TYPE "public"."address" ADD ATTRIBUTE "country" text in the target' in error
+    assert homes.sync("public.t").rows_extracted == 0
+    homes.assert_equal("public.t")
+    homes.target.execute("ALTER TYPE public.address ADD ATTRIBUTE country text")
+    other.sync("public.t")
+    other.assert_equal("public.t")
+    database.drop()
+
+
+def test_a_table_that_is_gone_holds_no_type_fast(homes: Replica, source_server: Cluster) -> None:
+    homes.target.execute("DROP TABLE t, u")
+    database = Database.create(source_server)
+    database.execute(ADDRESSES)
+    database.execute("ALTER TYPE address ADD ATTRIBUTE country text")
+    other = replace(homes, source=database)
+
     other.sync("public.t")
 
     other.assert_equal("public.t")
     database.drop()
+
+
+def test_an_attribute_that_the_source_has_dropped_goes_before_a_merge_that_is_refused(homes: Replica) -> None:
+    """No row of the source has its values any more, so the next sync could not keep them either."""
+    homes.source.execute("INSERT INTO t SELECT i, ROW('s', 't', 'z')::address FROM generate_series(3, 2000) i")
+    homes.sync("public.t")
+    homes.source.execute("ALTER TYPE address DROP ATTRIBUTE zip; DELETE FROM t WHERE id > 2")
+
+    error = homes.try_sync("public.t").error or ""
+
+    assert "would delete 1998 of the target's 2000 rows" in error and "Nothing was merged" in error
+    assert homes.target.fetch("SELECT home::text, count(*) FROM t WHERE id > 2 GROUP BY 1") == [("(s,t)", 1998)]
+    homes.sync("public.t", allow_mass_delete=True)
+    homes.assert_equal("public.t")
 
 
 def test_a_row_type_of_the_target_that_has_other_columns_is_refused(replica: Replica) -> None:
