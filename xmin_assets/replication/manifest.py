@@ -211,7 +211,10 @@ class State:
     deletes_compared_at: datetime | None = None
     """When it was last made sure that rows deleted at the source are gone from the target; None: by every sync."""
     types: tuple[TypeMap, ...] | None = None
-    """What the stored values of enums and composites are of; None where that is not known."""
+    """What the stored values of enums and composites are of, and what may be in columns that are only kept.
+
+    None where that is not known.
+    """
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,11 @@ from xmin_assets.replication.checksum import landed, row_hash
 from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
 from xmin_assets.replication.likeness import require_likeness
-from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State
+from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State, TypeMap
 from xmin_assets.replication.plan import RESTARTED, same_relation
 from xmin_assets.replication.promote import add_key, ensure_index, key_changes, promote
 from xmin_assets.replication.resync import resync
-from xmin_assets.replication.schema_changes import now_called, target_changes
+from xmin_assets.replication.schema_changes import now_called, target_changes, target_columns
 from xmin_assets.replication.stage import drop_staged, lock_own, require_target
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state, read_result, read_state, write_state
 from xmin_assets.replication.type_making import require_as_made
@@ -345,6 +345,7 @@ class _Merge:
 
     def _state(self, result: MergedTarget, target_oid: int) -> State:
         before = self._snapshot.state
+        types = self._staged.types.maps if self._staged.types else None
         return State(
             revision=self._snapshot.base_revision + 1,
             sync_id=result.sync_id,
@@ -366,6 +367,18 @@ class _Merge:
             deletes_left=not self._plan.find_deletes,
             pairs=self._extract.pairs,
             scan_seconds=self._extract.scan_seconds or (before.scan_seconds if before else 0.0),
-            # Where nothing was loaded, rows hold what they have held before.
-            types=self._staged.types.maps if self._staged.types else before.types if before else None,
+            types=self._held(types, before.types if before else None, target_oid),
         )
+
+    def _held(
+        self, now: tuple[TypeMap, ...] | None, before: tuple[TypeMap, ...] | None, target_oid: int
+    ) -> tuple[TypeMap, ...] | None:
+        """What the stored values are of, those of columns that are only kept included."""
+        if now is None:
+            return before  # nothing was loaded
+        names = {(made.schema, made.name) for made in now}
+        if not (left := tuple(was for was in before or () if (was.schema, was.name) not in names)):
+            return now
+        copied = {column.name for column in target_columns(self._snapshot.selection)}
+        kept = any(column.name not in copied for column in catalog.columns_of(self._cursor, target_oid))
+        return (*now, *left) if kept else now

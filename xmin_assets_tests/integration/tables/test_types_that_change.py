@@ -583,6 +583,32 @@ def test_a_table_that_is_gone_holds_no_type_fast(homes: Replica, source_server: 
     database.drop()
 
 
+@pytest.mark.parametrize("dropped_columns", ["keep", "drop"])
+def test_a_column_that_is_only_kept_holds_its_composite_fast(
+    homes: Replica, source_server: Cluster, dropped_columns: str
+) -> None:
+    homes.target.execute("DROP TABLE u")
+    database = Database.create(source_server)
+    database.execute(ADDRESSES)
+    other, others = replace(homes, source=database), {"source": "public.t", "target": "public.others"}
+    other.sync(others)
+    homes.source.execute("ALTER TABLE t DROP COLUMN home; INSERT INTO t VALUES (3)")
+    homes.sync({"source": "public.t", "dropped_columns": dropped_columns})
+    homes.source.execute("INSERT INTO t VALUES (4)")
+    homes.sync({"source": "public.t", "dropped_columns": dropped_columns})
+    database.execute("ALTER TYPE address DROP ATTRIBUTE zip")
+
+    result = other.try_sync(others)
+
+    if dropped_columns == "keep":
+        assert "rows of another source have it" in (result.error or "")
+        assert homes.target.fetch("SELECT home::text FROM t WHERE id < 3 ORDER BY id") == [("(s,t,z)",), ("(S,,Z)",)]
+    else:
+        assert result.error is None
+        other.assert_equal("public.t", "public.others")
+    database.drop()
+
+
 def test_an_attribute_that_the_source_has_dropped_goes_before_a_merge_that_is_refused(homes: Replica) -> None:
     """No row of the source has its values any more, so the next sync could not keep them either."""
     homes.source.execute("INSERT INTO t SELECT i, ROW('s', 't', 'z')::address FROM generate_series(3, 2000) i")
