@@ -149,6 +149,13 @@ SELECT i.indexrelid::int8
                       AND n.conkey = ARRAY[a.attnum]))
 """
 
+_OF_LABELS = """
+SELECT CASE WHEN t.typtype = 'e' THEN 'pg_catalog.text' ELSE 'pg_catalog.text[]' END
+  FROM pg_catalog.pg_type t
+  LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+ WHERE t.oid = pg_catalog.to_regtype(%s) AND 'e' IN (t.typtype, e.typtype)
+"""
+
 _NAMES = """
 SELECT n.nspname::text || '.' || c.relname::text
   FROM pg_catalog.pg_class c
@@ -308,6 +315,13 @@ def type_text(cursor: ext.cursor, name: str) -> str | None:
     head = re.match(r"time(?:stamp)?\b|[^\[]*", text)
     place = head.end() if head else len(text)
     return text[:place] + "".join(modifier[0].split()) + text[place:]
+
+
+def as_text_of_labels(cursor: ext.cursor, type_: str) -> str | None:
+    """What stands for an enum, or an array of one, where it may lack labels: text, which prints alike; else None."""
+    cursor.execute(_OF_LABELS, (type_,))
+    text: str | None = (cursor.fetchone() or (None,))[0]
+    return text
 
 
 def relation_names(cursor: ext.cursor) -> list[str]:

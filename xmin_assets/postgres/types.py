@@ -209,10 +209,11 @@ def types_in(cursor: ext.cursor, text: str, path: Collection[str], may_have: Cal
     return [oid for oid, schema, name in cursor.fetchall() if may_have(name) and (schema in path or may_have(schema))]
 
 
-def still_means(before: UserType, now: UserType | None) -> bool:
+def still_means(before: UserType | None, now: UserType | None) -> bool:
     """Whether all that was printed or read as `before` means the same as `now`; labels may have been added."""
     return (
-        now is not None
+        before is not None
+        and now is not None
         and (now.oid, now.kind, now.fields) == (before.oid, before.kind, before.fields)
         and set(before.labels) <= set(now.labels)
     )

@@ -51,7 +51,7 @@ def value_of(column: Column, alias: str = "") -> sql.Composable:
         return name
     # IS NOT NULL would ask for the parts of a composite value.
     return sql.SQL("CASE WHEN {name} IS DISTINCT FROM NULL THEN {text}::{type} END").format(
-        name=name, text=printed(name), type=sql.SQL(column.override)
+        name=name, text=printed(name), type=sql.SQL(column.compared_as or column.override)
     )
 
 

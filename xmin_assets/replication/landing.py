@@ -9,6 +9,7 @@ import psycopg2.extensions as ext
 
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import UserType, types_named
+from xmin_assets.replication.borrowed_types import lent
 from xmin_assets.replication.manifest import Column, Identity, Selection, TypeMap
 from xmin_assets.replication.type_memory import recall
 
@@ -56,7 +57,8 @@ class Ground:
     memory: Mapping[QualifiedName, TypeMap] = field(default_factory=dict)
     """What was remembered of the same types of the same source."""
     shared: frozenset[QualifiedName] = frozenset()
-    """Types that rows of another source have, or of another type of this one. See `Memory`."""
+    """Types that rows of another source have, or of another type of this one (see `Memory`); and those that columns have
+    by themselves (see `borrowed_types`)."""
 
     def of(self, wanted: UserType) -> UserType | None:
         """The target's type that stands for the source's; an extension's is wherever the extension is."""
@@ -107,7 +109,8 @@ def observe(cursor: ext.cursor, read: Selection, source: Identity, table: Qualif
     cursor.execute(_SCHEMAS, (sorted(filter(None, schemas_used)),))
     schemas = frozenset(schema for (schema,) in cursor.fetchall())
     memory = recall(cursor, read.types, source, table)
-    return Ground(types_named(cursor, names), known, extensions, schemas, memory.own, memory.shared)
+    shared = memory.shared | lent(cursor, read)
+    return Ground(types_named(cursor, names), known, extensions, schemas, memory.own, shared)
 
 
 def land(read: Selection, ground: Ground) -> Selection:

@@ -36,8 +36,15 @@ class Column:
     """The type at the source, where the target's is another one."""
     override: str | None = None
     """The type that the configuration asks for in the target, where it is not the source's."""
+    compared_as: str | None = None
+    """What a value is converted to at the source, so that it prints as in the target, where that is not `override`."""
     equality: str | None = ""
     """What tells its values apart at the source besides the type (see `catalog.Attribute`)."""
+
+    @property
+    def source_type(self) -> str:
+        """The type at the source."""
+        return self.origin or self.type
 
 
 @dataclass(frozen=True)
@@ -215,6 +222,8 @@ class State:
 
     None where that is not known.
     """
+    borrowed: tuple[UserType, ...] = ()
+    """Enums and composites of the target that its columns have, though not as the source's (see `borrowed_types`)."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +299,8 @@ class SourceSnapshot:
     """Of the source as it was first looked at; None on a standby, and if not all was on disk."""
     target_types: tuple[UserType, ...] = ()
     """Those of the target, as far as it had them, that stand for the enums and composites of the source."""
+    borrowed: tuple[UserType, ...] = ()
+    """See `State`."""
 
     @property
     def base_revision(self) -> int:

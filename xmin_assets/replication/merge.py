@@ -368,6 +368,7 @@ class _Merge:
             pairs=self._extract.pairs,
             scan_seconds=self._extract.scan_seconds or (before.scan_seconds if before else 0.0),
             types=self._held(types, before.types if before else None, target_oid),
+            borrowed=self._snapshot.borrowed,
         )
 
     def _held(

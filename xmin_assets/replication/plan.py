@@ -11,14 +11,17 @@ from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server
+from xmin_assets.postgres.types import UserType, still_means
 from xmin_assets.replication.identity import replaced
 from xmin_assets.replication.manifest import Identity, Plan, Selection, State, TypeMap
 from xmin_assets.replication.schema_changes import (
     Change,
+    altered_by_hand,
     create_statement,
     describe,
     dropped,
     needs_all_rows,
+    redefined,
     refused,
     target_changes,
 )
@@ -53,6 +56,8 @@ class TargetFacts:
     """When it was looked at."""
     types: tuple[TypeMap, ...] = ()
     """Of enums and composites of the columns, as the sync will have made them."""
+    borrowed: tuple[UserType, ...] = ()
+    """Enums and composites that its columns have, though not as the source's (see `borrowed_types`)."""
 
 
 def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> Plan:
@@ -214,12 +219,15 @@ def _reason_for_everything(
     ):
         if reason:
             return reason
-    here = {attribute.name: attribute.type for attribute in target.columns}
-    by_hand = any(here.get(column.name, column.type) != column.type for column in source.selection.columns)
+    by_hand = altered_by_hand(known.selection, source.selection, target.columns)
     if by_hand and (types := reworded(known.selection.types, source.selection.types)):
         return f"the type {types[0]} was changed, and a column of the target that has another type keeps how it prints"
     if made := misplaced(known.types, target.types):
         return f"values of the type {made} in the target may mean something else than at the source"
+    noted = {made.qualified: made for made in known.borrowed}
+    for borrowed in target.borrowed:
+        if not still_means(noted.get(borrowed.qualified), borrowed):
+            return f"a column of the target is of the type {borrowed.text} there, which is not what it was"
     if source.selection.cursor and known.cursor is None:
         return f"no {source.selection.cursor} has been seen yet"
     if not source.selection.cursor and xid.wrapped(known.watermark, source.horizon):
@@ -236,6 +244,8 @@ def _reason_for_everything(
             return f"{RESTARTED}, and a copy that keeps deleted rows cannot be checked by a checksum"
     if needs_all_rows(changes):
         return f"{describe(changes)}: values may have changed without a new xmin"
+    if others := redefined(known.selection, source.selection, True):
+        return f"{describe(others)}: values may have changed without a new xmin"
     if table.mode is Mode.FULL_SYNC:
         return "mode full_sync reads everything every time"
     return None
@@ -346,6 +356,9 @@ def column_changes(
         gone = dropped(state.selection, source.selection, same)
         if lost := tuple(change for change in gone if change.name in wanted):
             raise refused(table.label, lost)
+        # The target's column may have the type already, or never get it.
+        if others := redefined(state.selection, source.selection, same):
+            raise refused(table.label, others)
     return target_changes(
         table.label,
         state.selection if state else None,

@@ -207,6 +207,43 @@ def dropped(before: Selection, now: Selection, same_relation: bool) -> tuple[Dro
     return tuple(Drop(column.name) for column in before.columns if _identity(column, same_relation) not in left)
 
 
+def redefined(before: Selection, now: Selection, same_relation: bool) -> tuple[Retype, ...]:
+    """The columns that are of another type or collation at the source, or stored otherwise, whatever the target's are.
+
+    Where no row is written anew for it, a value may print otherwise all the same, and no xmin tells: a timestamp that
+    becomes a timestamptz, an int that becomes an oid.
+    """
+    old = {_identity(column, same_relation): column for column in before.columns}
+    found = []
+    for column in now.columns:
+        was = old.get(_identity(column, same_relation))
+        if was and _definition_of(was) != _definition_of(column):
+            there = column.source_type if column.source_type != was.source_type else column.type
+            found.append(Retype(column.name, there, was.source_type, column.collation))
+    return tuple(found)
+
+
+def altered_by_hand(
+    before: Selection | None, now: Selection, target: tuple[Attribute, ...]
+) -> tuple[tuple[Column, Attribute], ...]:
+    """The columns to which somebody has given another type in the target, and no sync gives them theirs back.
+
+    Args:
+        before: what was copied by the last merged sync, of the same relation; None if there was none.
+        now: what is to be copied, as it lands.
+        target: the target's columns.
+    """
+    known = {column.attnum: column for column in before.columns} if before else {}
+    here = {attribute.name: attribute for attribute in target}
+    found = []
+    for column in now.columns:
+        was = known.get(column.attnum, column)
+        attribute = here.get(was.name)
+        if attribute and was.type == column.type != attribute.type:
+            found.append((column, attribute))
+    return tuple(found)
+
+
 def own_columns(selection: Selection) -> list[tuple[str, str]]:
     """The columns that this project adds to a target table, with their types."""
     columns = [(selection.xmin_column, "bigint")]
@@ -296,6 +333,10 @@ def _retyped(before: Column, now: Column, here: Attribute) -> bool:
     # What somebody has altered in the target by hand is left as it is, as long as the source's stays.
     another_type = before.type != now.type and here.type != now.type
     return another_type or (before.collation != now.collation and here.collation != now.collation)
+
+
+def _definition_of(column: Column) -> tuple[str | None, ...]:
+    return column.source_type, column.override, column.collation
 
 
 def _identity(column: Column, same_relation: bool) -> int | str:

@@ -81,7 +81,8 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *
                 a.type,
                 a.virtual,
                 a.collation,
-                override=_override(cursor, table, a.name),
+                override=(override := _override(cursor, table, a.name)),
+                compared_as=catalog.as_text_of_labels(cursor, override) if override else None,
                 equality=a.equality,
             )
             for a in chosen

@@ -21,11 +21,12 @@ from xmin_assets.postgres.server import Server, flushed_lsn, horizon, observe_se
 from xmin_assets.postgres.transaction import Isolation, transact, transaction
 from xmin_assets.replication import block_map
 from xmin_assets.replication.alteration import require_alterable
+from xmin_assets.replication.borrowed_types import observe_borrowed
 from xmin_assets.replication.clause import apart, try_out
 from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.landing import Ground, land, needs_ground, observe
 from xmin_assets.replication.manifest import Identity, Leaf, Settled, SourceSnapshot, State
-from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide
+from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide, same_relation
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up
 from xmin_assets.replication.scan import read_lock
@@ -80,6 +81,9 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     )
     target_facts = replace(target_facts, types=types.maps)
     landed = replace(facts, selection=as_told_apart(land(facts.selection, ground), target_facts.columns))
+    before = state.selection if state and same_relation(state.identity, facts.identity) else None
+    borrowed = observe_borrowed(target, table, before, landed.selection, target_facts.columns)
+    target_facts = replace(target_facts, borrowed=borrowed)
     plan = decide(table, landed, target_facts, state)
     plan = block_map.choose(source, server, table, storage, plan, state, unique_key=landed.selection.unique_key)
     keys = require_alterable(target, table, landed, target_facts, state)
@@ -103,6 +107,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         seconds=time.monotonic() - began,
         settled=Settled(server.snapshot, server.started, server.lsn) if on_disk else None,
         target_types=ground.with_parts(facts.selection),
+        borrowed=target_facts.borrowed,
     )
     report(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
     return result

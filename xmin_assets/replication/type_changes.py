@@ -311,7 +311,8 @@ def _alter_composite(table: str, wanted: UserType, here: UserType, memory: TypeM
         _refuse(table, wanted, f"{differ}, and it is the row type of a table, which no sync changes")
     if statements and shared:
         run = "; ".join(map(as_text, statements))
-        why = f"{differ}, where rows of another source have it: it is not changed under them"
+        users = "rows of another source have it, or columns that are of another type at the source"
+        why = f"{differ}, where {users}: it is not changed under them"
         _refuse(
             table, wanted, why, f"If the source's address is wrong, mend it. If they are to follow this one, run {run}"
         )

@@ -63,12 +63,13 @@ def require_as_made(cursor: ext.cursor, staged: StagedTable) -> None:
     Raises:
         PlanOutdated: they did not; what was loaded may be something else than what was read.
     """
-    if not staged.types or not staged.types.there:
+    there = (*(staged.types.there if staged.types else ()), *staged.extract.snapshot.borrowed)
+    if not there:
         return
-    names = [made.qualified for made in staged.types.there]
+    names = [made.qualified for made in there]
     type_memory.lock(cursor, names, to_change=False)
     now = types_named(cursor, names)
-    if not all(still_means(made, now.get(made.qualified)) for made in staged.types.there):
+    if not all(still_means(made, now.get(made.qualified)) for made in there):
         raise _outdated(staged.extract.snapshot)
 
 
