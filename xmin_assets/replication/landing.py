@@ -57,8 +57,8 @@ class Ground:
     memory: Mapping[QualifiedName, TypeMap] = field(default_factory=dict)
     """What was remembered of the same types of the same source."""
     shared: frozenset[QualifiedName] = frozenset()
-    """Types that rows of another source have, or of another type of this one (see `Memory`); and those that columns have
-    by themselves (see `borrowed_types`)."""
+    """Types that rows of another source have, or of another type of this one (see `Memory`), and those that columns
+    have by themselves (see `borrowed_types`)."""
 
     def of(self, wanted: UserType) -> UserType | None:
         """The target's type that stands for the source's; an extension's is wherever the extension is."""
