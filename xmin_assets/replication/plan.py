@@ -227,7 +227,7 @@ def _reason_for_everything(
     noted = {made.qualified: made for made in known.borrowed}
     for borrowed in target.borrowed:
         if not still_means(noted.get(borrowed.qualified), borrowed):
-            return f"a column of the target is of the type {borrowed.text} there, which is not what it was"
+            return f"a column has the type {borrowed.text} in the target alone, and not as the last sync left it"
     if source.selection.cursor and known.cursor is None:
         return f"no {source.selection.cursor} has been seen yet"
     if not source.selection.cursor and xid.wrapped(known.watermark, source.horizon):

@@ -81,7 +81,8 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
     )
     target_facts = replace(target_facts, types=types.maps)
     landed = replace(facts, selection=as_told_apart(land(facts.selection, ground), target_facts.columns))
-    before = state.selection if state and same_relation(state.identity, facts.identity) else None
+    known = state if state and state.target_oid == target_facts.oid else None
+    before = known.selection if known and same_relation(known.identity, facts.identity) else None
     borrowed = observe_borrowed(target, table, before, landed.selection, target_facts.columns)
     target_facts = replace(target_facts, borrowed=borrowed)
     plan = decide(table, landed, target_facts, state)
