@@ -63,11 +63,12 @@ def observe_borrowed(
         XminAssetsError: the target failed.
     """
     wanted = _overrides(landed.columns)
-    altered = [pair for pair in altered_by_hand(before, landed, here) if pair[1].type_oid >= FIRST_OWN_OID]
+    altered = altered_by_hand(before, landed, here) if before else ()
+    altered = tuple((column, found) for column, found in altered if found.type_oid >= FIRST_OWN_OID)
     if not wanted and not altered:
         return ()
     with transact(target, Isolation.READ, f"{table.label}: looking at the target's types") as cursor:
-        for column, found in altered if before else ():
+        for column, found in altered:
             _require_storable(cursor, table, column, found)
         return _with_parts(cursor, [*(found.type_oid for _, found in altered), *_named(cursor, wanted)])
 

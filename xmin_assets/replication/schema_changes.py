@@ -224,22 +224,21 @@ def redefined(before: Selection, now: Selection, same_relation: bool) -> tuple[R
 
 
 def altered_by_hand(
-    before: Selection | None, now: Selection, target: tuple[Attribute, ...]
+    before: Selection, now: Selection, target: tuple[Attribute, ...]
 ) -> tuple[tuple[Column, Attribute], ...]:
     """The columns to which somebody has given another type in the target, and no sync gives them theirs back.
 
     Args:
-        before: what was copied by the last merged sync, of the same relation; None if there was none.
+        before: what was copied by the last merged sync, of the same relation.
         now: what is to be copied, as it lands.
         target: the target's columns.
     """
-    known = {column.attnum: column for column in before.columns} if before else {}
+    known = {column.attnum: column for column in before.columns}
     here = {attribute.name: attribute for attribute in target}
     found = []
     for column in now.columns:
-        was = known.get(column.attnum, column)
-        attribute = here.get(was.name)
-        if attribute and was.type == column.type != attribute.type:
+        was = known.get(column.attnum)
+        if was and (attribute := here.get(was.name)) and was.type == column.type != attribute.type:
             found.append((column, attribute))
     return tuple(found)
 

@@ -183,6 +183,14 @@ def test_a_column_that_somebody_made_an_enum_is_refused_with_the_way_out(moods: 
     assert moods.verify(table).status == "match"
 
 
+def test_a_new_column_of_the_name_of_an_enum_is_not_taken_for_one_that_somebody_altered(moods: Replica) -> None:
+    moods.source.execute("ALTER TABLE a DROP COLUMN m; ALTER TABLE a ADD COLUMN m text DEFAULT 'new'")
+
+    moods.sync("public.a")
+
+    assert labels(moods, "a") == [(1, "new"), (2, "new")]
+
+
 def test_a_column_of_a_domain_over_an_enum_goes_on_by_hand(moods: Replica) -> None:
     moods.target.execute("CREATE DOMAIN feeling AS mood; ALTER TABLE a ALTER m TYPE feeling")
     moods.sync("public.a")
