@@ -6,14 +6,25 @@ import time
 from dataclasses import dataclass
 
 import psycopg2.extensions as ext
+from psycopg2 import sql
 
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres.connection import check_cancelled
 
+# A server that recovers from the crash of one of its processes keeps the time of its start, but throws all cumulative
+# statistics away, and notes when (pgstat_reset_after_failure() in src/backend/utils/activity/pgstat.c; before 15 the
+# statistics collector did so). Everybody may read that. Whoever resets one kind of statistics leaves the other's time.
+STARTED = sql.SQL("""
+pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(),
+                     least(pg_catalog.pg_stat_get_bgwriter_stat_reset_time(),
+                           (SELECT a.stats_reset FROM pg_catalog.pg_stat_archiver a)))
+""")
+"""What `Server.started` is read by."""
+
 # The timeline of a primary is in the name of the WAL file it writes to; a control file learns of a promotion only at
 # the next checkpoint. A standby has no insert position. The control file of one names the timeline that it had replayed
 # at some time; its WAL receiver knows of a new one at once, but tells only roles that may read all statistics.
-_FACTS = """
+_FACTS = sql.SQL("""
 SELECT pg_catalog.current_setting('server_version_num')::int,
        (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
        d.oid::int8,
@@ -25,16 +36,14 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
                           (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))
             ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
        END,
-       pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(),
-                            least(pg_catalog.pg_stat_get_bgwriter_stat_reset_time(),
-                                  (SELECT a.stats_reset FROM pg_catalog.pg_stat_archiver a))),
+       {started},
        pg_catalog.pg_encoding_to_char(d.encoding)::text,
        (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o)
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) r,
        pg_catalog.pg_control_checkpoint() c,
        pg_catalog.pg_database d
  WHERE d.datname = pg_catalog.current_database()
-"""
+""").format(started=STARTED)
 
 # In READ COMMITTED, too, a statement takes its snapshot before it calls a function.
 _MOMENT = """
@@ -89,6 +98,13 @@ def observe_server(cursor: ext.cursor) -> Server:
     cursor.execute(_FACTS)
     version, system, database_oid, database, in_recovery, timeline, *others = cursor.fetchone() or ()
     return Server(version, system, database_oid, database, in_recovery, timeline, lsn, snapshot, *others)
+
+
+def started(cursor: ext.cursor) -> str:
+    """Read which start of the server answers, as of now, whatever the cursor's snapshot shows; see `Server.started`."""
+    cursor.execute(sql.SQL("SELECT {}").format(STARTED))
+    (found,) = cursor.fetchone() or ("",)
+    return str(found)
 
 
 def wal_position(cursor: ext.cursor) -> int:

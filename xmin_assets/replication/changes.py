@@ -59,18 +59,27 @@ STATEMENT_TIMEOUT = 15
 # The functions are those of the view pg_stat_all_tables, which would also join every index.
 _MARKS = """
 WITH RECURSIVE tree AS (
-    SELECT a.number, c.oid, c.oid AS root, c.relkind AS kind
-      FROM unnest(%(schemas)s::name[], %(names)s::name[]) WITH ORDINALITY AS a (schema, name, number)
+    SELECT a.number, c.oid, c.oid AS root, c.relkind AS kind, a.chooses
+      FROM unnest(%(schemas)s::name[], %(names)s::name[], %(chooses)s::bool[])
+           WITH ORDINALITY AS a (schema, name, chooses, number)
       JOIN pg_catalog.pg_namespace n ON n.nspname = a.schema
       JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = a.name
      WHERE c.relkind NOT IN ('i', 'I', 't', 'c')
      UNION
-    SELECT t.number, i.inhrelid, t.root, t.kind
+    SELECT t.number, i.inhrelid, t.root, t.kind, t.chooses
       FROM tree t
       JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid AND NOT i.inhdetachpending
 ), stored AS (
-    SELECT t.number, t.root, t.kind,
-           pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid, c.relfilenode), ',' ORDER BY c.oid) AS storage,
+    SELECT t.number, t.root, t.kind, t.chooses,
+           pg_catalog.string_agg(
+               pg_catalog.concat_ws(' ', c.oid, c.relfilenode,
+                                    -- A partition may be altered while it is detached.
+                                    CASE WHEN c.oid <> t.root THEN (
+                                        SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname),
+                                                                     ' ' ORDER BY a.attnum)
+                                          FROM pg_catalog.pg_attribute a
+                                         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END),
+               ',' ORDER BY c.oid) AS storage,
            pg_catalog.string_agg(
                pg_catalog.concat_ws(' ', c.oid,
                                     pg_catalog.pg_stat_get_tuples_inserted(c.oid),
@@ -79,7 +88,7 @@ WITH RECURSIVE tree AS (
                ',' ORDER BY c.oid) AS counts
       FROM tree t
       JOIN pg_catalog.pg_class c ON c.oid = t.oid
-     GROUP BY t.number, t.root, t.kind
+     GROUP BY t.number, t.root, t.kind, t.chooses
 ), types AS MATERIALIZED (
     -- A label or an attribute that gets another name, and what it is of, though no table's columns change.
     SELECT (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', e.oid, e.enumlabel), ',' ORDER BY e.oid)
@@ -98,7 +107,7 @@ SELECT s.number::int - 1, s.kind::text,
                        pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
                                             CASE WHEN a.attgenerated = 'v'
                                                  THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
-                                            CASE WHEN a.atttypid >= %(first)s
+                                            CASE WHEN a.atttypid >= %(first)s OR s.chooses
                                                  THEN pg_catalog.concat(t.labels, ' ', t.attributes) END),
                        ',' ORDER BY a.attnum)
               FROM pg_catalog.pg_attribute a
@@ -228,7 +237,9 @@ def _look_at_source(source: Database, tables: Sequence[TableConfig], merged: Map
         cursor.execute(_SERVER)
         server, in_recovery, counted = cursor.fetchone() or ("", False, False)
         names = _columns([table.source_name for table in tables])
-        cursor.execute(_MARKS, {**names, "first": FIRST_OWN_OID})
+        # A where clause may name types that no column has.
+        chooses = [table.where is not None for table in tables]
+        cursor.execute(_MARKS, {**names, "chooses": chooses, "first": FIRST_OWN_OID})
         found = {tables[row[0]]: row[1:] for row in cursor.fetchall()}
         counted = counted and not in_recovery
         # After the counters: what they count has begun before, and so has an id below the next one.

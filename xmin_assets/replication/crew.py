@@ -22,17 +22,21 @@ from psycopg2 import sql
 from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.server import STARTED
 from xmin_assets.postgres.transaction import HEARTBEAT, Isolation, transaction
 
 # Where one address leads to several servers, a helper may reach another one, which may have a snapshot of this name.
-_FINGERPRINT = """
-SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_current_snapshot()::text, oid
+_FINGERPRINT = sql.SQL("""
+SELECT {}, pg_catalog.pg_current_snapshot()::text, oid
   FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
-"""
+""").format(STARTED)
 
 
 class Worker(Protocol):
     """What the crew needs of someone who does its tasks."""
+
+    def keep(self) -> None:
+        """Let count what the task has made that is done now."""
 
     def abandon(self) -> None:
         """Forget the task that was being done when something failed."""
@@ -160,6 +164,7 @@ class Crew(Generic[W]):
                     "workers."
                 )
             job(worker)
+            worker.keep()
         except BaseException:
             worker.abandon()
             with self._changed:

@@ -303,9 +303,12 @@ class SourceSnapshot:
     """See `State`."""
 
     @property
-    def base_revision(self) -> int:
-        """The revision of the state that the plan started from; 0 for none."""
-        return self.state.revision if self.state else 0
+    def base(self) -> tuple[int, str] | None:
+        """The revision of the state that the plan started from, and the sync that made it; None for no state.
+
+        Where the target was put back to an earlier day, another sync may have made a revision of the same number.
+        """
+        return (self.state.revision, self.state.sync_id) if self.state else None
 
 
 @dataclass(frozen=True)
@@ -403,6 +406,8 @@ class StagedTable:
     seconds: float
     types: MadeTypes | None = None
     """By which the files were loaded; None where nothing was."""
+    target_started: str | None = None
+    """Which start of the target server it was made in (see `Server.started`)."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.matching import same_key
+from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import history, upsert
 from xmin_assets.replication.alteration import alter
@@ -109,7 +110,7 @@ class _Merge:
         state = read_state(cursor, self._name)
         if state and state.sync_id == self._snapshot.sync_id:
             return self._repeated()
-        if (state.revision if state else 0) != self._snapshot.base_revision:
+        if ((state.revision, state.sync_id) if state else None) != self._snapshot.base:
             raise StaleExtract(
                 f"{self._table.label}: another sync merged after this one was planned. Nothing was merged; the next "
                 "sync starts from there."
@@ -137,21 +138,34 @@ class _Merge:
         return replace(result, repeated=True)
 
     def _require_staged(self) -> None:
+        """Make sure that what was staged is still there.
+
+        A crash of the server empties UNLOGGED tables. And where commits are asynchronous, or a standby has taken the
+        server's place, rows and the key of any other may be gone, too: then all is counted.
+        """
+        if not self._staged.name:
+            return
+        restarted = started(self._cursor) != self._staged.target_started
         expected = ((self._staged.name, self._staged.rows), (self._staged.keys_name, self._staged.keys))
         for name, rows in expected:
             if not name:
                 continue
             lock_own(self._cursor, name, self._snapshot, "ACCESS EXCLUSIVE")
-            self._cursor.execute(
-                "SELECT pg_catalog.pg_relation_size(pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s, %s)))",
-                (SCHEMA, name),
-            )
-            (size,) = self._cursor.fetchone() or (0,)
-            if rows and not size:
+            if restarted and not self._is_whole(name, rows):
                 raise StaleExtract(
-                    f"{self._table.label}: the target server crashed after the rows were staged, which emptied the "
-                    "staged table. Run the sync again."
+                    f"{self._table.label}: the target server crashed after the rows were staged, and has lost some of "
+                    "them. Run the sync again."
                 )
+
+    def _is_whole(self, name: str, rows: int) -> bool:
+        self._cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(SCHEMA, name)))
+        if self._cursor.fetchone() != (rows,):
+            return False
+        key = self._snapshot.selection.key
+        if not key or name != self._staged.name:
+            return True
+        relation = catalog.find_relation(self._cursor, QualifiedName(SCHEMA, name))
+        return relation is not None and key in catalog.keys_of(self._cursor, relation.oid)
 
     def _promote(self) -> _Counts:
         if catalog.find_relation(self._cursor, self._name):
@@ -347,7 +361,7 @@ class _Merge:
         before = self._snapshot.state
         types = self._staged.types.maps if self._staged.types else None
         return State(
-            revision=self._snapshot.base_revision + 1,
+            revision=(before.revision if before else 0) + 1,
             sync_id=result.sync_id,
             watermark=result.watermark,
             resync=None,

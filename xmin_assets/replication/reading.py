@@ -63,6 +63,8 @@ class Writer:
         self._closing = ExitStack()
         self._rows = 0
         self._bytes = 0
+        self._appended = 0
+        self._end = 0
 
     @property
     def _path(self) -> Path | UPath:
@@ -75,7 +77,7 @@ class Writer:
         return self._rows + sum(part.rows for part in self._handed_on)
 
     def append(self, cursor: ext.cursor, query: sql.Composable) -> int:
-        """Copy the query's rows to the end of the file; their number.
+        """Copy the query's rows to the end of the file; their number. They count when they are kept.
 
         Raises:
             SpoolError: the file cannot be written.
@@ -86,8 +88,8 @@ class Writer:
             self._file = self._closing.enter_context(self._spool.write(self._path))
         try:
             rows = copy_out(cursor, query, self._file)
-            self._rows += rows
-            self._bytes = self._file.tell()
+            self._appended += rows
+            self._end = self._file.tell()
         except OSError as error:
             raise SpoolError(f"The spool file {self._path} cannot be written: {error.strerror or error}.") from None
         return rows
@@ -102,12 +104,17 @@ class Writer:
         if self._hand_on is None or part is None or part.bytes < PART_BYTES:
             return
         self._closing.close()
-        self._file, self._rows, self._bytes = None, 0, 0
+        self._file, self._rows, self._bytes, self._end = None, 0, 0, 0
         self._handed_on.append(part)
         self._hand_on(part)
 
+    def keep(self) -> None:
+        """Let what was appended count: all of its task is done, and nobody does it again."""
+        self._rows, self._bytes, self._appended = self._rows + self._appended, self._end, 0
+
     def abandon(self) -> None:
-        """Drop what a failed batch has left."""
+        """Drop what a failed task has left, batches included that were complete: another worker does it again."""
+        self._appended, self._end = 0, self._bytes
         if self._file is not None:
             with suppress(OSError):
                 rewind(self._file, self._bytes)
@@ -135,8 +142,13 @@ class Reader:
     changed_keys: Writer
     keys: Writer
 
+    def keep(self) -> None:
+        """Let what a task has written count."""
+        for writer in (self.rows, self.changed_keys, self.keys):
+            writer.keep()
+
     def abandon(self) -> None:
-        """Forget a failed batch."""
+        """Forget a failed task."""
         for writer in (self.rows, self.changed_keys, self.keys):
             writer.abandon()
 

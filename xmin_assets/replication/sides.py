@@ -84,6 +84,9 @@ class Reader:
 
     cursor: ext.cursor
 
+    def keep(self) -> None:
+        """Nothing is left to be done."""
+
     def abandon(self) -> None:
         """Nothing is left behind."""
 

@@ -17,7 +17,7 @@ from xmin_assets.errors import ConfigError, PlanOutdated, TableNotFound, Unsuppo
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
-from xmin_assets.postgres.server import Server, flushed_lsn, horizon, observe_server, require_version
+from xmin_assets.postgres.server import Server, flushed_lsn, horizon, observe_server, require_version, started
 from xmin_assets.postgres.transaction import Isolation, transact, transaction
 from xmin_assets.replication import block_map
 from xmin_assets.replication.alteration import require_alterable
@@ -56,6 +56,7 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
             server = observe_server(cursor)
         require_version(server, str(source), MIN_SOURCE)
         with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
+            require_same_start(cursor, server, table)
             facts, storage = read_source(cursor, server, table)
             try_out(cursor, table, facts.selection.terms)
             held_back = observe_held_back(cursor)
@@ -137,12 +138,25 @@ def locked_source(
     # (https://www.postgresql.org/docs/current/mvcc-caveats.html).
     lock = read_lock(table.source_name, kind)
     with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
+        require_same_start(cursor, server, table)
         facts, storage = read_source(cursor, server, table)
         if len(storage) > 1:
             # A partition attached between the lock and the snapshot is not locked yet, and may be truncated.
             cursor.execute(lock)
             facts, storage = read_source(cursor, server, table)
         yield cursor, facts, storage
+
+
+def require_same_start(cursor: ext.cursor, server: Server, table: TableConfig) -> None:
+    """Make sure that the snapshot is of the server that was observed before, and that this has not crashed since.
+
+    A pooler may keep our connection while the server behind it recovers, or another standby takes its place.
+
+    Raises:
+        PlanOutdated: it is another one.
+    """
+    if started(cursor) != server.started:
+        raise PlanOutdated(f"{table.label}: the source server was started anew just now; run the sync again.")
 
 
 def read_source(
@@ -219,10 +233,11 @@ def read_target(cursor: ext.cursor, table: TableConfig) -> TargetFacts:
             f"{table.label}: the target {table.target_name} is {KINDS.get(relation.kind, 'no table')}. "
             "Name another one."
         )
-    if relation.persistence == "u":
+    parts = catalog.storage_of(cursor, relation.oid) if relation.kind == "p" else ()
+    if relation.persistence == "u" or any(leaf.unlogged for leaf in parts):
         raise UnsupportedTable(
-            f"{table.label}: the target {table.target_name} is UNLOGGED: a crash of the server would empty it. "
-            f"Run ALTER TABLE {table.target_name} SET LOGGED."
+            f"{table.label}: the target {table.target_name} is UNLOGGED, or a partition of it: a crash of the server "
+            "would empty it. Run ALTER TABLE ... SET LOGGED."
         )
     cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(relation.name.sql))
     (has_rows,) = cursor.fetchone() or (False,)

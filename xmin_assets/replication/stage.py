@@ -24,6 +24,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import Isolation, give_memory, transact
 from xmin_assets.replication.manifest import Column, CsvExtract, MadeTypes, Part, SourceSnapshot, StagedTable
 from xmin_assets.replication.progress import Progress, Report, silent
@@ -97,6 +98,7 @@ def stage(
         keys=keys,
         seconds=time.monotonic() - began,
         types=types,
+        target_started=loading.target_started,
     )
 
 
@@ -189,6 +191,7 @@ class Loading:
         self._guard = threading.Lock()
         self._loaded = 0
         self._total: int | None = None
+        self.target_started: str | None = None
         self.name, self.keys_name = staged_names(self._snapshot.config.target_name)
         self.columns = self._snapshot.selection.staged_columns
 
@@ -220,6 +223,7 @@ class Loading:
         persistence = sql.SQL("" if self._snapshot.plan.create_target else "UNLOGGED")
         with transact(self._target, Isolation.WRITE, self._doing) as cursor:
             require_target(cursor, self._snapshot)
+            self.target_started = started(cursor)
             ensure_schema(cursor)
             lock_table_state(cursor, self._snapshot.config.target_name)
             drop_staged(cursor, self._snapshot.config.target_name)

@@ -6,13 +6,17 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg2
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
+from xmin_assets.errors import PlanOutdated, StaleExtract
 from xmin_assets.postgres import xid
+from xmin_assets.postgres.server import Server, observe_server
+from xmin_assets.replication import snapshot
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.integration.conftest import EVERY, by_blocks, one_mode
 from xmin_assets_tests.integration.ledger import Ledger, counts
@@ -148,6 +152,37 @@ def test_a_first_sync_of_what_is_then_lost_is_mended(ledger: Ledger, server: Clu
     ledger.assert_true()
 
 
+@pytest.mark.parametrize("lost", ["rows", "key"])
+@pytest.mark.parametrize("options", [{}, {"deletes": "soft"}], ids=["hard", "soft"])
+def test_a_first_load_of_which_a_crash_of_the_target_has_lost_a_part_is_not_merged(
+    server: Cluster, source_server: Cluster, tmp_path: Any, options: dict[str, Any], lost: str
+) -> None:
+    """The table that is to become the target is logged, but its commits need not be on disk."""
+    source = Database.create(source_server)
+    source.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    source.execute("INSERT INTO t SELECT i, repeat('x', 50) FROM generate_series(1, 20000) i")
+    replica, table = Replica(source, create_database(server, "copies"), tmp_path / "spool"), {"source": "public.t"}
+    replica.target.execute("ALTER DATABASE copies SET synchronous_commit = off")
+    replica.target.disconnect()
+    with replica.stations({**table, **options}) as stations:
+        extracted = stations.up_to_extract()
+        with no_wal_writer(server):
+            staged = stations.stage(extracted)
+            if lost == "key":
+                command(server, "CHECKPOINT", "copies")  # as if only what came last had been lost
+                command(server, f"ALTER TABLE xmin_assets.{staged.name} DROP CONSTRAINT {staged.name}_pkey", "copies")
+            server.stop(immediate=True)
+    server.start()
+    replica.target.disconnect()
+
+    with replica.stations({**table, **options}) as stations, pytest.raises(StaleExtract, match="server crashed"):
+        stations.merge(staged)
+    replica.sync({**table, **options})
+
+    replica.assert_equal("public.t")
+    source.drop()
+
+
 def test_by_a_cursor_what_a_crash_undoes_is_undone_too(server: Cluster, target_db: Database, tmp_path: Any) -> None:
     source = create_database(server, "shop")
     source.execute("CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL); INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)")
@@ -165,6 +200,25 @@ def test_by_a_cursor_what_a_crash_undoes_is_undone_too(server: Cluster, target_d
     replica.assert_equal("public.t")
     assert target_db.fetch("SELECT n FROM t ORDER BY id") == [(1,), (2,), (3,)]
     assert result.mode == "full_sync"
+
+
+@one_mode
+def test_a_crash_between_the_facts_and_the_snapshot_makes_the_plan_outdated(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler keeps our connection while the server behind it recovers."""
+    ledger.sync()
+
+    def observe(cursor: Any) -> Server:
+        return replace(observe_server(cursor), started="of before the crash")
+
+    with ledger.replica.stations(ledger.config) as stations:
+        planned = stations.snapshot()
+        monkeypatch.setattr(snapshot, "observe_server", observe)
+        with pytest.raises(PlanOutdated, match="started anew just now"):
+            stations.extract(planned)
+        with pytest.raises(PlanOutdated, match="started anew just now"):
+            stations.snapshot()
 
 
 @one_mode

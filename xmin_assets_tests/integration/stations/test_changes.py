@@ -466,3 +466,31 @@ def test_a_type_that_changed_is_a_change_of_the_tables_that_have_it(replica: Rep
     assert watcher.reasons() == {"public.items": "its columns or their types were changed"}
     watcher.settle()
     replica.assert_equal("public.items")
+
+
+def test_a_type_that_a_where_may_name_is_looked_at_whoever_has_it(replica: Replica) -> None:
+    replica.source.execute("CREATE TYPE mood AS ENUM ('a'); CREATE TABLE items (id int PRIMARY KEY, m text)")
+    watcher = Watcher(replica, ({"source": "public.items", "where": "m::mood = 'a'"},))
+    watcher.settle()
+
+    watcher.write("ALTER TYPE mood RENAME VALUE 'a' TO 'b'")
+
+    assert watcher.reasons() == {"public.items": "its columns or their types were changed"}
+
+
+def test_a_partition_that_was_altered_while_it_was_detached_is_seen(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE items (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF items FOR VALUES FROM (0) TO (9); INSERT INTO items VALUES (1, 'old')"
+    )
+    watcher = Watcher(replica, ("public.items",))
+    watcher.settle()
+
+    watcher.write(
+        "ALTER TABLE items DETACH PARTITION low; ALTER TABLE low DROP COLUMN v, ADD COLUMN v text DEFAULT 'new';"
+        "ALTER TABLE items ATTACH PARTITION low FOR VALUES FROM (0) TO (9)"
+    )
+
+    assert watcher.changed("public.items").startswith("it was truncated, rewritten or made anew")
+    watcher.settle()
+    replica.assert_equal("public.items")

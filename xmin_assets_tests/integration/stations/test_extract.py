@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from xmin_assets.errors import PlanOutdated, SpoolError, UnsupportedTable
+from xmin_assets.replication import reading
 from xmin_assets.replication.manifest import CsvExtract
 from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.scan import Range
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until
 
@@ -101,6 +103,36 @@ def test_a_helper_that_is_killed_loses_no_row_and_repeats_none(wide: Replica) ->
         assert killed
         assert ids(extracted) == list(range(1, 6001))
         assert sum(part.rows for part in extracted.parts) == 6000
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_a_helper_that_is_killed_after_its_batch_repeats_no_row(
+    wide: Replica, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """The rows are in its file, and what else it has to ask about them fails: another worker copies them again."""
+    killed: list[int] = []
+
+    def ask(reader: reading.Reader, span: Range) -> bool:
+        pid = reader.cursor.connection.info.backend_pid
+        if threading.current_thread().name.startswith("xmin-reader") and not killed:
+            killed.append(pid)
+            wide.source.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+        return is_marked(reader, span)
+
+    is_marked = reading._is_marked
+    monkeypatch.setattr(reading, "_is_marked", ask)
+    if key is None:
+        wide.source.execute("ALTER TABLE wide DROP CONSTRAINT wide_pkey")
+    table = {"source": "public.wide", "mode": "full_sync"}
+
+    with wide.stations(table, workers=4, batch_size=50) as stations:
+        extracted = stations.extract(stations.snapshot())
+
+        assert killed
+        assert ids(extracted) == list(range(1, 6001))
+        assert (extracted.rows, extracted.source_rows) == (6000, 6000)
+        stations.merge(stations.stage(extracted))
+    wide.assert_equal("public.wide")
 
 
 def test_a_waiting_alter_table_does_not_deadlock_with_the_helpers(wide: Replica) -> None:

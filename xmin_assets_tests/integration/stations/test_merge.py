@@ -46,6 +46,20 @@ def test_of_two_syncs_planned_from_one_state_only_one_merges(items: Replica) -> 
     items.assert_equal("public.items")
 
 
+def test_a_revision_of_the_same_number_that_another_sync_made_is_not_built_on(items: Replica) -> None:
+    """The target was put back to an earlier day, and synced from there."""
+    items.sync("public.items")
+    items.source.execute("UPDATE items SET n = 0 WHERE id = 1")
+    with items.stations("public.items") as stations:
+        early = stations.up_to_stage()
+        items.target.execute(
+            "UPDATE xmin_assets.state SET facts = jsonb_set(facts, '{sync_id}', '\"of another sync\"')"
+        )
+
+        with pytest.raises(StaleExtract):
+            stations.merge(early)
+
+
 def test_merging_the_same_sync_again_does_nothing_and_reports_the_same(items: Replica) -> None:
     with items.stations("public.items") as stations:
         staged = stations.up_to_stage()
