@@ -15,6 +15,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import SystemRandom
 from types import FrameType
 
 import psycopg2
@@ -26,6 +27,9 @@ from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.replica import Replica
 
 FOREIGN = ("XMIN_", "PG", "DAGSTER_")
+SEED = "ADVERSARY_SEED"
+"""Variable with the seed of the random histories, another one in each session."""
+
 TOO_OLD = f"WAL summaries came with PostgreSQL {MIN_VERSION}"
 
 
@@ -33,10 +37,16 @@ def pytest_configure() -> None:
     # The programs that servers are made of are no setting but a part of the machine.
     for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "XMIN_POSTGRES_BIN"]:
         del os.environ[name]
+    # One for all processes of the session, which inherit it.
+    os.environ.setdefault(SEED, str(SystemRandom().randrange(10**9)))
     # Ended from outside, as a cancelled CI job is, the session still takes its fixtures down.
     signal.signal(signal.SIGTERM, _end_session)
     # A shell starts what runs in its background with Ctrl-C ignored, which the programs under test would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> str:
+    return f"adversary: {SEED}={os.environ[SEED]}"
 
 
 def _end_session(signum: int, frame: FrameType | None) -> None:

@@ -1,7 +1,7 @@
 """Whatever a source does: after every sync the target is what an oracle saw under the sync's snapshot.
 
-The histories are others every time; the seed is printed with a failure, which is also kept as a file. ADVERSARY_SEED
-plays those of a seed, ADVERSARY_SECONDS as long as it says. `make fuzz` does it for long.
+The histories are others every time. Their seed is in the header of the tests' output; ADVERSARY_SEED plays them again,
+ADVERSARY_SECONDS as long as it says. A history that fails is kept as a file. `make fuzz` does it for long.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from random import SystemRandom
 
 import pytest
 
 from xmin_assets_tests.adversary.campaign import campaign
 from xmin_assets_tests.adversary.history import History, draw
 from xmin_assets_tests.adversary.servers import Servers
+from xmin_assets_tests.conftest import SEED
 
 FOLDER = Path(__file__).parents[2] / "build" / "adversary"
 SECONDS = float(os.environ.get("ADVERSARY_SECONDS", "35"))
@@ -25,7 +25,7 @@ APART = 1_000_000
 @pytest.mark.timeout(SECONDS + 400)
 @pytest.mark.parametrize("part", [0, 1])
 def test_after_every_sync_the_target_is_what_the_oracle_saw(servers: Servers, part: int, tmp_path: Path) -> None:
-    seed = int(os.environ.get("ADVERSARY_SEED") or SystemRandom().randrange(10**9)) + part * APART
+    seed = int(os.environ[SEED]) + part * APART
     deadline = time.monotonic() + SECONDS
     said: list[str] = []
     found = campaign(servers, seed, deadline, FOLDER, tmp_path / "spool", shorten=60, say=said.append)

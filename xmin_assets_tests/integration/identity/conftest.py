@@ -63,3 +63,11 @@ def make_ledger(target_db: Database, tmp_path: Path, options: dict[str, Any]) ->
         return Ledger.create(Replica(database, target_db, tmp_path / "spool", {"workers": 2}), options)
 
     return make
+
+
+@pytest.fixture
+def ledger(server: Cluster, make_ledger: Callable[[Cluster], Ledger]) -> Ledger:
+    """Twenty rows on the test's own server, not synced."""
+    made = make_ledger(server)
+    made.insert(1, 20)
+    return made

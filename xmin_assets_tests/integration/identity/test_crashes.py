@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -26,14 +26,6 @@ from xmin_assets_tests.servers import ask, burn_to, cold_copy, command, create_d
 NOT_ON_DISK = "every block, because what the snapshot shows is not in the WAL on the source's disk yet"
 
 asynchronously = "SET LOCAL synchronous_commit = off; "
-
-
-@pytest.fixture
-def ledger(server: Cluster, make_ledger: Callable[[Cluster], Ledger]) -> Ledger:
-    """Twenty rows, not synced."""
-    made = make_ledger(server)
-    made.insert(1, 20)
-    return made
 
 
 @contextmanager

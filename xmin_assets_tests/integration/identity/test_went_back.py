@@ -19,14 +19,6 @@ WENT_BACK = "the source went back in time: its WAL ends before what the last syn
 
 
 @pytest.fixture
-def ledger(server: Cluster, make_ledger: Callable[[Cluster], Ledger]) -> Ledger:
-    """Twenty rows, not synced."""
-    made = make_ledger(server)
-    made.insert(1, 20)
-    return made
-
-
-@pytest.fixture
 def copy_now(server: Cluster, workshop: Workshop, servers: list[Cluster]) -> Callable[[Ledger], Cluster]:
     """Copies the server, which is stopped for it."""
 
