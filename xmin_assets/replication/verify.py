@@ -31,7 +31,7 @@ from xmin_assets.replication.manifest import Plan, State
 from xmin_assets.replication.opening import opened_source, opened_target
 from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
-from xmin_assets.replication.plan import SourceFacts, altered_leaves, same_id_other_values, started_anew
+from xmin_assets.replication.plan import RESTARTED, SourceFacts, altered_leaves, same_id_other_values, started_anew
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up
 from xmin_assets.replication.scan import fulfils
@@ -258,6 +258,8 @@ class _Comparison:
     def _notes(self, buckets: Buckets, verdict: Verdict) -> Iterator[str]:
         if self.watermark_lost:
             yield f"every difference counts, none as pending: {self.watermark_lost}"
+        elif started_anew(self.facts, self.state) and _status(verdict) == "mismatch":
+            yield f"{RESTARTED} since the last sync, which may have undone what that saw; the next compares all rows"
         if self.left_out:
             yield f"not compared: {', '.join(self.left_out)}"
         if buckets.chosen is not None:

@@ -34,7 +34,7 @@ class Copy:
     compared: tuple[float, float] = (0.0, 0.0)
     """When deletes were last looked for: not before the first time, and not after the second."""
     hurt_then: int = 0
-    """`World.hurt` at the last sync."""
+    """`World.hurt` when the last sync began: what it saw may have been undone by what came after that."""
     config_then: dict[str, Any] | None = None
     """The configuration at the last sync."""
     seen: Picture | None = None

@@ -261,7 +261,7 @@ class Runner:
             raise Wrong(f"{copy.target}: the sync never said that its snapshot was taken")
         oracle = world.oracle(copy.database)
         judge_sync(copy, points.seen, oracle, result, began, ended)
-        copy.refused, copy.hurt_then, copy.allows_many = 0, world.hurt, False
+        copy.refused, copy.hurt_then, copy.allows_many = 0, hurt, False
         copy.config_then, copy.seen = copy.config(), points.seen
         if step.get("verify"):
             self._verify(copy)

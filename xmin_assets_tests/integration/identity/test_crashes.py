@@ -120,6 +120,24 @@ def test_a_first_sync_of_what_is_not_on_disk_is_resumed_where_it_was_when_it_is(
 
 
 @one_mode
+def test_verify_says_that_a_crash_may_be_the_reason(ledger: Ledger, server: Cluster) -> None:
+    ledger.sync()
+    with no_wal_writer(server) as writer:
+        async_change(ledger, 3, 5, "never was")
+        ledger.replica.sync(ledger.config)
+        ledger.source.disconnect()
+        kill_one_process(server, writer)
+    ledger.source.execute("SELECT pg_logical_emit_message(false, 'test', repeat('x', 100000))")
+
+    found = ledger.replica.verify(ledger.config)
+    ledger.sync_once()
+
+    assert (found.status, found.different) == ("mismatch", 3)
+    assert "recovered from a crash since the last sync" in (found.note or "")
+    assert ledger.replica.verify(ledger.config).note is None
+
+
+@one_mode
 def test_a_row_lost_from_a_copy_is_missing_though_its_watermark_had_to_wait(ledger: Ledger, server: Cluster) -> None:
     with no_wal_writer(server):
         async_change(ledger, 3, 5, "on disk later")
