@@ -149,7 +149,7 @@ def flushed_lsn(cursor: ext.cursor, position: int) -> int | None:
     return needed if on_disk >= needed else None
 
 
-def wait_for_flush(cursor: ext.cursor, position: int, since: float, patience: float = 0.0) -> int | None:
+def wait_for_flush(cursor: ext.cursor, position: int, patience: float) -> int | None:
     """Wait for `flushed_lsn`, as long as the server goes on writing its WAL to disk.
 
     The WAL writer begins to flush whatever has ended within three times wal_writer_delay
@@ -161,8 +161,7 @@ def wait_for_flush(cursor: ext.cursor, position: int, since: float, patience: fl
     Args:
         cursor: as for `flushed_lsn`.
         position: `wal_position`, read after the snapshot was taken.
-        since: monotonic time in seconds of that reading.
-        patience: seconds without any progress that waiting is worth, beyond three times wal_writer_delay.
+        patience: seconds without any progress that waiting is worth; three times wal_writer_delay at least.
 
     Returns:
         As `flushed_lsn` does.
@@ -170,16 +169,15 @@ def wait_for_flush(cursor: ext.cursor, position: int, since: float, patience: fl
     Raises:
         Cancelled: `cancel_all` was called.
     """
-    reached, moved = 0, since
+    reached, moved = 0, 0.0
     while True:
         on_disk, needed, delay = _flushed(cursor, position)
         if on_disk >= needed:
             return needed
         now = time.monotonic()
         if on_disk > reached:
-            # Of the first look it is not known when the server got there.
-            reached, moved = on_disk, now if reached else moved
-        if now - moved > max(3 * delay, patience):
+            reached, moved = on_disk, now
+        elif now - moved > max(3 * delay, patience):
             return None
         check_cancelled()
         time.sleep(0.005)

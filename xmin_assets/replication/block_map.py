@@ -180,7 +180,7 @@ def read(
 
 
 def attempt(
-    cursor: ext.cursor, planned: SourceSnapshot, server: Server, storage: Sequence[Storage], position: int, since: float
+    cursor: ext.cursor, planned: SourceSnapshot, server: Server, storage: Sequence[Storage], position: int
 ) -> tuple[BlockMap | None, str]:
     """The map of an extract, if it can have one; and which blocks are read, in words.
 
@@ -190,14 +190,13 @@ def attempt(
         server: observed before the snapshot was taken.
         storage: the relations that hold the table's rows, locked.
         position: a WAL position that covers the snapshot.
-        since: monotonic time in seconds of that reading.
     """
     start = planned.plan.map_from
     if start is None:
         return None, planned.plan.path
     try:
         # WAL is read as far as it is on disk, and no word is said of the rest.
-        covered = wait_for_flush(cursor, position, since, planned.state.scan_seconds if planned.state else 0.0)
+        covered = wait_for_flush(cursor, position, planned.state.scan_seconds if planned.state else 0.0)
         if covered is None:
             raise NoMap("what the snapshot shows is not in the WAL on the source's disk yet")
         made = read(cursor, server, planned.config, storage, start, covered)

@@ -101,7 +101,7 @@ def extract(
                     else:
                         passes.begin()
                         with clause.left(cursor, facts.selection.terms.path):
-                            changed, path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn, since)
+                            changed, path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn)
                         if changed is None:
                             passes.read(crew, ranges)
                             scan_seconds = time.monotonic() - began

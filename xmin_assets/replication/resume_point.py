@@ -8,6 +8,7 @@ it reads rows again, and merges them as they are by then.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -88,7 +89,8 @@ def resume_point(
     # The id was read after the position: whatever has it, or a later one, has written nothing before. A crash must not
     # let the position be reached again, though, by what is written after it.
     pair = None if following is None else (min(facts.server.lsn, lsn), following)
-    on_disk = wait_for_flush(cursor, lsn, since)
+    # To read all of this again takes as long as it took now.
+    on_disk = wait_for_flush(cursor, lsn, time.monotonic() - since)
     if on_disk is None:
         # The older one will be on disk before a newer one, so a busy source does not put it off for ever.
         return replace(before, unflushed=before.unflushed or Unflushed(facts.horizon, lsn, pair))

@@ -18,7 +18,7 @@ from xmin_assets_tests.adversary.servers import Servers
 from xmin_assets_tests.conftest import SEED
 
 FOLDER = Path(__file__).parents[2] / "build" / "adversary"
-SECONDS = float(os.environ.get("ADVERSARY_SECONDS", "35"))
+SECONDS = float(os.environ.get("ADVERSARY_SECONDS", "30"))
 APART = 1_000_000
 
 
