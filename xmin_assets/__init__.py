@@ -18,14 +18,10 @@ if TYPE_CHECKING:
     from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
     from xmin_assets.postgres.connection import Database
     from xmin_assets.replication.extract import extract
-    from xmin_assets.replication.manifest import (
-        CsvExtract,
-        MergedTarget,
-        SourceSnapshot,
-        StagedTable,
-        SyncReport,
-        TableResult,
-    )
+    from xmin_assets.replication.manifests.extract import CsvExtract
+    from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+    from xmin_assets.replication.manifests.plan import SourceSnapshot
+    from xmin_assets.replication.manifests.report import SyncReport, TableResult
     from xmin_assets.replication.merge import merge
     from xmin_assets.replication.pipeline import open_databases, plan_tables, resync_tables, sync_table, sync_tables
     from xmin_assets.replication.snapshot import snapshot
@@ -42,19 +38,34 @@ _HOMES = {
         "load_config",
         "parse_config",
     ),
-    "xmin_assets.errors": ("TerminalError", "TransientError", "XminAssetsError"),
-    "xmin_assets.orchestration.assets": ("build_xmin_assets", "build_xmin_checks"),
-    "xmin_assets.orchestration.deployment": ("build_definitions", "build_resources"),
+    "xmin_assets.errors": (
+        "TerminalError",
+        "TransientError",
+        "XminAssetsError",
+    ),
+    "xmin_assets.orchestration.assets": (
+        "build_xmin_assets",
+        "build_xmin_checks",
+    ),
     "xmin_assets.orchestration.component": ("XminReplicationComponent",),
+    "xmin_assets.orchestration.deployment": (
+        "build_definitions",
+        "build_resources",
+    ),
     "xmin_assets.orchestration.resources": ("ReplicationSettings",),
-    "xmin_assets.orchestration.translator": ("DagsterXminTranslator", "XminTranslatorProps"),
+    "xmin_assets.orchestration.translator": (
+        "DagsterXminTranslator",
+        "XminTranslatorProps",
+    ),
     "xmin_assets.postgres.connection": ("Database",),
     "xmin_assets.replication.extract": ("extract",),
-    "xmin_assets.replication.manifest": (
-        "CsvExtract",
+    "xmin_assets.replication.manifests.extract": ("CsvExtract",),
+    "xmin_assets.replication.manifests.merge": (
         "MergedTarget",
-        "SourceSnapshot",
         "StagedTable",
+    ),
+    "xmin_assets.replication.manifests.plan": ("SourceSnapshot",),
+    "xmin_assets.replication.manifests.report": (
         "SyncReport",
         "TableResult",
     ),
@@ -69,7 +80,12 @@ _HOMES = {
     "xmin_assets.replication.snapshot": ("snapshot",),
     "xmin_assets.replication.spool": ("Spool",),
     "xmin_assets.replication.stage": ("stage",),
-    "xmin_assets.replication.verify": ("TableVerification", "Verification", "verify_table", "verify_tables"),
+    "xmin_assets.replication.verify": (
+        "TableVerification",
+        "Verification",
+        "verify_table",
+        "verify_tables",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

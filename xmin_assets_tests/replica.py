@@ -19,7 +19,10 @@ from xmin_assets.config import ReplicationConfig, TableConfig, parse_config
 from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.extract import extract
-from xmin_assets.replication.manifest import CsvExtract, MergedTarget, SourceSnapshot, StagedTable, TableResult
+from xmin_assets.replication.manifests.extract import CsvExtract
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.merge import merge
 from xmin_assets.replication.pipeline import TablePlan, open_databases, plan_tables, sync_tables
 from xmin_assets.replication.progress import Report, silent

@@ -14,7 +14,7 @@ from xmin_assets.cli.redaction import redact
 from xmin_assets.replication.units import bytes_text
 
 if TYPE_CHECKING:
-    from xmin_assets.replication.manifest import SourceSnapshot
+    from xmin_assets.replication.manifests.plan import SourceSnapshot
     from xmin_assets.replication.pipeline import TablePlan
 
 
@@ -64,7 +64,7 @@ def _show(snapshot: SourceSnapshot) -> None:
 def _json(plan: TablePlan, secrets: tuple[str, ...]) -> dict[str, object]:
     if plan.snapshot is None:
         return {"table": plan.table, "error": redact(plan.error or "", secrets)}
-    from xmin_assets.replication.manifest import to_dict
+    from xmin_assets.replication.manifests.serialization import to_dict
 
     snapshot = plan.snapshot
     return {

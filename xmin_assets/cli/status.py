@@ -87,7 +87,7 @@ def _merge_row(merge: PastMerge) -> Row:
 
 
 def _history_json(table: TableHistory, secrets: tuple[str, ...]) -> dict[str, object]:
-    from xmin_assets.replication.manifest import to_dict
+    from xmin_assets.replication.manifests.serialization import to_dict
 
     return {
         "table": table.table,
@@ -130,7 +130,7 @@ def _show_source(source: SourceStatus, too_long: float, secrets: tuple[str, ...]
 
 
 def _source_json(source: SourceStatus, secrets: tuple[str, ...]) -> dict[str, object]:
-    from xmin_assets.replication.manifest import to_dict
+    from xmin_assets.replication.manifests.serialization import to_dict
 
     if source.held_back is None:
         return {"held_back": None, "error": redact(source.error or "", secrets)}

@@ -13,7 +13,7 @@ from xmin_assets.cli.options import Invocation, common, overrides, tables
 from xmin_assets.cli.redaction import redact
 
 if TYPE_CHECKING:
-    from xmin_assets.replication.manifest import SyncReport, TableResult
+    from xmin_assets.replication.manifests.report import SyncReport, TableResult
 
 _ALL_LISTED = 20
 """Of more tables than this, those without changes are only counted."""

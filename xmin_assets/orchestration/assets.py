@@ -42,7 +42,9 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
 from xmin_assets.replication.last_sync import remember
-from xmin_assets.replication.manifest import CsvExtract, MergedTarget, SourceSnapshot, StagedTable
+from xmin_assets.replication.manifests.extract import CsvExtract
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.merge import merge
 from xmin_assets.replication.pipeline import open_databases, pass_table
 from xmin_assets.replication.snapshot import snapshot

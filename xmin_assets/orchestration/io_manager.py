@@ -23,14 +23,10 @@ from dagster import (
 
 from xmin_assets.orchestration.failures import spool_errors
 from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
-from xmin_assets.replication.manifest import (
-    CsvExtract,
-    MergedTarget,
-    SourceSnapshot,
-    StagedTable,
-    from_json,
-    to_json,
-)
+from xmin_assets.replication.manifests.extract import CsvExtract
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.serialization import from_json, to_json
 from xmin_assets.replication.spool import Spool
 
 if TYPE_CHECKING:

@@ -20,14 +20,10 @@ from dagster import (
 
 from xmin_assets.config import duration
 from xmin_assets.replication import held_back
-from xmin_assets.replication.manifest import (
-    CsvExtract,
-    MergedTarget,
-    Plan,
-    Selection,
-    SourceSnapshot,
-    StagedTable,
-)
+from xmin_assets.replication.manifests.extract import CsvExtract
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
+from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.scan import BLOCK_SIZE
 from xmin_assets.replication.schema_changes import own_columns
 from xmin_assets.replication.units import bytes_text

@@ -17,7 +17,9 @@ from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import Server, wait_for_flush
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication.manifest import BlockMap, BlockRange, Plan, SourceSnapshot, State
+from xmin_assets.replication.manifests.extract import BlockMap, BlockRange
+from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
+from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.scan import BLOCK_SIZE, Range
 from xmin_assets.replication.units import bytes_text
 from xmin_assets.replication.wal import Missing, NoMap, Tail, Wal, lsn_text, observe, savepoint

@@ -18,7 +18,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_of
-from xmin_assets.replication.manifest import Column, Selection
+from xmin_assets.replication.manifests.table import Column, Selection
 from xmin_assets.replication.schema_changes import altered_by_hand
 from xmin_assets.replication.state import schema_version
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from psycopg2 import sql
 
-from xmin_assets.replication.manifest import Column
+from xmin_assets.replication.manifests.table import Column
 
 
 def row_hash(

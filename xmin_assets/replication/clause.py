@@ -29,7 +29,7 @@ from xmin_assets.postgres.expression import Words
 from xmin_assets.postgres.failure import one_line, translate
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_in, types_of
-from xmin_assets.replication.manifest import Column, Selection, Terms
+from xmin_assets.replication.manifests.table import Column, Selection, Terms
 from xmin_assets.replication.scan import fulfils
 
 _NAME_OF_AN_OBJECT = {

@@ -14,7 +14,8 @@ from psycopg2 import sql
 from xmin_assets.config import TableConfig
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.checksum import printed
-from xmin_assets.replication.manifest import Column, Plan, Selection
+from xmin_assets.replication.manifests.plan import Plan
+from xmin_assets.replication.manifests.table import Column, Selection
 
 _INTEGERS = ("smallint", "integer", "bigint")
 

@@ -7,7 +7,8 @@ from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import MassDelete
-from xmin_assets.replication.manifest import BlockMap, Selection
+from xmin_assets.replication.manifests.extract import BlockMap
+from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.scan import block_key
 from xmin_assets.replication.state import SCHEMA
 

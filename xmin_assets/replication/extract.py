@@ -23,7 +23,8 @@ from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.postgres.types import still_means, types_of
 from xmin_assets.replication import block_map, clause, cursor_column
 from xmin_assets.replication.crew import Crew
-from xmin_assets.replication.manifest import CsvExtract, Part, SourceSnapshot
+from xmin_assets.replication.manifests.extract import CsvExtract, Part
+from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys
 from xmin_assets.replication.plan import RESTARTED, SourceFacts, started_anew, went_back
 from xmin_assets.replication.progress import Report, silent

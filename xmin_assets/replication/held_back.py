@@ -11,7 +11,7 @@ import psycopg2.extensions as ext
 
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.server import horizon
-from xmin_assets.replication.manifest import HeldBack, Holder
+from xmin_assets.replication.manifests.plan import HeldBack, Holder
 
 SHOWN = 5
 """Holders that are named."""

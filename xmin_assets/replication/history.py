@@ -9,7 +9,8 @@ from typing import Any
 import psycopg2.extensions as ext
 
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.manifest import MergedTarget, StagedTable, State
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.state import schema_version
 
 SINCE_VERSION = 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from xmin_assets.replication.manifest import Identity, State
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import Identity
 
 
 def replaced(table: str, now: Identity, state: State) -> str | None:

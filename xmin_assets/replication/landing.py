@@ -10,7 +10,7 @@ import psycopg2.extensions as ext
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import UserType, types_named
 from xmin_assets.replication.borrowed_types import lent
-from xmin_assets.replication.manifest import Column, Identity, Selection, TypeMap
+from xmin_assets.replication.manifests.table import Column, Identity, Selection, TypeMap
 from xmin_assets.replication.type_memory import recall
 
 _COLLATIONS = """

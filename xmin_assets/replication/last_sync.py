@@ -16,7 +16,9 @@ from datetime import datetime, timezone
 from xmin_assets.config import ReplicationConfig, TableConfig
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
-from xmin_assets.replication.manifest import MergedTarget, Selection, StagedTable, from_json, to_json
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.serialization import from_json, to_json
+from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.spool import Spool, cache_folder
 
 _log = logging.getLogger(__name__)

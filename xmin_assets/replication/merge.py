@@ -27,7 +27,10 @@ from xmin_assets.replication.checksum import landed, row_hash
 from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
 from xmin_assets.replication.likeness import require_likeness
-from xmin_assets.replication.manifest import MergedTarget, SourceSnapshot, StagedTable, State, TypeMap
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import TypeMap
 from xmin_assets.replication.plan import RESTARTED, same_relation
 from xmin_assets.replication.promote import add_key, ensure_index, key_changes, promote
 from xmin_assets.replication.resync import resync

@@ -11,7 +11,8 @@ from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.deletes import alive
-from xmin_assets.replication.manifest import Part, SourceSnapshot
+from xmin_assets.replication.manifests.extract import Part
+from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.schema_changes import column_definitions
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.type_making import ensure_types

@@ -17,16 +17,11 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
 from xmin_assets.replication.last_sync import LastSync, remember
-from xmin_assets.replication.manifest import (
-    MergedTarget,
-    SourceSnapshot,
-    StagedTable,
-    State,
-    Station,
-    SyncReport,
-    TableResult,
-    build,
-)
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.report import Station, SyncReport, TableResult
+from xmin_assets.replication.manifests.serialization import build
+from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.merge import merge
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resync import resync

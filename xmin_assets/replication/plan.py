@@ -13,7 +13,9 @@ from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server
 from xmin_assets.postgres.types import UserType, still_means
 from xmin_assets.replication.identity import replaced
-from xmin_assets.replication.manifest import Identity, Plan, Selection, State, TypeMap
+from xmin_assets.replication.manifests.plan import Plan
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import Identity, Selection, TypeMap
 from xmin_assets.replication.schema_changes import (
     Change,
     altered_by_hand,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xmin_assets.replication.manifest import Station
+from xmin_assets.replication.manifests.report import Station
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.failure import one_line
 from xmin_assets.replication import clause, cursor_column
 from xmin_assets.replication.crew import Crew
-from xmin_assets.replication.manifest import Part, SourceSnapshot, State
+from xmin_assets.replication.manifests.extract import Part
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.plan import SourceFacts
 from xmin_assets.replication.progress import Progress, Report
 from xmin_assets.replication.scan import WHOLE, Count, Query, Range, batches, rows_estimate

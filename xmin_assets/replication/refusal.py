@@ -10,7 +10,8 @@ from psycopg2 import errorcodes
 
 from xmin_assets.errors import DataInvalid
 from xmin_assets.postgres.failure import one_line
-from xmin_assets.replication.manifest import Part, SourceSnapshot
+from xmin_assets.replication.manifests.extract import Part
+from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.spool import Spool
 from xmin_assets.replication.unencodable import row_at, row_with, said
 

@@ -18,7 +18,8 @@ from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.checksum import row_hash
-from xmin_assets.replication.manifest import Plan, Selection
+from xmin_assets.replication.manifests.plan import Plan
+from xmin_assets.replication.manifests.table import Selection
 
 BLOCK_SIZE = 8192
 """Bytes of a block of every common build; a build with other blocks only gets other range sizes."""

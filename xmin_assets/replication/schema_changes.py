@@ -15,7 +15,7 @@ from psycopg2 import sql
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
-from xmin_assets.replication.manifest import Column, Selection
+from xmin_assets.replication.manifests.table import Column, Selection
 
 
 @dataclass(frozen=True)

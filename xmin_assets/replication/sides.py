@@ -21,7 +21,7 @@ from xmin_assets.postgres.transaction import HEARTBEAT, translated
 from xmin_assets.replication import clause
 from xmin_assets.replication.checksum import printed, row_hash, row_text, text_of, value_of
 from xmin_assets.replication.crew import Crew
-from xmin_assets.replication.manifest import Column
+from xmin_assets.replication.manifests.table import Column
 
 Result = TypeVar("Result")
 T = TypeVar("T")

@@ -25,7 +25,9 @@ from xmin_assets.replication.borrowed_types import observe_borrowed
 from xmin_assets.replication.clause import apart, try_out
 from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.landing import Ground, land, needs_ground, observe
-from xmin_assets.replication.manifest import Identity, Leaf, Settled, SourceSnapshot, State
+from xmin_assets.replication.manifests.plan import Settled, SourceSnapshot
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import Identity, Leaf
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide, same_relation
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up

@@ -26,7 +26,10 @@ from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import Isolation, give_memory, transact
-from xmin_assets.replication.manifest import Column, CsvExtract, MadeTypes, Part, SourceSnapshot, StagedTable
+from xmin_assets.replication.manifests.extract import CsvExtract, Part
+from xmin_assets.replication.manifests.merge import MadeTypes, StagedTable
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.promote import ensure_index
 from xmin_assets.replication.reading import PART_BYTES

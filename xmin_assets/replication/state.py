@@ -11,7 +11,9 @@ from psycopg2 import sql
 
 from xmin_assets.errors import TerminalError
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.manifest import MergedTarget, State, from_json, to_json
+from xmin_assets.replication.manifests.merge import MergedTarget
+from xmin_assets.replication.manifests.serialization import from_json, to_json
+from xmin_assets.replication.manifests.state import State
 
 SCHEMA = "xmin_assets"
 

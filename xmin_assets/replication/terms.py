@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xmin_assets.postgres.types import UserType
-from xmin_assets.replication.manifest import Terms
+from xmin_assets.replication.manifests.table import Terms
 
 
 def another_meaning(now: Terms, before: Terms) -> str | None:

@@ -16,7 +16,7 @@ from xmin_assets.errors import SchemaChangeRefused, UnsupportedTable
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.types import Field, UserType
 from xmin_assets.replication.landing import Ground, moved, renamed
-from xmin_assets.replication.manifest import Selection, TypeMap
+from xmin_assets.replication.manifests.table import Selection, TypeMap
 from xmin_assets.replication.schema_changes import Rename, in_order
 
 

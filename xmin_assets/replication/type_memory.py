@@ -13,7 +13,8 @@ import psycopg2.extensions as ext
 
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import UserType
-from xmin_assets.replication.manifest import Identity, TypeMap, from_json, to_json
+from xmin_assets.replication.manifests.serialization import from_json, to_json
+from xmin_assets.replication.manifests.table import Identity, TypeMap
 from xmin_assets.replication.state import schema_version
 
 SINCE = 3

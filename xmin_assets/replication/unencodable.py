@@ -22,7 +22,8 @@ from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import clause
 from xmin_assets.replication.checksum import printed
-from xmin_assets.replication.manifest import Column, SourceSnapshot
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.scan import Range, all_of, fulfils
 
 CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARACTER)

@@ -8,7 +8,7 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.manifest import Column, Selection
+from xmin_assets.replication.manifests.table import Column, Selection
 from xmin_assets.replication.state import SCHEMA
 
 MERGE_RETURNING = 170000

@@ -27,7 +27,8 @@ from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.differences import compare, source_ids, target_ids
 from xmin_assets.replication.history import MergeXids
 from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
-from xmin_assets.replication.manifest import Plan, State
+from xmin_assets.replication.manifests.plan import Plan
+from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.opening import opened_source, opened_target
 from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable

@@ -16,7 +16,7 @@ import psycopg2
 from xmin_assets import errors
 from xmin_assets.config import ReplicationConfig, parse_config
 from xmin_assets.postgres.connection import Database
-from xmin_assets.replication.manifest import TableResult
+from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.pipeline import open_databases, resync_tables, sync_table
 from xmin_assets.replication.progress import Progress
 from xmin_assets.replication.spool import Spool

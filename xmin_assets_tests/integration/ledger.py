@@ -12,7 +12,8 @@ from psycopg2.extensions import cursor as Cursor
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.postgres.server import observe_server
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication.manifest import SourceSnapshot, TableResult
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.servers import wait_until

@@ -23,7 +23,7 @@ from xmin_assets.config import Mode
 from xmin_assets.orchestration import io_manager
 from xmin_assets.orchestration.io_manager import ManifestIOManager
 from xmin_assets.orchestration.resources import ReplicationSettings
-from xmin_assets.replication.manifest import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, failure
 

@@ -74,16 +74,21 @@ def test_the_package_knows_neither_its_tests_nor_its_benchmarks(module: Path) ->
     assert [name for name in imports_of(module) if name.split(".")[0] in ("benchmarks", "xmin_assets_tests")] == []
 
 
-def test_the_stations_do_not_know_the_pipeline() -> None:
-    stations = ["snapshot", "extract", "stage", "merge", "plan", "state", "spool", "manifest"]
-
-    for station in stations:
-        names = [*imports_of(PACKAGE / "replication" / f"{station}.py")]
-        assert not any(name.startswith("xmin_assets.replication.pipeline") for name in names), station
+STATIONS = ["snapshot", "extract", "stage", "merge"]
 
 
-def test_the_plan_is_pure() -> None:
-    names = [*imports_of(PACKAGE / "replication" / "plan.py")]
+@pytest.mark.parametrize("station", STATIONS)
+def test_the_stations_do_not_know_who_calls_them(station: str) -> None:
+    (module,) = [found for found in MODULES if found.name == f"{station}.py" and "manifests" not in found.parts]
+
+    callers = ("xmin_assets.replication.pipeline", "xmin_assets.replication.sync.")
+    assert not any(name.startswith(callers) for name in imports_of(module))
+
+
+@pytest.mark.parametrize("name", ["plan.py", "decision.py"])
+def test_the_decision_is_pure(name: str) -> None:
+    decisions = [module for module in MODULES if module.name == name and "replication" in module.parts]
+    names = [name for module in decisions if "manifests" not in module.parts for name in imports_of(module)]
 
     for connected in ("psycopg2", "xmin_assets.postgres.connection", "xmin_assets.postgres.transaction"):
         assert not any(name.startswith(connected) for name in names), connected

@@ -13,7 +13,9 @@ from xmin_assets.errors import ForeignTarget, SchemaChangeRefused, SourceBehind
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.server import Server
 from xmin_assets.postgres.types import Label, UserType
-from xmin_assets.replication.manifest import Column, Identity, Leaf, Plan, Selection, State, Terms
+from xmin_assets.replication.manifests.plan import Plan
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import Column, Identity, Leaf, Selection, Terms
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide, went_back
 
 CYCLE = 2**32

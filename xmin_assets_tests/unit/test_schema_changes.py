@@ -6,7 +6,7 @@ import pytest
 
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
-from xmin_assets.replication.manifest import Column, Selection
+from xmin_assets.replication.manifests.table import Column, Selection
 from xmin_assets.replication.schema_changes import (
     Add,
     Change,

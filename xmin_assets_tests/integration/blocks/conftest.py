@@ -11,7 +11,8 @@ import pytest
 
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.replication import block_map
-from xmin_assets.replication.manifest import CsvExtract, TableResult
+from xmin_assets.replication.manifests.extract import CsvExtract
+from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.replica import Replica
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xmin_assets.replication.manifest import TableResult
+from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until

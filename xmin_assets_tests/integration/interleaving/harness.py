@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 from psycopg2 import sql
 
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.manifest import CsvExtract, MergedTarget, SourceSnapshot, StagedTable, TableResult
+from xmin_assets.replication.manifests.extract import CsvExtract
+from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.progress import Progress
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.interleaving.sessions import Session

@@ -12,7 +12,7 @@ import pytest
 
 from xmin_assets.errors import PlanOutdated, SpoolError, UnsupportedTable
 from xmin_assets.replication import reading
-from xmin_assets.replication.manifest import CsvExtract
+from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.progress import Progress
 from xmin_assets.replication.scan import Range
 from xmin_assets_tests.replica import Replica

@@ -11,7 +11,7 @@ from xmin_assets import resync_tables
 from xmin_assets.errors import DataInvalid
 from xmin_assets.replication import pipeline, reading, scan, stage
 from xmin_assets.replication.extract import extract
-from xmin_assets.replication.manifest import CsvExtract, Part
+from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets_tests.replica import Replica
 
 ROWS = 20_000

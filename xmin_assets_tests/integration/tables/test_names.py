@@ -16,7 +16,7 @@ from xmin_assets.config import Mode
 from xmin_assets.orchestration.assets import build_xmin_assets
 from xmin_assets.orchestration.deployment import build_resources
 from xmin_assets.postgres.identifiers import QualifiedName, as_text
-from xmin_assets.replication.manifest import TableResult
+from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.status import table_statuses
 from xmin_assets_tests.acceptance.conftest import Cli, cli, unconnected_cli
 from xmin_assets_tests.integration.ledger import counts

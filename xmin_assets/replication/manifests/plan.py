@@ -1,0 +1,124 @@
+"""What the snapshot station hands on: the decision for one sync, and the facts behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from xmin_assets.config import Mode, TableConfig
+from xmin_assets.postgres.types import UserType
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import Identity, Selection
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A transaction at the source that is still open."""
+
+    kind: Literal["session", "prepared"]
+    name: str
+    """The backend's process id, or the prepared transaction's gid."""
+    xid: int
+    """The 32-bit id, as pg_stat_activity and pg_prepared_xacts show it."""
+    seconds: float | None
+    """Age of the transaction; None where the role may not see it."""
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """How far open transactions hold the horizon back: what they hold is read again by every sync until they end."""
+
+    transactions: int
+    """Transactions begun since the oldest one that is still open."""
+    by: tuple[Holder, ...] = ()
+    """The oldest ones, oldest first."""
+
+    @property
+    def seconds(self) -> float:
+        """Age of the oldest open transaction that the role may see; 0 for none."""
+        return max((holder.seconds or 0.0 for holder in self.by), default=0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The decision for one sync, made before anything is copied."""
+
+    mode: Mode
+    reason: str
+    watermark: int | None = None
+    """Rows with an xid64 at or above it are read; None: not by xmin."""
+    cursor_from: str | None = None
+    """Rows whose cursor is at or above it, less the lookback, are read; None: not by a cursor."""
+    full_leaves: tuple[int, ...] = ()
+    """Leaf oids that an incremental sync reads in full."""
+    compare_values: bool = False
+    """Whether the merge compares values, or only source_xmin."""
+    checksum: bool = False
+    """Whether the merge proves that source and target are equal as wholes."""
+    create_target: bool = False
+    """Whether the staged table becomes the target."""
+    find_deletes: bool = True
+    """Whether deleted rows are looked for, or it was done lately enough."""
+    statements: tuple[str, ...] = ()
+    """What will be created and altered in the target before rows are merged, in SQL."""
+    map_from: int | None = None
+    """The WAL position since which changed blocks are told; None where every block is read."""
+    path: str = ""
+    """Which blocks are read, and why, in words."""
+    another_source: str | None = None
+    """Which source has taken the place of which, in words: the merge then makes sure that it has the same rows."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A WAL position that covers a snapshot of the source, and is on its disk: no crash can undo what that shows."""
+
+    snapshot: str
+    """As pg_current_snapshot() writes it."""
+    started: str
+    """See `Server.started`."""
+    lsn: int
+
+
+@dataclass(frozen=True)
+class SourceSnapshot:
+    """What one sync is going to read, and why."""
+
+    sync_id: str
+    table: str
+    config: TableConfig
+    identity: Identity
+    read: Selection
+    """As the source has it."""
+    selection: Selection
+    """As it lands in the target: with the types and collations that the columns get there."""
+    horizon: int
+    """Every transaction below it was finished when the sync was planned."""
+    rows_estimate: int
+    bytes: int
+    portable: bool
+    """Whether the two databases have different encodings."""
+    target: tuple[str, int]
+    """System identifier and database oid of the target that was looked at: only there may the sync be merged."""
+    target_oid: int | None
+    """The target table that was looked at; None if there was none."""
+    held_back: HeldBack
+    oldest_age: int
+    """Age in transactions of the source's oldest one that may still be unfrozen."""
+    state: State | None
+    plan: Plan
+    seconds: float
+    settled: Settled | None = None
+    """Of the source as it was first looked at; None on a standby, and if not all was on disk."""
+    target_types: tuple[UserType, ...] = ()
+    """Those of the target, as far as it had them, that stand for the enums and composites of the source."""
+    borrowed: tuple[UserType, ...] = ()
+    """See `State`."""
+
+    @property
+    def base(self) -> tuple[int, str] | None:
+        """The revision of the state that the plan started from, and the sync that made it; None for no state.
+
+        Where the target was put back to an earlier day, another sync may have made a revision of the same number.
+        """
+        return (self.state.revision, self.state.sync_id) if self.state else None
