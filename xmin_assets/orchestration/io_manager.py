@@ -27,7 +27,7 @@ from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.serialization import from_json, to_json
-from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.spool.spool import Spool
 
 if TYPE_CHECKING:
     from upath import UPath

@@ -13,7 +13,7 @@ from xmin_assets.orchestration.automation import automation_of
 from xmin_assets.orchestration.metadata import column_schema
 from xmin_assets.orchestration.names import STATIONS, StationName, asset_key, group_name, key_prefixes
 from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
-from xmin_assets.replication.last_sync import LastSync, recall
+from xmin_assets.replication.spool.last_sync import LastSync, recall
 
 _KINDS: dict[StationName, set[str]] = {
     "source_snapshot": {"postgresql", "source"},

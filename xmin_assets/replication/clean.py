@@ -9,10 +9,10 @@ from psycopg2 import sql
 from xmin_assets.config import ReplicationConfig, load_config
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.pipeline import open_target
-from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.spool.spool import Spool
+from xmin_assets.replication.spool.sync_id import age_of
 from xmin_assets.replication.stage import COMMENT_PREFIX
 from xmin_assets.replication.state import SCHEMA
-from xmin_assets.replication.sync_id import age_of
 
 _STAGED = """
 SELECT c.relname::text, pg_catalog.obj_description(c.oid, 'pg_class')

@@ -34,7 +34,7 @@ from xmin_assets.replication.scan import spans
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import locked_source
-from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.unencodable import Unencodable, explained
 
 WORTH_HELP = 16 << 20

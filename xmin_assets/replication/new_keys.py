@@ -14,7 +14,7 @@ from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.schema_changes import column_definitions
-from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.type_making import ensure_types
 
 

@@ -16,7 +16,6 @@ from xmin_assets.errors import ConnectionFailed, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
-from xmin_assets.replication.last_sync import LastSync, remember
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.report import Station, SyncReport, TableResult
@@ -27,7 +26,8 @@ from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resync import resync
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import snapshot
-from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.spool.last_sync import LastSync, remember
+from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.stage import Loading, loads_meanwhile, stage
 from xmin_assets.replication.turn import Turns, own_turn
 

@@ -28,7 +28,7 @@ from xmin_assets.replication.plan import SourceFacts
 from xmin_assets.replication.progress import Progress, Report
 from xmin_assets.replication.scan import WHOLE, Count, Query, Range, batches, rows_estimate
 from xmin_assets.replication.selection import VIEWS
-from xmin_assets.replication.spool import Spool, rewind
+from xmin_assets.replication.spool.spool import Spool, rewind
 from xmin_assets.replication.unencodable import CODES, Unencodable
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up
 from xmin_assets.replication.scan import read_lock
 from xmin_assets.replication.selection import KINDS, VIEWS, as_told_apart, select
+from xmin_assets.replication.spool.sync_id import new_sync_id
 from xmin_assets.replication.state import read_state
-from xmin_assets.replication.sync_id import new_sync_id
 from xmin_assets.replication.type_changes import plan_types
 from xmin_assets.replication.type_making import copied_before
 

@@ -36,7 +36,7 @@ from xmin_assets.replication.reading import PART_BYTES
 from xmin_assets.replication.refusal import refused
 from xmin_assets.replication.schema_changes import column_definitions, target_columns
 from xmin_assets.replication.sizing import workers_for
-from xmin_assets.replication.spool import Spool
+from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state
 from xmin_assets.replication.type_making import ensure_types
 from xmin_assets.replication.unencodable import said

@@ -28,7 +28,7 @@ PLACES: dict[str, tuple[str, str, str]] = {
     "after the state was written": (_R + "merge", "write_state", "after"),
     "before the commit": (_R + "merge", "drop_staged", "after"),
     "after the commit": (_R + "pipeline", "merge", "after"),
-    "before the files are removed": (_R + "spool", "Spool.remove_merged", "before"),
+    "before the files are removed": (_R + "spool.spool", "Spool.remove_merged", "before"),
 }
 ONLY_FIRST = {"after the staged table became the target"}
 """Places that only the first sync of a table comes to."""

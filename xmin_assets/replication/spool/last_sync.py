@@ -19,7 +19,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.serialization import from_json, to_json
 from xmin_assets.replication.manifests.table import Selection
-from xmin_assets.replication.spool import Spool, cache_folder
+from xmin_assets.replication.spool.spool import Spool, cache_folder
 
 _log = logging.getLogger(__name__)
 

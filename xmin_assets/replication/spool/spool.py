@@ -20,12 +20,15 @@ from typing import IO, TYPE_CHECKING
 
 from xmin_assets.config import Settings
 from xmin_assets.errors import SpoolError, StaleExtract, TransientError
-from xmin_assets.replication.sync_id import overtaken
+from xmin_assets.replication.spool.sync_id import overtaken
 
 if TYPE_CHECKING:
     from upath import UPath
 
+
 _SYNCS = "syncs"
+
+
 _BUFFER = 1 << 20
 
 
