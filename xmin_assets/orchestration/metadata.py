@@ -24,7 +24,7 @@ from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
 from xmin_assets.replication.manifests.table import Selection
-from xmin_assets.replication.scan import BLOCK_SIZE
+from xmin_assets.replication.scan.ranges import BLOCK_SIZE
 from xmin_assets.replication.schema_changes import own_columns
 from xmin_assets.replication.units import bytes_text
 

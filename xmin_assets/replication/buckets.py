@@ -22,7 +22,8 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.postgres.catalog import Storage
-from xmin_assets.replication.scan import BLOCK_SIZE, MIN_BYTES, SPAN_BYTES, SPANS_PER_WORKER, all_of, between
+from xmin_assets.replication.scan.conditions import all_of, between
+from xmin_assets.replication.scan.ranges import BLOCK_SIZE, MIN_BYTES, SPAN_BYTES, SPANS_PER_WORKER
 from xmin_assets.replication.sides import Shape, Side, on_both
 
 ROWS_PER_BUCKET = 1000

@@ -9,7 +9,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import MassDelete
 from xmin_assets.replication.manifests.extract import BlockMap
 from xmin_assets.replication.manifests.table import Selection
-from xmin_assets.replication.scan import block_key
+from xmin_assets.replication.scan.conditions import block_key
 from xmin_assets.replication.state import SCHEMA
 
 BREAKER_FROM = 1000

@@ -16,7 +16,7 @@ from xmin_assets.postgres import xid
 from xmin_assets.postgres.transaction import translated
 from xmin_assets.replication.buckets import Buckets
 from xmin_assets.replication.judging import Judge, Key, SourceRow, TargetRow
-from xmin_assets.replication.scan import all_of
+from xmin_assets.replication.scan.conditions import all_of
 from xmin_assets.replication.sides import Side, on_both
 
 FETCHED = 5000

@@ -21,7 +21,7 @@ from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.postgres.types import still_means, types_of
-from xmin_assets.replication import block_map, clause, cursor_column
+from xmin_assets.replication import block_map
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -30,7 +30,8 @@ from xmin_assets.replication.plan import RESTARTED, SourceFacts, started_anew, w
 from xmin_assets.replication.progress import Report, silent
 from xmin_assets.replication.reading import Passes, Reader
 from xmin_assets.replication.resume_point import covering, resume_point
-from xmin_assets.replication.scan import spans
+from xmin_assets.replication.scan import cursor_column, where_clause
+from xmin_assets.replication.scan.ranges import spans
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import locked_source
@@ -101,7 +102,7 @@ def extract(
                         path = "no block, because no transaction has written since the last sync"
                     else:
                         passes.begin()
-                        with clause.left(cursor, facts.selection.terms.path):
+                        with where_clause.left(cursor, facts.selection.terms.path):
                             changed, path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn)
                         if changed is None:
                             passes.read(crew, ranges)

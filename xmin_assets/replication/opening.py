@@ -16,7 +16,7 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.history import MergeXids, merge_xids
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.plan import SourceFacts, require_caught_up
-from xmin_assets.replication.scan import read_lock
+from xmin_assets.replication.scan.conditions import read_lock
 from xmin_assets.replication.snapshot import locked_source
 from xmin_assets.replication.state import read_state
 

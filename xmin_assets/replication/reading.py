@@ -19,14 +19,15 @@ from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.failure import one_line
-from xmin_assets.replication import clause, cursor_column
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.plan import SourceFacts
 from xmin_assets.replication.progress import Progress, Report
-from xmin_assets.replication.scan import WHOLE, Count, Query, Range, batches, rows_estimate
+from xmin_assets.replication.scan import cursor_column, where_clause
+from xmin_assets.replication.scan.queries import Query
+from xmin_assets.replication.scan.ranges import WHOLE, Count, Range, batches, rows_estimate
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.spool.spool import Spool, rewind
 from xmin_assets.replication.unencodable import CODES, Unencodable
@@ -180,7 +181,7 @@ class Passes:
         since = cursor_column.condition(cursor, self.snapshot.config, plan, read)
         table = self.snapshot.config.source_name
         query = Query(table, plan, read, now, since, portable=self.snapshot.portable)
-        clause.enter(cursor, read.terms.path)
+        where_clause.enter(cursor, read.terms.path)
         writers = (
             Writer(self.spool, self.snapshot.sync_id, f"{kind}-{number}", self.files, hand_on)
             for kind, hand_on in (("rows", self.hand_on), ("changed-keys", None), ("keys", None))

@@ -14,8 +14,8 @@ from xmin_assets.errors import ConfigError, UnsupportedTable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.identifiers import SYSTEM_COLUMNS
 from xmin_assets.postgres.types import FIRST_OWN_OID, types_of
-from xmin_assets.replication.clause import terms_of
 from xmin_assets.replication.manifests.table import Column, Selection
+from xmin_assets.replication.scan.where_clause import terms_of
 
 KINDS = {
     "v": "a view",

@@ -18,10 +18,10 @@ from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database, cancelled
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.transaction import HEARTBEAT, translated
-from xmin_assets.replication import clause
-from xmin_assets.replication.checksum import printed, row_hash, row_text, text_of, value_of
 from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifests.table import Column
+from xmin_assets.replication.scan import where_clause
+from xmin_assets.replication.scan.checksum import printed, row_hash, row_text, text_of, value_of
 
 Result = TypeVar("Result")
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class Side:
         cursor.execute(_GROUP_BY_HASH)
         if self.leaves:
             cursor.execute(_ALONE)
-        clause.enter(cursor, self.shape.path)
+        where_clause.enter(cursor, self.shape.path)
         return Reader(cursor)
 
 

@@ -22,7 +22,6 @@ from xmin_assets.postgres.transaction import Isolation, transact, transaction
 from xmin_assets.replication import block_map
 from xmin_assets.replication.alteration import require_alterable
 from xmin_assets.replication.borrowed_types import observe_borrowed
-from xmin_assets.replication.clause import apart, try_out
 from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.landing import Ground, land, needs_ground, observe
 from xmin_assets.replication.manifests.plan import Settled, SourceSnapshot
@@ -31,7 +30,8 @@ from xmin_assets.replication.manifests.table import Identity, Leaf
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide, same_relation
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up
-from xmin_assets.replication.scan import read_lock
+from xmin_assets.replication.scan.conditions import read_lock
+from xmin_assets.replication.scan.where_clause import apart, try_out
 from xmin_assets.replication.selection import KINDS, VIEWS, as_told_apart, select
 from xmin_assets.replication.spool.sync_id import new_sync_id
 from xmin_assets.replication.state import read_state

@@ -20,11 +20,12 @@ from xmin_assets.errors import DataInvalid, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication import clause
-from xmin_assets.replication.checksum import printed
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
-from xmin_assets.replication.scan import Range, all_of, fulfils
+from xmin_assets.replication.scan import where_clause
+from xmin_assets.replication.scan.checksum import printed
+from xmin_assets.replication.scan.conditions import all_of, fulfils
+from xmin_assets.replication.scan.ranges import Range
 
 CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARACTER)
 
@@ -47,7 +48,7 @@ def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) ->
     where = ""
     try:
         with transact(source, Isolation.READ_SNAPSHOT, doing) as cursor:
-            clause.enter(cursor, snapshot.read.terms.path)
+            where_clause.enter(cursor, snapshot.read.terms.path)
             where = _Search(cursor, snapshot, error.span).run()
     except XminAssetsError:
         pass  # the row may be gone by now; what is wrong is known all the same

@@ -20,9 +20,7 @@ from xmin_assets.errors import ConfigError, PlanOutdated
 from xmin_assets.postgres import catalog, xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import flushed_lsn, horizon
-from xmin_assets.replication import cursor_column
 from xmin_assets.replication.buckets import Buckets, count_both, differing
-from xmin_assets.replication.clause import left, search_path
 from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.differences import compare, source_ids, target_ids
 from xmin_assets.replication.history import MergeXids
@@ -35,7 +33,9 @@ from xmin_assets.replication.pipeline import open_databases, persistently, side_
 from xmin_assets.replication.plan import RESTARTED, SourceFacts, altered_leaves, same_id_other_values, started_anew
 from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up
-from xmin_assets.replication.scan import fulfils
+from xmin_assets.replication.scan import cursor_column
+from xmin_assets.replication.scan.conditions import fulfils
+from xmin_assets.replication.scan.where_clause import left, search_path
 from xmin_assets.replication.sides import Shape, Side
 from xmin_assets.replication.sizing import workers_for
 

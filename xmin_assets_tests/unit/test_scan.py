@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.scan import (
+from xmin_assets.replication.scan.ranges import (
     BATCH_BYTES,
     BLOCK_SIZE,
     MIN_BYTES,

@@ -9,9 +9,10 @@ import pytest
 
 from xmin_assets import resync_tables
 from xmin_assets.errors import DataInvalid
-from xmin_assets.replication import pipeline, reading, scan, stage
+from xmin_assets.replication import pipeline, reading, stage
 from xmin_assets.replication.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
+from xmin_assets.replication.scan import ranges
 from xmin_assets_tests.replica import Replica
 
 ROWS = 20_000
@@ -22,8 +23,8 @@ def large(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Replica:
     """A table of some 2.5 MB, where that is large."""
     for module in (reading, stage):
         monkeypatch.setattr(module, "PART_BYTES", 100_000)
-    monkeypatch.setattr(scan, "MIN_BYTES", 4 * scan.BLOCK_SIZE)
-    monkeypatch.setattr(scan, "BATCH_BYTES", 4 * scan.BLOCK_SIZE)
+    monkeypatch.setattr(ranges, "MIN_BYTES", 4 * ranges.BLOCK_SIZE)
+    monkeypatch.setattr(ranges, "BATCH_BYTES", 4 * ranges.BLOCK_SIZE)
     replica.settings.update(workers=3, batch_size=500)
     replica.source.execute(
         "CREATE TABLE large (id int PRIMARY KEY, note text);"

@@ -1,130 +1,37 @@
-"""Where to read: a table cut into ranges of blocks, and the SQL that reads one range.
-
-A range names blocks of one leaf relation by ctid; a TID range scan (PostgreSQL 14) reads only those. The ranges of a
-leaf cover every block there can be: the last one has no upper end, because a size is only a moment's fact.
-"""
+"""The SQL that reads one range of a table."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from typing import Any
 
 from psycopg2 import sql
 
 from xmin_assets.postgres import xid
-from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.checksum import row_hash
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.table import Selection
-
-BLOCK_SIZE = 8192
-"""Bytes of a block of every common build; a build with other blocks only gets other range sizes."""
-
-MIN_BYTES = 1 << 20
-"""The least that is worth a statement of its own: its fixed cost is about that of counting 1 MiB."""
-
-BATCH_BYTES = 4 << 20
-"""Smaller batches are joined: copying a table by 4 MiB takes 5 % less CPU than by 1 MiB; larger ones gain little."""
-
-SPAN_BYTES = 64 << 20
-"""The most that is counted, or copied, by one statement."""
-
-ROW_BYTES = 128
-"""What a row is taken to need as long as nothing is known of a table's rows."""
-
-SPANS_PER_WORKER = 16
-"""Ranges that a large table gives each worker at least, so that none is idle for long while another does the last."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Blocks `start` to `end` (not included; None is no end) of one leaf relation, or all rows of the table."""
-
-    leaf: Storage | None
-    """None: the table is read under its own name, as a whole."""
-    start: int
-    end: int | None
-    blocks: int
-    """Blocks that were there when the range was cut."""
-    ends: tuple[sql.Composable, sql.Composable] | None = None
-    """What stands for both ends in a statement that is about many ranges."""
-
-
-@dataclass(frozen=True)
-class Count:
-    """What a range holds."""
-
-    span: Range
-    rows: int
-    changed: int | None
-    """Rows to be copied; None: some, and how many shows when they are."""
-    checksum: int = 0
-
+from xmin_assets.replication.scan.checksum import row_hash
+from xmin_assets.replication.scan.conditions import (
+    _block,
+    all_of,
+    fulfils,
+    read_from,
+    within,
+)
+from xmin_assets.replication.scan.ranges import (
+    WHOLE,
+    Count,
+    Range,
+)
 
 _MARK = "xmin_assets.mark"
 """A parameter of the session, set until the end of the transaction, to the range of which some rows are unlike most."""
 
+
 _NOTE = "xmin_assets.highest"
 """Another one, set to the highest xid64 of the changed rows that the transaction has read."""
-
-WHOLE = Range(None, 0, None, 1)
-"""A table that is read in one piece."""
-
-
-def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
-    """Cut a table into ranges to be counted: large ones, but enough of them to keep the workers busy.
-
-    A view has nothing to be cut, and a role that may read a table, but not its partitions under their own names, reads
-    it as a whole; and so are partitions whose rows would be others under their own names.
-    """
-    if not storage or not all(leaf.readable and leaf.alike for leaf in storage):
-        return [WHOLE]
-    ranges: list[Range] = []
-    for leaf in storage:
-        blocks = leaf.main_bytes // BLOCK_SIZE
-        least = max(1, MIN_BYTES // BLOCK_SIZE)
-        most = SPAN_BYTES // BLOCK_SIZE
-        size = min(most, max(least, math.ceil(blocks / (SPANS_PER_WORKER * workers))))
-        ranges += _cut(leaf, 0, None, blocks, max(1, math.ceil(blocks / size)))
-    return ranges
-
-
-def batches(span: Range, rows: int | None, batch_size: int) -> list[Range]:
-    """Cut a range into batches of about `batch_size` rows each, and of 4 MiB at least.
-
-    Args:
-        span: what to cut.
-        rows: how many of its rows are to be copied. If that is not known, it is cut only where it has much TOAST.
-        batch_size: rows.
-    """
-    if span.leaf is None:
-        return [span]
-    # All bytes and not only the heap's: a few blocks may point to gigabytes of TOAST.
-    bytes_per_block = max(BLOCK_SIZE, span.leaf.all_bytes // max(1, span.leaf.main_bytes // BLOCK_SIZE))
-    size = span.blocks * bytes_per_block
-    pieces = 1 if rows is None else min(math.ceil(rows / batch_size), max(1, size // BATCH_BYTES))
-    return _cut(span.leaf, span.start, span.end, span.blocks, max(pieces, size // SPAN_BYTES))
-
-
-def rows_estimate(span: Range) -> int:
-    """About how many rows a range of blocks has, by the statistics of its table, or by its size if there are none."""
-    if span.leaf is None:
-        return 0
-    if span.leaf.rows_estimate:
-        return span.leaf.rows_estimate * span.blocks // max(1, span.leaf.main_bytes // BLOCK_SIZE)
-    return span.blocks * BLOCK_SIZE // ROW_BYTES
-
-
-def _cut(leaf: Storage, start: int, end: int | None, blocks: int, pieces: int) -> list[Range]:
-    pieces = max(1, min(pieces, blocks))
-    edges = [start + blocks * piece // pieces for piece in range(pieces + 1)]
-    ends = [*edges[1:-1], end]
-    sizes = [after - before for before, after in pairwise(edges)]
-    return [Range(leaf, *cut) for cut in zip(edges[:-1], ends, sizes, strict=True)]
 
 
 class Query:
@@ -292,18 +199,6 @@ class Query:
         return fulfils(self._selection.where)
 
 
-def block_key(filenode: int, block: int) -> int:
-    """What a target keeps of a row's place: the file and the block, in the bits of an int8."""
-    bits = filenode << 32 | block
-    return bits - (1 << 64) if bits >= 1 << 63 else bits
-
-
-def _block(span: Range) -> sql.Composable:
-    """The `block_key` of a row. PostgreSQL up to 18 tells a ctid's block only as text."""
-    file = sql.Literal(span.leaf.relfilenode) if span.leaf else sql.SQL("pg_catalog.pg_relation_filenode(tableoid)")
-    return sql.SQL("(({}::int8 << 32) | (ctid::text::point)[0]::int8)").format(file)
-
-
 def _of_each(spans: Sequence[Range], query: Callable[[Range], sql.Composable]) -> sql.Composable:
     """A query's rows of each range.
 
@@ -334,51 +229,3 @@ def _leave_mark(span: Range) -> sql.Composable:
 
 def _mark(span: Range) -> str:
     return f"{span.leaf.oid} {span.start}" if span.leaf else "whole"
-
-
-def read_lock(table: QualifiedName, kind: str) -> sql.Composed:
-    """The statement that keeps a table from being emptied or rewritten while it is read.
-
-    Args:
-        table: a table or view.
-        kind: its pg_class.relkind.
-    """
-    if kind == "m":
-        # LOCK TABLE takes no materialized view; reading nothing of it holds the same lock until the transaction ends.
-        # REFRESH writes frozen rows, which every snapshot sees (refresh_matview_datafill() in matview.c).
-        return sql.SQL("SELECT FROM {} LIMIT 0").format(table.sql)
-    return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table.sql)
-
-
-def read_from(span: Range, table: QualifiedName) -> sql.Composable:
-    """What a range is read from: its leaf alone, or the table under its own name."""
-    return table.sql if span.leaf is None else sql.SQL("ONLY {}").format(span.leaf.name.sql)
-
-
-def within(span: Range) -> sql.Composable | None:
-    """The condition that a row is in the range; None if all are."""
-    if span.leaf is None:
-        return None
-    if span.ends:
-        return sql.SQL("ctid >= {} AND ctid < {}").format(*span.ends)
-    return between(span.start, span.end)
-
-
-def between(start: int, end: int | None) -> sql.Composable:
-    """The condition that a row is in the block `start` or a later one, and before the block `end` if there is one."""
-    low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({start},0)"))
-    if end is None:
-        return low
-    return sql.SQL("{} AND ctid < {}::tid").format(low, sql.Literal(f"({end},0)"))
-
-
-def fulfils(where: str | None) -> sql.Composable | None:
-    """A configured ``where`` as a condition; None for none."""
-    # The line break keeps a comment at the end of the clause from swallowing the bracket.
-    return sql.SQL("({}\n)").format(sql.SQL(where)) if where else None
-
-
-def all_of(*conditions: sql.Composable | None) -> sql.Composable:
-    """The conditions joined by AND, those that are None left out; true if all are."""
-    present = [condition for condition in conditions if condition is not None]
-    return sql.SQL(" AND ").join(present) if present else sql.SQL("true")

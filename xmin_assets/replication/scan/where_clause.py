@@ -30,7 +30,7 @@ from xmin_assets.postgres.failure import one_line, translate
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_in, types_of
 from xmin_assets.replication.manifests.table import Column, Selection, Terms
-from xmin_assets.replication.scan import fulfils
+from xmin_assets.replication.scan.conditions import fulfils
 
 _NAME_OF_AN_OBJECT = {
     "regclass",
@@ -44,6 +44,7 @@ _NAME_OF_AN_OBJECT = {
     "regtype",
 }
 """Types whose output function leaves out the schema of what is found by the search_path."""
+
 
 # A schema that the role may not use is passed over by the server, too.
 _SCHEMAS = """
