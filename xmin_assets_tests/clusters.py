@@ -25,7 +25,7 @@ from psycopg2.extensions import connection as Connection
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.demo.programs import Programs, find_programs
 from xmin_assets.demo.server_user import ServerUser
-from xmin_assets.replication.sizing import observe_machine
+from xmin_assets.replication.runtime.sizing import observe_machine
 from xmin_assets_tests.matrix import version_of
 
 # Nothing here outlives the session, so nothing is flushed to disk; a commit is still safe from a server's crash.

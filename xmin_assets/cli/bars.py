@@ -12,7 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from xmin_assets.cli.redaction import redact
-from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.runtime.progress import Progress
 
 
 class Bars:

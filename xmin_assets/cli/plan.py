@@ -11,7 +11,7 @@ from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import interruptible
 from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
-from xmin_assets.replication.units import bytes_text
+from xmin_assets.replication.runtime.units import bytes_text
 
 if TYPE_CHECKING:
     from xmin_assets.replication.manifests.plan import SourceSnapshot

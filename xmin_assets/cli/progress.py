@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xmin_assets.cli.console import show_note
-from xmin_assets.replication.progress import Progress, Report
+from xmin_assets.replication.runtime.progress import Progress, Report
 
 LINE_INTERVAL = 5.0
 """Seconds between two lines about one table."""

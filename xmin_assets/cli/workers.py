@@ -16,7 +16,7 @@ from xmin_assets.cli.options import Invocation, common
 def command(invocation: Invocation) -> int:
     """Show how many workers suit this machine."""
     from xmin_assets.config import Settings, config_path
-    from xmin_assets.replication.sizing import GIB, observe_machine, recommend_workers
+    from xmin_assets.replication.runtime.sizing import GIB, observe_machine, recommend_workers
 
     # It is asked before there is a configuration, too; one that is named must be there.
     named = invocation.config_file is not None or config_path().exists()

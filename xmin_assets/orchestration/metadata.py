@@ -24,9 +24,9 @@ from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
 from xmin_assets.replication.manifests.table import Selection
+from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE
 from xmin_assets.replication.schema_changes import own_columns
-from xmin_assets.replication.units import bytes_text
 
 Metadata = dict[str, Any]
 

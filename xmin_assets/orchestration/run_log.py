@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from xmin_assets.replication.progress import Progress, Report
+from xmin_assets.replication.runtime.progress import Progress, Report
 
 INTERVAL = 1.0
 """Seconds between two lines: each one is a row in Dagster's event log."""

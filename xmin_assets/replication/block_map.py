@@ -20,8 +20,8 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.manifests.extract import BlockMap, BlockRange
 from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
 from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE, Range
-from xmin_assets.replication.units import bytes_text
 from xmin_assets.replication.wal import Missing, NoMap, Tail, Wal, lsn_text, observe, savepoint
 
 MOST_RANGES = 1 << 16

@@ -18,8 +18,8 @@ from xmin_assets.replication.block_map import (
     UNLIKE_PARTITIONS,
 )
 from xmin_assets.replication.pipeline import open_databases, side_by_side
+from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.selection import VIEWS
-from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.snapshot import read_source
 from xmin_assets.replication.wal import WAY_TO_THE_PRESENT, Missing, look
 

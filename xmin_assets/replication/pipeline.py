@@ -22,9 +22,9 @@ from xmin_assets.replication.manifests.report import Station, SyncReport, TableR
 from xmin_assets.replication.manifests.serialization import build
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.merge import merge
-from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resync import resync
-from xmin_assets.replication.sizing import workers_for
+from xmin_assets.replication.runtime.progress import Progress, Report, silent
+from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool.last_sync import LastSync, remember
 from xmin_assets.replication.spool.spool import Spool

@@ -18,8 +18,8 @@ from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database, cancelled
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.transaction import HEARTBEAT, translated
-from xmin_assets.replication.crew import Crew
 from xmin_assets.replication.manifests.table import Column
+from xmin_assets.replication.runtime.snapshot_workers import Crew
 from xmin_assets.replication.scan import where_clause
 from xmin_assets.replication.scan.checksum import printed, row_hash, row_text, text_of, value_of
 

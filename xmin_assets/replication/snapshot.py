@@ -28,8 +28,8 @@ from xmin_assets.replication.manifests.plan import Settled, SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity, Leaf
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide, same_relation
-from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up
+from xmin_assets.replication.runtime.progress import Progress, Report, silent
 from xmin_assets.replication.scan.conditions import read_lock
 from xmin_assets.replication.scan.where_clause import apart, try_out
 from xmin_assets.replication.selection import KINDS, VIEWS, as_told_apart, select

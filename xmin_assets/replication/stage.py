@@ -30,12 +30,12 @@ from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.manifests.merge import MadeTypes, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
-from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.promote import ensure_index
 from xmin_assets.replication.reading import PART_BYTES
 from xmin_assets.replication.refusal import refused
+from xmin_assets.replication.runtime.progress import Progress, Report, silent
+from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema_changes import column_definitions, target_columns
-from xmin_assets.replication.sizing import workers_for
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state
 from xmin_assets.replication.type_making import ensure_types

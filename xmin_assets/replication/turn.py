@@ -24,7 +24,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import TableBusy, XminAssetsError
 from xmin_assets.postgres.connection import Database, check_cancelled
 from xmin_assets.postgres.transaction import HEARTBEAT, Isolation, transaction, translated
-from xmin_assets.replication.progress import Progress, Report, silent
+from xmin_assets.replication.runtime.progress import Progress, Report, silent
 
 _TAKE = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext('xmin_assets turn'), pg_catalog.hashtext(%s))"
 _GIVE_BACK = "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtext('xmin_assets turn'), pg_catalog.hashtext(%s))"

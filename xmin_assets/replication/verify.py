@@ -31,13 +31,13 @@ from xmin_assets.replication.opening import opened_source, opened_target
 from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
 from xmin_assets.replication.plan import RESTARTED, SourceFacts, altered_leaves, same_id_other_values, started_anew
-from xmin_assets.replication.progress import Progress, Report, silent
 from xmin_assets.replication.resume_point import caught_up
+from xmin_assets.replication.runtime.progress import Progress, Report, silent
+from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.scan import cursor_column
 from xmin_assets.replication.scan.conditions import fulfils
 from xmin_assets.replication.scan.where_clause import left, search_path
 from xmin_assets.replication.sides import Shape, Side
-from xmin_assets.replication.sizing import workers_for
 
 FEW_ROWS = 10_000
 """Up to so many rows in the target all are compared one by one: in a part of a small table there would be too few to

@@ -20,7 +20,7 @@ from psycopg2 import sql
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.server import Server
-from xmin_assets.replication.units import bytes_text
+from xmin_assets.replication.runtime.units import bytes_text
 
 MIN_VERSION = 17
 """The major version from which servers summarize WAL."""

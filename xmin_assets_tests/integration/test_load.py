@@ -16,7 +16,7 @@ import pytest
 
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.replication.manifests.report import TableResult
-from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.integration.interleaving.sessions import Running
 from xmin_assets_tests.replica import Replica

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from xmin_assets.orchestration.run_log import line, progress_lines
-from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.runtime.progress import Progress
 
 
 def test_many_threads_together_write_one_line_per_interval() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from xmin_assets.cli import progress
 from xmin_assets.cli.progress import Lines
-from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.runtime.progress import Progress
 
 PLANNED = Progress("public.orders", "snapshot", 0, 0, "full_sync: first sync")
 FAILED = Progress("public.orders", "snapshot", 0, 0, "trying again: the table was rewritten", is_retry=True)

@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from xmin_assets.config import Settings
-from xmin_assets.replication.cgroup import Limits, observe_limits
-from xmin_assets.replication.sizing import (
-    GIB,
-    Machine,
-    observe_machine,
-    recommend_workers,
-    workers_for,
-)
+from xmin_assets.replication.runtime.cgroup import Limits, observe_limits
+from xmin_assets.replication.runtime.sizing import GIB, Machine, observe_machine, recommend_workers, workers_for
 
 
 @pytest.mark.parametrize(

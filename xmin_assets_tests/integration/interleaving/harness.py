@@ -20,7 +20,7 @@ from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.report import TableResult
-from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.interleaving.sessions import Session
 from xmin_assets_tests.replica import Replica, Stations

@@ -13,7 +13,7 @@ import pytest
 from xmin_assets.errors import PlanOutdated, SpoolError, UnsupportedTable
 from xmin_assets.replication import reading
 from xmin_assets.replication.manifests.extract import CsvExtract
-from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.scan.ranges import Range
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until

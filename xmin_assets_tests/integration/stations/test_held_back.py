@@ -6,7 +6,7 @@ import pytest
 
 from xmin_assets import sync_tables
 from xmin_assets.replication.pipeline import plan_tables
-from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.status import source_status
 from xmin_assets_tests.replica import Replica
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from xmin_assets import sync_tables
-from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets_tests.integration.ledger import counts
 from xmin_assets_tests.replica import Replica
 

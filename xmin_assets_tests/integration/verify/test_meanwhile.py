@@ -11,8 +11,8 @@ import pytest
 
 from xmin_assets.postgres.server import Server, observe_server
 from xmin_assets.replication import snapshot
-from xmin_assets.replication.crew import Crew
-from xmin_assets.replication.progress import Progress
+from xmin_assets.replication.runtime.progress import Progress
+from xmin_assets.replication.runtime.snapshot_workers import Crew
 from xmin_assets.replication.sides import Side
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.verify.conftest import ROWS, counts, ids

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmin_assets.config import Settings
-from xmin_assets.replication.cgroup import Limits, observe_limits
+from xmin_assets.replication.runtime.cgroup import Limits, observe_limits
 
 GIB = 1 << 30
+
+
 UNKNOWN_MACHINE_WORKERS = 4
 
 

@@ -43,7 +43,11 @@ class Worker(Protocol):
 
 
 W = TypeVar("W", bound=Worker)
+
+
 T = TypeVar("T")
+
+
 Job = Callable[[W], None]
 
 
