@@ -15,7 +15,7 @@ from xmin_assets.cli.redaction import redact
 
 if TYPE_CHECKING:
     from xmin_assets.config import ReplicationConfig
-    from xmin_assets.replication.history import PastMerge
+    from xmin_assets.replication.state.history import PastMerge
     from xmin_assets.replication.status import SourceStatus, TableHistory, TableStatus
 
 

@@ -50,7 +50,7 @@ from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.stage import stage
-from xmin_assets.replication.turn import own_turn
+from xmin_assets.replication.state.table_lock import own_turn
 
 SOURCE_POOL = "xmin_source"
 """The Dagster pool of the assets that connect to the source: its limit bounds them across runs."""

@@ -20,7 +20,7 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_of
 from xmin_assets.replication.manifests.table import Column, Selection
 from xmin_assets.replication.schema_changes import altered_by_hand
-from xmin_assets.replication.state import schema_version
+from xmin_assets.replication.state.migrations import schema_version
 
 # What type a sync has given to a column is in the state. That is looked into for tables that have such columns only.
 _LENT = """

@@ -44,7 +44,7 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import FIRST_OWN_OID
 from xmin_assets.replication.block_map import start_of
 from xmin_assets.replication.pipeline import open_databases
-from xmin_assets.replication.state import schema_version
+from xmin_assets.replication.state.migrations import schema_version
 from xmin_assets.replication.wal import NoMap, changed_files
 
 TRUSTED = 6 * 3600

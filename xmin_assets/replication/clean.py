@@ -12,7 +12,7 @@ from xmin_assets.replication.pipeline import open_target
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.spool.sync_id import age_of
 from xmin_assets.replication.stage import COMMENT_PREFIX
-from xmin_assets.replication.state import SCHEMA
+from xmin_assets.replication.state.migrations import SCHEMA
 
 _STAGED = """
 SELECT c.relname::text, pg_catalog.obj_description(c.oid, 'pg_class')

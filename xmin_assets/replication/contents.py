@@ -8,7 +8,7 @@ from psycopg2 import sql
 from xmin_assets.config import TableConfig
 from xmin_assets.replication.deletes import require_few
 from xmin_assets.replication.manifests.table import Selection
-from xmin_assets.replication.state import SCHEMA
+from xmin_assets.replication.state.migrations import SCHEMA
 
 
 def replace_contents(

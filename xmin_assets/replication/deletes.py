@@ -10,7 +10,7 @@ from xmin_assets.errors import MassDelete
 from xmin_assets.replication.manifests.extract import BlockMap
 from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.scan.conditions import block_key
-from xmin_assets.replication.state import SCHEMA
+from xmin_assets.replication.state.migrations import SCHEMA
 
 BREAKER_FROM = 1000
 """Rows below which a target may be emptied without asking."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from xmin_assets.replication.history import MergeXids
+from xmin_assets.replication.state.history import MergeXids
 
 EXAMPLES = 5
 """Keys that are named per kind of difference."""

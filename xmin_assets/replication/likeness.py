@@ -15,7 +15,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import MassChange
 from xmin_assets.replication.deletes import BREAKER_FROM, alive
 from xmin_assets.replication.manifests.table import Selection
-from xmin_assets.replication.state import SCHEMA
+from xmin_assets.replication.state.migrations import SCHEMA
 from xmin_assets.replication.upsert import image_differs
 
 

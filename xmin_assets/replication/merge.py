@@ -21,7 +21,7 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication import history, upsert
+from xmin_assets.replication import upsert
 from xmin_assets.replication.alteration import alter
 from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
@@ -32,11 +32,13 @@ from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import TypeMap
 from xmin_assets.replication.plan import RESTARTED, same_relation
 from xmin_assets.replication.promote import add_key, ensure_index, key_changes, promote
-from xmin_assets.replication.resync import resync
 from xmin_assets.replication.scan.checksum import landed, row_hash
 from xmin_assets.replication.schema_changes import now_called, target_changes, target_columns
 from xmin_assets.replication.stage import drop_staged, lock_own, require_target
-from xmin_assets.replication.state import SCHEMA, ensure_schema, lock_table_state, read_result, read_state, write_state
+from xmin_assets.replication.state import history
+from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
+from xmin_assets.replication.state.resync import resync
+from xmin_assets.replication.state.table_state import lock_table_state, read_result, read_state, write_state
 from xmin_assets.replication.type_making import require_as_made
 
 

@@ -22,14 +22,14 @@ from xmin_assets.replication.manifests.report import Station, SyncReport, TableR
 from xmin_assets.replication.manifests.serialization import build
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.merge import merge
-from xmin_assets.replication.resync import resync
 from xmin_assets.replication.runtime.progress import Progress, Report, silent
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool.last_sync import LastSync, remember
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.stage import Loading, loads_meanwhile, stage
-from xmin_assets.replication.turn import Turns, own_turn
+from xmin_assets.replication.state.resync import resync
+from xmin_assets.replication.state.table_lock import Turns, own_turn
 
 FIRST_ATTEMPTS = 3
 """How often we try to reach the databases at all: whoever mistyped an address wants to know soon."""

@@ -11,7 +11,7 @@ from xmin_assets.errors import KeyInvalid
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
-from xmin_assets.replication.state import SCHEMA, lock_schemas
+from xmin_assets.replication.state.migrations import SCHEMA, lock_schemas
 
 _PRIMARY_KEY = """
 SELECT c.conname::text, ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a

@@ -34,7 +34,7 @@ from xmin_assets.replication.scan.conditions import read_lock
 from xmin_assets.replication.scan.where_clause import apart, try_out
 from xmin_assets.replication.selection import KINDS, VIEWS, as_told_apart, select
 from xmin_assets.replication.spool.sync_id import new_sync_id
-from xmin_assets.replication.state import read_state
+from xmin_assets.replication.state.table_state import read_state
 from xmin_assets.replication.type_changes import plan_types
 from xmin_assets.replication.type_making import copied_before
 

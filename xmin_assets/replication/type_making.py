@@ -24,7 +24,7 @@ from xmin_assets.replication.manifests.merge import MadeTypes, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity
-from xmin_assets.replication.state import ensure_schema, lock_schemas
+from xmin_assets.replication.state.migrations import ensure_schema, lock_schemas
 from xmin_assets.replication.type_changes import TypePlan, misplaced, plan_types
 
 

@@ -15,7 +15,7 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import UserType
 from xmin_assets.replication.manifests.serialization import from_json, to_json
 from xmin_assets.replication.manifests.table import Identity, TypeMap
-from xmin_assets.replication.state import schema_version
+from xmin_assets.replication.state.migrations import schema_version
 
 SINCE = 3
 """The version of the schema that has the table."""

@@ -9,7 +9,7 @@ from psycopg2 import sql
 
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.manifests.table import Column, Selection
-from xmin_assets.replication.state import SCHEMA
+from xmin_assets.replication.state.migrations import SCHEMA
 
 MERGE_RETURNING = 170000
 """server_version_num from which MERGE can say what it did to each row."""

@@ -23,7 +23,6 @@ from xmin_assets.postgres.server import flushed_lsn, horizon
 from xmin_assets.replication.buckets import Buckets, count_both, differing
 from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.differences import compare, source_ids, target_ids
-from xmin_assets.replication.history import MergeXids
 from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
@@ -38,6 +37,7 @@ from xmin_assets.replication.scan import cursor_column
 from xmin_assets.replication.scan.conditions import fulfils
 from xmin_assets.replication.scan.where_clause import left, search_path
 from xmin_assets.replication.sides import Shape, Side
+from xmin_assets.replication.state.history import MergeXids
 
 FEW_ROWS = 10_000
 """Up to so many rows in the target all are compared one by one: in a part of a small table there would be too few to

@@ -19,7 +19,7 @@ from xmin_assets.demo.cluster import Cluster
 from xmin_assets.replication import changes
 from xmin_assets.replication.changes import Asked, Look, ask, look, reason
 from xmin_assets.replication.pipeline import open_target, sync_tables
-from xmin_assets.replication.resync import resync
+from xmin_assets.replication.state.resync import resync
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.servers import await_replay, remove, standby_of

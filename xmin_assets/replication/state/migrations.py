@@ -1,8 +1,4 @@
-"""What the target remembers: one row per replicated table, committed in the transaction that merges the rows.
-
-The rows live in the target database's schema ``xmin_assets``, beside the staged tables. The schema has a version
-of its own and is migrated by whoever first needs a newer one.
-"""
+"""The schema in the target that holds this project's own tables: its versions, and the way from each to the next."""
 
 from __future__ import annotations
 
@@ -10,12 +6,9 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.errors import TerminalError
-from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.manifests.merge import MergedTarget
-from xmin_assets.replication.manifests.serialization import from_json, to_json
-from xmin_assets.replication.manifests.state import State
 
 SCHEMA = "xmin_assets"
+
 
 # One statement list per version; a version that has shipped is never edited.
 _MIGRATIONS: tuple[str, ...] = (
@@ -90,11 +83,14 @@ _MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
+
 # The table is read, not to_regnamespace(): that would answer from a cache in which a schema may be missing that another
 # transaction has just made.
 _VERSION = """
 SELECT pg_catalog.obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace WHERE nspname = 'xmin_assets'
 """
+
+
 _VERSION_PREFIX = "xmin_assets state, version "
 
 
@@ -155,71 +151,3 @@ def ensure_schema(cursor: ext.cursor) -> None:
 def lock_schemas(cursor: ext.cursor) -> None:
     """Let one transaction at a time create schemas, so that two first syncs do not both create the same one."""
     cursor.execute("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('xmin_assets'), 0)")
-
-
-def lock_table_state(cursor: ext.cursor, target: QualifiedName) -> None:
-    """Let one transaction at a time decide about this target table, whether or not it has a state yet."""
-    cursor.execute(
-        "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('xmin_assets'), pg_catalog.hashtext(%s))",
-        (target.digest,),
-    )
-
-
-_READ = """
-SELECT facts::text, result::text
-  FROM xmin_assets.state
- WHERE target_schema = %s AND target_table = %s
-"""
-
-
-def read_state(cursor: ext.cursor, target: QualifiedName) -> State | None:
-    """The state of a target table; None if it was never merged."""
-    found = _read(cursor, target)
-    return from_json(State, found[0]) if found else None
-
-
-def read_result(cursor: ext.cursor, target: QualifiedName) -> MergedTarget | None:
-    """What the last merge of this table reported."""
-    found = _read(cursor, target)
-    return from_json(MergedTarget, found[1]) if found else None
-
-
-def _read(cursor: ext.cursor, target: QualifiedName) -> tuple[str, str] | None:
-    if schema_version(cursor) == 0:
-        return None
-    cursor.execute(_READ, (target.schema, target.name))
-    row: tuple[str, str] | None = cursor.fetchone()
-    return row
-
-
-def write_state(cursor: ext.cursor, target: QualifiedName, state: State, result: MergedTarget) -> None:
-    """Replace the state of a target table. The caller holds `lock_table_state`."""
-    cursor.execute(
-        """
-        INSERT INTO xmin_assets.state
-               (target_schema, target_table, revision, sync_id, watermark, resync, max_xmin, rows, source_table,
-                target_oid, merged_at, facts, result)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-        ON CONFLICT (target_schema, target_table) DO UPDATE SET
-               revision = excluded.revision, sync_id = excluded.sync_id, watermark = excluded.watermark,
-               resync = excluded.resync, max_xmin = excluded.max_xmin, rows = excluded.rows,
-               source_table = excluded.source_table,
-               target_oid = excluded.target_oid, merged_at = excluded.merged_at,
-               facts = excluded.facts, result = excluded.result
-        """,
-        (
-            target.schema,
-            target.name,
-            state.revision,
-            state.sync_id,
-            state.watermark,
-            state.resync,
-            state.max_xmin,
-            state.rows,
-            state.source_table,
-            state.target_oid,
-            state.merged_at,
-            to_json(state).decode(),
-            to_json(result).decode(),
-        ),
-    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from xmin_assets.config import TableConfig
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication.state import lock_table_state, read_result, read_state, write_state
+from xmin_assets.replication.state.table_state import lock_table_state, read_result, read_state, write_state
 
 
 def resync(target: Database, table: TableConfig, reason: str = "a resync was asked for") -> bool:

@@ -27,7 +27,10 @@ from xmin_assets.postgres.transaction import HEARTBEAT, Isolation, transaction, 
 from xmin_assets.replication.runtime.progress import Progress, Report, silent
 
 _TAKE = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext('xmin_assets turn'), pg_catalog.hashtext(%s))"
+
+
 _GIVE_BACK = "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtext('xmin_assets turn'), pg_catalog.hashtext(%s))"
+
 
 # pg_locks shows the two keys as oids, which have no sign.
 _WHO = """
@@ -39,8 +42,10 @@ SELECT pid
    AND objid::int8 = pg_catalog.hashtext(%s)::int8 & 4294967295
 """
 
+
 _LONGEST_PAUSE = 0.5
 """Seconds between two questions whether it is our turn."""
+
 
 _WORTH_A_WORD = 1.0
 """Seconds of waiting after which people are told."""

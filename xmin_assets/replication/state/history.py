@@ -11,7 +11,7 @@ import psycopg2.extensions as ext
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.state import schema_version
+from xmin_assets.replication.state.migrations import schema_version
 
 SINCE_VERSION = 2
 """The version of the schema ``xmin_assets`` that brought the history. An older one has none."""
@@ -57,6 +57,7 @@ class MergeXids:
 
 _STATIONS = ("snapshot", "extract", "stage", "merge")
 
+
 # Numbers have no gaps, so those to forget are found without counting. The caller's lock keeps two merges of one table
 # from taking the same number.
 _APPEND = """
@@ -80,6 +81,7 @@ SELECT %(schema)s, %(table)s, last.number + 1, %(sync_id)s, %(mode)s, %(reason)s
   FROM last
 """
 
+
 _READ = """
 SELECT sync_id, mode, reason, rows_extracted, rows_inserted, rows_updated, rows_deleted, rows_unchanged, rows,
        watermark_before, watermark, max_xmin, bytes_extracted,
@@ -89,6 +91,7 @@ SELECT sync_id, mode, reason, rows_extracted, rows_inserted, rows_updated, rows_
  ORDER BY number DESC
  LIMIT %s
 """
+
 
 _XIDS = """
 SELECT target_xid
