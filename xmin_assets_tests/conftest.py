@@ -22,7 +22,7 @@ import psycopg2
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
-from xmin_assets.replication.wal import MIN_VERSION
+from xmin_assets.replication.changed_blocks.prerequisites import MIN_VERSION
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.replica import Replica
 

@@ -42,10 +42,11 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import horizon, observe_server, wal_position
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import FIRST_OWN_OID
-from xmin_assets.replication.block_map import start_of
+from xmin_assets.replication.changed_blocks.prerequisites import NoMap
+from xmin_assets.replication.changed_blocks.wal_positions import start_of
+from xmin_assets.replication.changed_blocks.wal_summaries import changed_files
 from xmin_assets.replication.pipeline import open_databases
 from xmin_assets.replication.state.migrations import schema_version
-from xmin_assets.replication.wal import NoMap, changed_files
 
 TRUSTED = 6 * 3600
 """Seconds after a merge for which the counters are believed that nothing has changed since."""

@@ -10,18 +10,20 @@ from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import observe_server
 from xmin_assets.postgres.transaction import Isolation, transaction
-from xmin_assets.replication.block_map import (
+from xmin_assets.replication.changed_blocks.prerequisites import (
     BLOCKS_OF_DELETED_ROWS,
     CLOSED_PARTITIONS,
     REPEATED_KEYS,
     TURNED_OFF,
     UNLIKE_PARTITIONS,
+    WAY_TO_THE_PRESENT,
+    Missing,
+    look,
 )
 from xmin_assets.replication.pipeline import open_databases, side_by_side
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.selection import VIEWS
 from xmin_assets.replication.snapshot import read_source
-from xmin_assets.replication.wal import WAY_TO_THE_PRESENT, Missing, look
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.postgres.types import still_means, types_of
-from xmin_assets.replication import block_map
+from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys

@@ -16,7 +16,7 @@ import psycopg2.extensions as ext
 
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.server import Server, flushed_lsn, moment, wait_for_flush
-from xmin_assets.replication.block_map import add_pair
+from xmin_assets.replication.changed_blocks.wal_positions import add_pair
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State, Unflushed
 from xmin_assets.replication.plan import SourceFacts

@@ -19,9 +19,9 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server, flushed_lsn, horizon, observe_server, require_version, started
 from xmin_assets.postgres.transaction import Isolation, transact, transaction
-from xmin_assets.replication import block_map
 from xmin_assets.replication.alteration import require_alterable
 from xmin_assets.replication.borrowed_types import observe_borrowed
+from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets.replication.held_back import observe_held_back
 from xmin_assets.replication.landing import Ground, land, needs_ground, observe
 from xmin_assets.replication.manifests.plan import Settled, SourceSnapshot

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from xmin_assets.replication import block_map
+from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets_tests.adversary.history import History, draw
 from xmin_assets_tests.adversary.judge import Wrong
 from xmin_assets_tests.adversary.runner import Runner, Tally

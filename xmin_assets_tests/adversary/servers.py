@@ -21,7 +21,7 @@ import psycopg2
 
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.demo.programs import Programs
-from xmin_assets.replication.wal import MIN_VERSION
+from xmin_assets.replication.changed_blocks.prerequisites import MIN_VERSION
 from xmin_assets_tests.clusters import SETTINGS, Workshop
 
 PATIENCE = 40.0

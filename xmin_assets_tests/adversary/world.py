@@ -19,7 +19,7 @@ from psycopg2.extensions import (
 from psycopg2.extensions import connection as Connection
 
 from xmin_assets.demo.cluster import Cluster
-from xmin_assets.replication.wal import MIN_VERSION
+from xmin_assets.replication.changed_blocks.prerequisites import MIN_VERSION
 from xmin_assets_tests.adversary.history import History, Step
 from xmin_assets_tests.adversary.oracle import Oracle
 from xmin_assets_tests.adversary.servers import SOURCES, TARGET, Servers

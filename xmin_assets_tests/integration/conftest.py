@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from xmin_assets.replication import block_map
+from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets_tests.conftest import TOO_OLD
 
 EVERY, CHANGED = "every block", "changed blocks"

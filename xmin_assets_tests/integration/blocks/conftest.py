@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from xmin_assets.demo.cluster import Cluster
-from xmin_assets.replication import block_map
+from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets_tests.clusters import Database

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from xmin_assets.replication import changes, wal
+from xmin_assets.replication import changes
+from xmin_assets.replication.changed_blocks import wal_summaries
 from xmin_assets.replication.changes import look
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.stations.test_changes import Watcher
@@ -93,7 +94,7 @@ def test_an_unlogged_table_is_not_taken_for_unchanged(uncounted: Watcher) -> Non
 
 
 def test_without_summaries_any_wal_may_be_of_any_table(uncounted: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wal, "MOST_TAIL", 0)
+    monkeypatch.setattr(wal_summaries, "MOST_TAIL", 0)
     uncounted.replica.source.execute("UPDATE t2 SET n = 1 WHERE id = 1")
 
     assert changed(uncounted) == {f"public.{name}" for name in TABLES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.replication import block_map
+from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.blocks.conftest import TABLE, Tracked
 from xmin_assets_tests.integration.ledger import counts

@@ -12,8 +12,8 @@ import pytest
 
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.errors import PlanOutdated, SourceBehind
+from xmin_assets.replication.changed_blocks.wal_summaries import Wal
 from xmin_assets.replication.runtime.progress import Progress
-from xmin_assets.replication.wal import Wal
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.integration.conftest import by_blocks, one_mode
 from xmin_assets_tests.integration.ledger import TABLE, Ledger, counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.replication.block_map import UNLIKE_PARTITIONS
+from xmin_assets.replication.changed_blocks.prerequisites import UNLIKE_PARTITIONS
 from xmin_assets.replication.doctor import diagnose
 from xmin_assets_tests.clusters import Workshop
 from xmin_assets_tests.replica import Replica

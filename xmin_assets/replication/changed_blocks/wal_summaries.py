@@ -9,46 +9,35 @@ ordered for it. Whatever is missing for that is said in words.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.postgres.catalog import Storage
-from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.server import Server
+from xmin_assets.replication.changed_blocks.prerequisites import (
+    WAY_TO_THE_PRESENT,
+    NoMap,
+    Setup,
+    observe,
+    savepoint,
+)
+from xmin_assets.replication.changed_blocks.wal_positions import lsn_text
 from xmin_assets.replication.runtime.units import bytes_text
-
-MIN_VERSION = 17
-"""The major version from which servers summarize WAL."""
 
 MOST_TAIL = 256 << 20
 """WAL that is worth reading to tell which tables of many have changed, which is asked again and again."""
 
+
 PATIENCE = 5.0
 """Seconds to wait for a checkpoint's summary."""
 
-_SETUP = """
-SELECT pg_catalog.current_setting('summarize_wal')::bool,
-       pg_catalog.current_setting('wal_level'),
-       EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = ANY(%(leaves)s::oid[]) AND relpersistence <> 'p'),
-       pg_catalog.has_function_privilege('pg_catalog.pg_available_wal_summaries()', 'EXECUTE')
-           AND pg_catalog.has_function_privilege('pg_catalog.pg_wal_summary_contents(int8, pg_lsn, pg_lsn)', 'EXECUTE')
-           AND pg_catalog.has_function_privilege('pg_catalog.pg_get_wal_summarizer_state()', 'EXECUTE'),
-       (SELECT n.nspname::text
-          FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-         WHERE e.extname = 'pg_walinspect'),
-       pg_catalog.pg_has_role('pg_checkpoint', 'USAGE')
-"""
-_INSPECTS = "SELECT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s', %s, %s), 'EXECUTE')"
-_BLOCK_INFO = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
 
 _SUMMARIZED = """
 SELECT summarized_tli::int8, summarized_lsn - '0/0'::pg_lsn FROM pg_catalog.pg_get_wal_summarizer_state()
 """
+
 
 _SUMMARIES = """
 SELECT start_lsn - '0/0'::pg_lsn, end_lsn - '0/0'::pg_lsn
@@ -57,12 +46,14 @@ SELECT start_lsn - '0/0'::pg_lsn, end_lsn - '0/0'::pg_lsn
  ORDER BY 1, 2
 """
 
+
 _FROM_SUMMARIES = """
 SELECT DISTINCT c.relfilenode::int8, c.relblocknumber, c.is_limit_block
   FROM unnest(%(starts)s::numeric[], %(ends)s::numeric[]) AS s (start, stop),
        LATERAL pg_catalog.pg_wal_summary_contents(%(timeline)s, '0/0'::pg_lsn + s.start, '0/0'::pg_lsn + s.stop) AS c
  WHERE c.reldatabase = %(database)s AND c.relforknumber = 0 AND c.relfilenode = ANY(%(filenodes)s::oid[])
 """
+
 
 _FROM_WAL = """
 SELECT DISTINCT b.relfilenode::int8, b.relblocknumber::int8
@@ -81,6 +72,7 @@ SELECT c.relfilenode::int8, bool_and(s.start < t.since), max(s.stop)::int8
  GROUP BY 1
 """
 
+
 _FILES_IN_WAL = """
 SELECT DISTINCT b.relfilenode::int8
   FROM {}.pg_get_wal_block_info('0/0'::pg_lsn + %(start)s::numeric, '0/0'::pg_lsn + %(stop)s::numeric, false) AS b
@@ -88,118 +80,14 @@ SELECT DISTINCT b.relfilenode::int8
  WHERE b.reldatabase = %(database)s AND b.relforknumber = 0 AND b.start_lsn >= '0/0'::pg_lsn + t.since
 """
 
+
 _LOGGED = (
     "SELECT relfilenode::int8 FROM pg_catalog.pg_class WHERE relfilenode = ANY(%s::oid[]) AND relpersistence = 'p'"
 )
 
 
-class NoMap(Exception):
-    """The changed blocks cannot be told; the message says why."""
-
-
 class _Truncated(NoMap):
     """A summary lacks blocks."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the source offers for the WAL that is not summarized yet."""
-
-    inspector: str | None
-    """The schema of pg_walinspect, if the role may use it."""
-    checkpoint: bool
-    """Whether a checkpoint may be ordered."""
-
-
-@dataclass(frozen=True)
-class Missing:
-    """Something without which a table is read whole."""
-
-    reason: str
-    advice: str
-    """What to change."""
-
-
-WAY_TO_THE_PRESENT = Missing(
-    "WAL that is not summarized yet can be read neither by pg_walinspect nor summarized by a checkpoint",
-    "At the source: CREATE EXTENSION pg_walinspect; GRANT EXECUTE ON FUNCTION pg_get_wal_block_info(pg_lsn, pg_lsn, "
-    "boolean) TO the role. Or GRANT pg_checkpoint TO the role, and set checkpoint: true for the table.",
-)
-
-
-def look(
-    cursor: ext.cursor, server: Server, storage: Sequence[Storage], *, checkpoint: bool
-) -> tuple[Setup, list[Missing]]:
-    """What the source offers, and all that is missing there for maps of this table.
-
-    Args:
-        cursor: at the source.
-        server: observed before.
-        storage: the relations that hold the table's rows.
-        checkpoint: whether one may be ordered, if the role may.
-    """
-    major = server.version // 10000
-    if major < MIN_VERSION:
-        reason = f"the source is PostgreSQL {major}, and WAL summaries come with {MIN_VERSION}"
-        return Setup(None, False), [Missing(reason, f"Upgrade the source to PostgreSQL {MIN_VERSION} or newer.")]
-    cursor.execute(_SETUP, {"leaves": [leaf.oid for leaf in storage]})
-    summarizes, level, unlogged, may_read, inspector, may_checkpoint = cursor.fetchone() or (None,) * 6
-    missing = []
-    if level == "minimal":
-        missing.append(Missing("wal_level is minimal at the source", "Set wal_level = replica there, and restart it."))
-    if not summarizes:
-        missing.append(
-            Missing(
-                "summarize_wal is off at the source",
-                "There: ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();",
-            )
-        )
-    if not may_read:
-        missing.append(
-            Missing(
-                "the role may not read WAL summaries",
-                "At the source, grant it EXECUTE on pg_available_wal_summaries(), pg_wal_summary_contents(bigint, "
-                "pg_lsn, pg_lsn) and pg_get_wal_summarizer_state().",
-            )
-        )
-    if unlogged:
-        missing.append(
-            Missing("the table is UNLOGGED, so no WAL tells of it", "ALTER TABLE ... SET LOGGED, if it may be so.")
-        )
-    if inspector is not None:
-        cursor.execute(_INSPECTS, (inspector, _BLOCK_INFO))
-        inspector = inspector if cursor.fetchone() == (True,) else None
-    # On a standby it would be a restartpoint, and summaries end where the primary's checkpoints do.
-    return Setup(inspector, bool(may_checkpoint) and checkpoint and not server.in_recovery), missing
-
-
-def observe(cursor: ext.cursor, server: Server, storage: Sequence[Storage], *, checkpoint: bool) -> Setup:
-    """As `look`, for who needs all of it.
-
-    Raises:
-        NoMap: something is missing.
-    """
-    setup, missing = look(cursor, server, storage, checkpoint=checkpoint)
-    if missing:
-        raise NoMap(missing[0].reason)
-    return setup
-
-
-@contextmanager
-def savepoint(cursor: ext.cursor) -> Iterator[None]:
-    """Whatever is refused, the transaction goes on; it is not left in a subtransaction, from which none can export."""
-    cursor.execute("SAVEPOINT block_map")
-    try:
-        yield
-    except psycopg2.Error as error:
-        if error.pgcode is None:
-            raise
-        cursor.execute("ROLLBACK TO SAVEPOINT block_map; RELEASE SAVEPOINT block_map")
-        raise NoMap(f"the source refuses to tell which blocks changed: {one_line(error)}") from None
-    except NoMap:
-        cursor.execute("RELEASE SAVEPOINT block_map")
-        raise
-    cursor.execute("RELEASE SAVEPOINT block_map")
 
 
 @dataclass(frozen=True)
@@ -398,8 +286,3 @@ def _changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int],
     if summarized < stop:
         changed |= in_wal(max(first, summarized), stop)
     return changed
-
-
-def lsn_text(position: int) -> str:
-    """A WAL position as PostgreSQL writes it."""
-    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"

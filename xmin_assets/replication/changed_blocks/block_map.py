@@ -17,68 +17,38 @@ from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import Server, wait_for_flush
 from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.changed_blocks.prerequisites import (
+    BLOCKS_OF_DELETED_ROWS,
+    CLOSED_PARTITIONS,
+    REPEATED_KEYS,
+    TURNED_OFF,
+    UNLIKE_PARTITIONS,
+    NoMap,
+    observe,
+    savepoint,
+)
+from xmin_assets.replication.changed_blocks.wal_positions import lsn_text, start_of
+from xmin_assets.replication.changed_blocks.wal_summaries import Tail, Wal
 from xmin_assets.replication.manifests.extract import BlockMap, BlockRange
 from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE, Range
-from xmin_assets.replication.wal import Missing, NoMap, Tail, Wal, lsn_text, observe, savepoint
 
 MOST_RANGES = 1 << 16
 """Ranges that a table is read by; blocks between near ones are read along with them."""
 
+
 MOST_BLOCKS = 1 << 18
 """Blocks that are read by a map, 2 GiB: the target finds the rows of each in an array of them all."""
+
 
 MOST_SHARE = 0.5
 """Share of a table's blocks up to which reading those that changed is worth more than the map costs."""
 
+
 LEAST_BYTES = 16 << 20
 """WAL that is worth reading for any table: it takes about 16 ms."""
-
-PAIRS = 64
-"""Positions that are remembered; fewer would do, were it not for transactions that stay open for days."""
-
-TURNED_OFF = Missing("wal_summaries is off", "Leave wal_summaries out of the table's configuration.")
-CLOSED_PARTITIONS = Missing(
-    "the role may not read the table's partitions under their own names", "Grant it SELECT on them, too."
-)
-UNLIKE_PARTITIONS = Missing(
-    "where may name the table itself, or a partition has another expression for a virtual column",
-    "Name columns in where without the table's name, and let all partitions have the table's expressions.",
-)
-REPEATED_KEYS = Missing(
-    "no unique index guarantees its key, so the keys of all rows are compared",
-    "Create a unique index over NOT NULL columns of the key.",
-)
-BLOCKS_OF_DELETED_ROWS = Missing(
-    "deleted rows are looked for by their keys",
-    "Set track_blocks: true for the table, which finds them by their blocks, or delete_detection: 1 hour, which looks "
-    "for them less often.",
-)
-
-
-def add_pair(pairs: Sequence[tuple[int, int]], pair: tuple[int, int], watermark: int) -> tuple[tuple[int, int], ...]:
-    """Remember a position, and forget those that no later sync can need.
-
-    Args:
-        pairs: of earlier syncs, oldest first.
-        pair: a WAL position, and the next xid64 to be assigned, read after it.
-        watermark: where the next sync resumes.
-    """
-    kept = [*pairs, pair]
-    usable = [place for place, (_, following) in enumerate(kept) if following <= watermark]
-    kept = kept[usable[-1] :] if usable else kept
-    # What lies between may be forgotten: a map from an earlier position names the same blocks, and more.
-    return tuple(kept[: PAIRS // 2] + kept[-(PAIRS // 2) :] if len(kept) > PAIRS else kept)
-
-
-def start_of(pairs: Sequence[tuple[int, int]], watermark: int) -> int | None:
-    """The WAL position after which every transaction at or above the watermark has written all that it wrote.
-
-    None if no remembered position is known to be: a transaction was open then, and still is at the watermark.
-    """
-    return next((lsn for lsn, following in reversed(pairs) if following <= watermark), None)
 
 
 def choose(
