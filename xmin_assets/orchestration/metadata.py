@@ -26,7 +26,7 @@ from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
 from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE
-from xmin_assets.replication.schema_changes import own_columns
+from xmin_assets.replication.schema.own_columns import own_columns
 
 Metadata = dict[str, Any]
 

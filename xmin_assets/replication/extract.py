@@ -33,7 +33,7 @@ from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.runtime.snapshot_workers import Crew
 from xmin_assets.replication.scan import cursor_column, where_clause
 from xmin_assets.replication.scan.ranges import spans
-from xmin_assets.replication.selection import VIEWS
+from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.snapshot import locked_source
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.unencodable import Unencodable, explained

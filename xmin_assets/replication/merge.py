@@ -22,7 +22,6 @@ from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication import upsert
-from xmin_assets.replication.alteration import alter
 from xmin_assets.replication.contents import replace_contents
 from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
 from xmin_assets.replication.likeness import require_likeness
@@ -33,13 +32,16 @@ from xmin_assets.replication.manifests.table import TypeMap
 from xmin_assets.replication.plan import RESTARTED, same_relation
 from xmin_assets.replication.promote import add_key, ensure_index, key_changes, promote
 from xmin_assets.replication.scan.checksum import landed, row_hash
-from xmin_assets.replication.schema_changes import now_called, target_changes, target_columns
+from xmin_assets.replication.schema.alteration import alter
+from xmin_assets.replication.schema.column_changes import target_changes
+from xmin_assets.replication.schema.column_operations import now_called
+from xmin_assets.replication.schema.own_columns import target_columns
+from xmin_assets.replication.schema.type_making import require_as_made
 from xmin_assets.replication.stage import drop_staged, lock_own, require_target
 from xmin_assets.replication.state import history
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
 from xmin_assets.replication.state.resync import resync
 from xmin_assets.replication.state.table_state import lock_table_state, read_result, read_state, write_state
-from xmin_assets.replication.type_making import require_as_made
 
 
 def merge(

@@ -13,9 +13,9 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.schema_changes import column_definitions
+from xmin_assets.replication.schema.column_operations import column_definitions
+from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.type_making import ensure_types
 
 
 def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[Part], spool: Spool) -> int:

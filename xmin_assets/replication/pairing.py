@@ -13,9 +13,9 @@ from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.plan import SourceFacts, another_source, same_relation, went_back
 from xmin_assets.replication.scan.checksum import landed
-from xmin_assets.replication.selection import VIEWS
+from xmin_assets.replication.schema.selection import VIEWS
+from xmin_assets.replication.schema.type_changes import reworded
 from xmin_assets.replication.terms import another_meaning
-from xmin_assets.replication.type_changes import reworded
 
 INTEGERS = ("smallint", "integer", "bigint")
 

@@ -16,20 +16,11 @@ from xmin_assets.replication.identity import replaced
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity, Selection, TypeMap
-from xmin_assets.replication.schema_changes import (
-    Change,
-    altered_by_hand,
-    create_statement,
-    describe,
-    dropped,
-    needs_all_rows,
-    redefined,
-    refused,
-    target_changes,
-)
-from xmin_assets.replication.selection import VIEWS
+from xmin_assets.replication.schema.column_changes import altered_by_hand, dropped, redefined, refused, target_changes
+from xmin_assets.replication.schema.column_operations import Change, create_statement, describe, needs_all_rows
+from xmin_assets.replication.schema.selection import VIEWS
+from xmin_assets.replication.schema.type_changes import misplaced, reworded
 from xmin_assets.replication.terms import another_meaning
-from xmin_assets.replication.type_changes import misplaced, reworded
 
 RESTARTED = "the source server was started anew or has recovered from a crash"
 """What people are told where `started_anew`."""

@@ -28,7 +28,7 @@ from xmin_assets.replication.runtime.snapshot_workers import Crew
 from xmin_assets.replication.scan import cursor_column, where_clause
 from xmin_assets.replication.scan.queries import Query
 from xmin_assets.replication.scan.ranges import WHOLE, Count, Range, batches, rows_estimate
-from xmin_assets.replication.selection import VIEWS
+from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.spool.spool import Spool, rewind
 from xmin_assets.replication.unencodable import CODES, Unencodable
 

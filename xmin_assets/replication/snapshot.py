@@ -19,11 +19,8 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import Server, flushed_lsn, horizon, observe_server, require_version, started
 from xmin_assets.postgres.transaction import Isolation, transact, transaction
-from xmin_assets.replication.alteration import require_alterable
-from xmin_assets.replication.borrowed_types import observe_borrowed
 from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets.replication.held_back import observe_held_back
-from xmin_assets.replication.landing import Ground, land, needs_ground, observe
 from xmin_assets.replication.manifests.plan import Settled, SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity, Leaf
@@ -32,11 +29,14 @@ from xmin_assets.replication.resume_point import caught_up
 from xmin_assets.replication.runtime.progress import Progress, Report, silent
 from xmin_assets.replication.scan.conditions import read_lock
 from xmin_assets.replication.scan.where_clause import apart, try_out
-from xmin_assets.replication.selection import KINDS, VIEWS, as_told_apart, select
+from xmin_assets.replication.schema.alteration import require_alterable
+from xmin_assets.replication.schema.borrowed_types import observe_borrowed
+from xmin_assets.replication.schema.selection import KINDS, VIEWS, as_told_apart, select
+from xmin_assets.replication.schema.type_changes import plan_types
+from xmin_assets.replication.schema.type_making import copied_before
+from xmin_assets.replication.schema.type_mapping import Ground, land, needs_ground, observe
 from xmin_assets.replication.spool.sync_id import new_sync_id
 from xmin_assets.replication.state.table_state import read_state
-from xmin_assets.replication.type_changes import plan_types
-from xmin_assets.replication.type_making import copied_before
 
 MIN_SOURCE, MIN_TARGET = 14, 15
 

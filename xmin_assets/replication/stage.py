@@ -35,11 +35,12 @@ from xmin_assets.replication.reading import PART_BYTES
 from xmin_assets.replication.refusal import refused
 from xmin_assets.replication.runtime.progress import Progress, Report, silent
 from xmin_assets.replication.runtime.sizing import workers_for
-from xmin_assets.replication.schema_changes import column_definitions, target_columns
+from xmin_assets.replication.schema.column_operations import column_definitions
+from xmin_assets.replication.schema.own_columns import target_columns
+from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
 from xmin_assets.replication.state.table_state import lock_table_state
-from xmin_assets.replication.type_making import ensure_types
 from xmin_assets.replication.unencodable import said
 
 INDEX_MEMORY = 256 << 20

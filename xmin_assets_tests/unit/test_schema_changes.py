@@ -7,7 +7,8 @@ import pytest
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.replication.manifests.table import Column, Selection
-from xmin_assets.replication.schema_changes import (
+from xmin_assets.replication.schema.column_changes import target_changes
+from xmin_assets.replication.schema.column_operations import (
     Add,
     Change,
     Refill,
@@ -16,7 +17,6 @@ from xmin_assets.replication.schema_changes import (
     Retype,
     describe,
     needs_all_rows,
-    target_changes,
 )
 
 ID = Column(1, "id", "integer")

@@ -9,7 +9,7 @@ import pytest
 
 from xmin_assets import sync_tables
 from xmin_assets.postgres.catalog import Attribute
-from xmin_assets.replication.selection import as_told_apart
+from xmin_assets.replication.schema.selection import as_told_apart
 from xmin_assets_tests.integration.ledger import counts
 from xmin_assets_tests.replica import Replica
 

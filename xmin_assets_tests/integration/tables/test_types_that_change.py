@@ -18,7 +18,7 @@ from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.replication import stage
 from xmin_assets.replication.manifests.merge import MadeTypes
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.type_making import ensure_types
+from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.replica import Replica
 

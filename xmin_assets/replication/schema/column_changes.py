@@ -7,97 +7,24 @@ known name is another column. Across relations (the table was made anew) only na
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import count
-
-from psycopg2 import sql
 
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
-from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
+from xmin_assets.postgres.identifiers import NAMEDATALEN
 from xmin_assets.replication.manifests.table import Column, Selection
-
-
-@dataclass(frozen=True)
-class Add:
-    """A column that the target lacks."""
-
-    name: str
-    type: str
-    ours: bool = False
-    collation: str | None = None
-
-    def statement(self, target: QualifiedName) -> sql.Composed:
-        """ALTER TABLE ... ADD COLUMN."""
-        return sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(
-            target.sql, _definition(self.name, self.type, self.collation)
-        )
-
-
-@dataclass(frozen=True)
-class Rename:
-    """A column that has another name at the source now."""
-
-    name: str
-    to: str
-
-    def statement(self, target: QualifiedName) -> sql.Composed:
-        """ALTER TABLE ... RENAME COLUMN."""
-        return sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
-            target.sql, sql.Identifier(self.name), sql.Identifier(self.to)
-        )
-
-
-@dataclass(frozen=True)
-class Retype:
-    """A column that has another type at the source now."""
-
-    name: str
-    type: str
-    was: str
-    collation: str | None = None
-
-    def statement(self, target: QualifiedName) -> sql.Composed:
-        """ALTER TABLE ... ALTER COLUMN ... TYPE."""
-        return sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}{}").format(
-            target.sql, sql.Identifier(self.name), sql.SQL(self.type), _collate(self.collation)
-        )
-
-
-@dataclass(frozen=True)
-class Relax:
-    """A column that the source no longer fills and the target must not demand."""
-
-    name: str
-
-    def statement(self, target: QualifiedName) -> sql.Composed:
-        """ALTER TABLE ... ALTER COLUMN ... DROP NOT NULL."""
-        return sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(target.sql, sql.Identifier(self.name))
-
-
-@dataclass(frozen=True)
-class Drop:
-    """A column that is no longer copied and is not to be kept."""
-
-    name: str
-
-    def statement(self, target: QualifiedName) -> sql.Composed:
-        """ALTER TABLE ... DROP COLUMN."""
-        return sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(target.sql, sql.Identifier(self.name))
-
-
-@dataclass(frozen=True)
-class Refill:
-    """A column that the target has from a time when the source's column of this name was another one."""
-
-    name: str
-
-    def statement(self, target: QualifiedName) -> sql.Composed:
-        """ALTER TABLE ... DROP DEFAULT: the values come with the rows."""
-        return sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(target.sql, sql.Identifier(self.name))
-
-
-Change = Add | Rename | Retype | Refill | Relax | Drop
+from xmin_assets.replication.schema.column_operations import (
+    Add,
+    Change,
+    Drop,
+    Refill,
+    Relax,
+    Rename,
+    Retype,
+    describe,
+    in_order,
+)
+from xmin_assets.replication.schema.own_columns import own_columns
 
 
 def target_changes(
@@ -182,17 +109,6 @@ def target_changes(
     return (*drops, *in_order([*renames, *own_renames]), *rest, *own)
 
 
-def now_called(names: tuple[str, ...], changes: tuple[Change, ...]) -> tuple[str, ...]:
-    """What these columns of the target are called after the changes."""
-    called = []
-    for name in names:
-        for change in changes:
-            if isinstance(change, Rename) and change.name == name:
-                name = change.to
-        called.append(name)
-    return tuple(called)
-
-
 def refused(table: str, changes: tuple[Change, ...]) -> SchemaChangeRefused:
     """The error for changes where none is allowed."""
     return SchemaChangeRefused(
@@ -243,16 +159,6 @@ def altered_by_hand(
     return tuple(found)
 
 
-def own_columns(selection: Selection) -> list[tuple[str, str]]:
-    """The columns that this project adds to a target table, with their types."""
-    columns = [(selection.xmin_column, "bigint")]
-    if selection.deletes == "soft":
-        columns.append((selection.deleted_at_column, "timestamp with time zone"))
-    if selection.block_column:
-        columns.append((selection.block_column, "bigint"))
-    return columns
-
-
 def _own_renames(before: Selection, now: Selection, here: Mapping[str, Attribute]) -> list[Rename]:
     """Our columns that are called otherwise now; a column of the source may have had such a name."""
     copied = {column.name for column in before.columns}
@@ -274,60 +180,6 @@ def _out_of_our_way(
     ]
 
 
-def needs_all_rows(changes: tuple[Change, ...]) -> bool:
-    """Whether values may have changed that no xmin tells of: a column with a fast default, a new type."""
-    return any(
-        isinstance(change, (Retype, Refill)) or (isinstance(change, Add) and not change.ours) for change in changes
-    )
-
-
-def describe(changes: tuple[Change, ...]) -> str:
-    """The changes in words."""
-    words = []
-    for change in changes:
-        if isinstance(change, Add):
-            words.append(f"column {change.name} added")
-        elif isinstance(change, Rename):
-            words.append(f"column {change.name} renamed to {change.to}")
-        elif isinstance(change, Retype):
-            words.append(f"column {change.name} is now {change.type}")
-        elif isinstance(change, Refill):
-            words.append(f"column {change.name} is another one now")
-        elif isinstance(change, Drop):
-            words.append(f"column {change.name} dropped")
-        else:
-            words.append(f"column {change.name} no longer copied")
-    return ", ".join(words)
-
-
-def column_definitions(columns: tuple[Column, ...]) -> list[sql.Composable]:
-    """Column definitions for CREATE TABLE: names and types, nothing else of the source."""
-    return [_definition(column.name, column.type, column.collation) for column in columns]
-
-
-def target_columns(selection: Selection) -> tuple[Column, ...]:
-    """All columns of a target table: those that are copied, and ours."""
-    return (*selection.columns, *(Column(0, name, kind) for name, kind in own_columns(selection)))
-
-
-def create_statement(target: QualifiedName, selection: Selection) -> sql.Composed:
-    """CREATE TABLE of a target, as people are shown it: the staged table is made so and renamed."""
-    definitions = column_definitions(target_columns(selection))
-    if selection.key:
-        key = sql.SQL(", ").join(map(sql.Identifier, selection.key))
-        definitions.append(sql.SQL("PRIMARY KEY ({})").format(key))
-    return sql.SQL("CREATE TABLE {} ({})").format(target.sql, sql.SQL(", ").join(definitions))
-
-
-def _definition(name: str, type_: str, collation: str | None) -> sql.Composed:
-    # format_type() prints a type as SQL, quoted where that is needed.
-    return sql.SQL("{} {}{}").format(sql.Identifier(name), sql.SQL(type_), _collate(collation))
-
-
-def _collate(collation: str | None) -> sql.Composable:
-    return sql.SQL(" COLLATE {}").format(sql.SQL(collation)) if collation else sql.SQL("")
-
-
 def _retyped(before: Column, now: Column, here: Attribute) -> bool:
     # What somebody has altered in the target by hand is left as it is, as long as the source's stays.
     another_type = before.type != now.type and here.type != now.type
@@ -346,19 +198,3 @@ def _put_by(name: str, taken: Mapping[str, Attribute]) -> str:
     """A free name for a column whose values the source no longer has, and whose name another column gets."""
     stem = name.encode()[: NAMEDATALEN - 16].decode(errors="ignore") + "_dropped"
     return next(free for n in count(1) if (free := stem if n == 1 else f"{stem}_{n}") not in taken)
-
-
-def in_order(renames: list[Rename]) -> list[Rename]:
-    """Names that are still in use are freed first; where they form a circle, by way of a name that nobody has."""
-    ordered: list[Rename] = []
-    waiting = list(renames)
-    while waiting:
-        in_use = {rename.name for rename in waiting}
-        free = [rename for rename in waiting if rename.to not in in_use]
-        if not free:
-            first, away = waiting[0], f"xmin_assets renames {len(ordered)}"
-            ordered.append(Rename(first.name, away))
-            waiting = [Rename(away, first.to), *waiting[1:]]
-        ordered += free
-        waiting = [rename for rename in waiting if rename not in free]
-    return ordered

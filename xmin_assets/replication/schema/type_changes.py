@@ -15,9 +15,9 @@ from psycopg2 import sql
 from xmin_assets.errors import SchemaChangeRefused, UnsupportedTable
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.types import Field, UserType
-from xmin_assets.replication.landing import Ground, moved, renamed
 from xmin_assets.replication.manifests.table import Selection, TypeMap
-from xmin_assets.replication.schema_changes import Rename, in_order
+from xmin_assets.replication.schema.column_operations import Rename, in_order
+from xmin_assets.replication.schema.type_mapping import Ground, moved, renamed
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_of
 from xmin_assets.replication.manifests.table import Column, Selection
-from xmin_assets.replication.schema_changes import altered_by_hand
+from xmin_assets.replication.schema.column_changes import altered_by_hand
 from xmin_assets.replication.state.migrations import schema_version
 
 # What type a sync has given to a column is in the state. That is looked into for tables that have such columns only.
@@ -38,6 +38,7 @@ SELECT DISTINCT own.oid
  CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(s.facts -> 'selection' -> 'columns') AS k (facts)
  WHERE k.facts ->> 'name' = own.name AND (k.facts ->> 'override' IS NOT NULL OR k.facts ->> 'type' <> own.type)
 """
+
 
 _NAMED = "SELECT pg_catalog.to_regtype(name)::oid::int8 FROM pg_catalog.unnest(%s::text[]) AS t (name)"
 

@@ -25,6 +25,7 @@ KINDS = {
 }
 """What a relation that is no table is called, by pg_class.relkind."""
 
+
 VIEWS = ("v", "m")
 """Kinds that are read by their query's result: their rows have no xmin that tells of changes."""
 

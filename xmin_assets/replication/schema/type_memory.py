@@ -20,6 +20,7 @@ from xmin_assets.replication.state.migrations import schema_version
 SINCE = 3
 """The version of the schema that has the table."""
 
+
 _READ = """
 SELECT m.target_schema, m.target_type, m.facts::text,
        (m.system_identifier, m.database_oid, m.source_oid) = (%(system)s, %(database)s, w.oid),
@@ -41,11 +42,13 @@ SELECT m.target_schema, m.target_type, m.facts::text,
   JOIN xmin_assets.types m ON m.target_schema = w.schema AND m.target_type = w.name
 """
 
+
 _LOCK = """
 SELECT FROM xmin_assets.types m
   JOIN unnest(%s::text[], %s::text[]) AS w (schema, name) ON m.target_schema = w.schema AND m.target_type = w.name
  ORDER BY m.target_schema, m.target_type, m.system_identifier, m.database_oid, m.source_oid
 """
+
 
 _WRITE = """
 INSERT INTO xmin_assets.types (target_schema, target_type, system_identifier, database_oid, source_oid, facts)

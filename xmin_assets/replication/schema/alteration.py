@@ -16,7 +16,7 @@ from xmin_assets.postgres.types import UserType
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.plan import SourceFacts, TargetFacts, column_changes
 from xmin_assets.replication.promote import key_changes
-from xmin_assets.replication.schema_changes import Change, Drop, Rename, Retype, now_called
+from xmin_assets.replication.schema.column_operations import Change, Drop, Rename, Retype, now_called
 
 _DEPENDENTS = """
 SELECT a.attname::text, pg_catalog.format('%%I.%%I', n.nspname, v.relname)
@@ -29,6 +29,7 @@ SELECT a.attname::text, pg_catalog.format('%%I.%%I', n.nspname, v.relname)
    AND d.refobjid = %s AND a.attname = ANY(%s)
  ORDER BY 1, 2
 """
+
 
 _REFUSALS = {
     errorcodes.DATATYPE_MISMATCH,

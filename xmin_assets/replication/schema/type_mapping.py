@@ -9,9 +9,9 @@ import psycopg2.extensions as ext
 
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import UserType, types_named
-from xmin_assets.replication.borrowed_types import lent
 from xmin_assets.replication.manifests.table import Column, Identity, Selection, TypeMap
-from xmin_assets.replication.type_memory import recall
+from xmin_assets.replication.schema.borrowed_types import lent
+from xmin_assets.replication.schema.type_memory import recall
 
 _COLLATIONS = """
 SELECT pg_catalog.format('%%I.%%I', n.nspname, c.collname)
@@ -21,6 +21,7 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.collname)
                                 WHERE d.datname = pg_catalog.current_database()))
    AND pg_catalog.format('%%I.%%I', n.nspname, c.collname) = ANY(%s)
 """
+
 
 # Who may create an extension: a superuser; with CREATE on the database whoever it is trusted for.
 _EXTENSIONS = """
@@ -33,6 +34,7 @@ SELECT a.name::text, n.nspname::text,
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
  WHERE a.name = ANY(%s)
 """
+
 
 _SCHEMAS = "SELECT nspname::text FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)"
 

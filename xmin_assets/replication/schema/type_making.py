@@ -18,14 +18,14 @@ from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.identifiers import QualifiedName, as_text
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import still_means, types_named
-from xmin_assets.replication import type_memory
-from xmin_assets.replication.landing import Ground, observe
 from xmin_assets.replication.manifests.merge import MadeTypes, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity
+from xmin_assets.replication.schema import type_memory
+from xmin_assets.replication.schema.type_changes import TypePlan, misplaced, plan_types
+from xmin_assets.replication.schema.type_mapping import Ground, observe
 from xmin_assets.replication.state.migrations import ensure_schema, lock_schemas
-from xmin_assets.replication.type_changes import TypePlan, misplaced, plan_types
 
 
 def ensure_types(target: Database, snapshot: SourceSnapshot) -> MadeTypes:

@@ -1,0 +1,20 @@
+"""The metadata columns that this project adds to a target table."""
+
+from __future__ import annotations
+
+from xmin_assets.replication.manifests.table import Column, Selection
+
+
+def own_columns(selection: Selection) -> list[tuple[str, str]]:
+    """The columns that this project adds to a target table, with their types."""
+    columns = [(selection.xmin_column, "bigint")]
+    if selection.deletes == "soft":
+        columns.append((selection.deleted_at_column, "timestamp with time zone"))
+    if selection.block_column:
+        columns.append((selection.block_column, "bigint"))
+    return columns
+
+
+def target_columns(selection: Selection) -> tuple[Column, ...]:
+    """All columns of a target table: those that are copied, and ours."""
+    return (*selection.columns, *(Column(0, name, kind) for name, kind in own_columns(selection)))
