@@ -28,7 +28,7 @@ from xmin_assets.replication.pipeline import TablePlan, open_databases, plan_tab
 from xmin_assets.replication.runtime.progress import Report, silent
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.stage import stage
+from xmin_assets.replication.staging.stage import stage
 from xmin_assets.replication.verify import TableVerification, verify_tables
 from xmin_assets_tests.clusters import Database
 

@@ -49,7 +49,7 @@ from xmin_assets.replication.pipeline import open_databases, pass_table
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.stage import stage
+from xmin_assets.replication.staging.stage import stage
 from xmin_assets.replication.state.table_lock import own_turn
 
 SOURCE_POOL = "xmin_source"

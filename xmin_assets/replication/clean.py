@@ -11,7 +11,7 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.pipeline import open_target
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.spool.sync_id import age_of
-from xmin_assets.replication.stage import COMMENT_PREFIX
+from xmin_assets.replication.staging.staged_table import COMMENT_PREFIX
 from xmin_assets.replication.state.migrations import SCHEMA
 
 _STAGED = """

@@ -37,7 +37,7 @@ from xmin_assets.replication.schema.column_changes import target_changes
 from xmin_assets.replication.schema.column_operations import now_called
 from xmin_assets.replication.schema.own_columns import target_columns
 from xmin_assets.replication.schema.type_making import require_as_made
-from xmin_assets.replication.stage import drop_staged, lock_own, require_target
+from xmin_assets.replication.staging.staged_table import drop_staged, lock_own, require_target
 from xmin_assets.replication.state import history
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
 from xmin_assets.replication.state.resync import resync

@@ -27,7 +27,8 @@ from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool.last_sync import LastSync, remember
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.stage import Loading, loads_meanwhile, stage
+from xmin_assets.replication.staging.loader import Loading
+from xmin_assets.replication.staging.stage import loads_meanwhile, stage
 from xmin_assets.replication.state.resync import resync
 from xmin_assets.replication.state.table_lock import Turns, own_turn
 

@@ -9,10 +9,11 @@ import pytest
 
 from xmin_assets import resync_tables
 from xmin_assets.errors import DataInvalid
-from xmin_assets.replication import pipeline, reading, stage
+from xmin_assets.replication import pipeline, reading
 from xmin_assets.replication.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.scan import ranges
+from xmin_assets.replication.staging import loader, stage
 from xmin_assets_tests.replica import Replica
 
 ROWS = 20_000
@@ -37,10 +38,10 @@ def large(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Replica:
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     """The files that were loaded before the extract was over."""
     parts: list[Part] = []
-    take, extract_ = stage.Loading.take, pipeline.extract
+    take, extract_ = loader.Loading.take, pipeline.extract
     extracting: list[bool] = []
 
-    def take_and_tell(self: stage.Loading, part: Part) -> None:
+    def take_and_tell(self: loader.Loading, part: Part) -> None:
         if extracting:
             parts.append(part)
         take(self, part)
@@ -52,7 +53,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
         finally:
             extracting.clear()
 
-    monkeypatch.setattr(stage.Loading, "take", take_and_tell)
+    monkeypatch.setattr(loader.Loading, "take", take_and_tell)
     monkeypatch.setattr(pipeline, "extract", extract_and_tell)
     return parts
 
@@ -110,7 +111,7 @@ def test_a_value_that_the_target_refuses_stops_the_extract(large: Replica, taken
 def test_a_connection_lost_while_loading_is_tried_again_and_no_row_comes_twice(
     large: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy_in, cut = stage.copy_in, list[bool]()
+    copy_in, cut = loader.copy_in, list[bool]()
 
     def copy_in_once_cut(cursor: Any, *arguments: Any) -> int:
         rows = copy_in(cursor, *arguments)
@@ -120,7 +121,7 @@ def test_a_connection_lost_while_loading_is_tried_again_and_no_row_comes_twice(
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
         return rows
 
-    monkeypatch.setattr(stage, "copy_in", copy_in_once_cut)
+    monkeypatch.setattr(loader, "copy_in", copy_in_once_cut)
     large.source.execute("ALTER TABLE large DROP CONSTRAINT large_pkey")
     large.sync({"source": "public.large", "mode": "full_sync"})
     assert cut

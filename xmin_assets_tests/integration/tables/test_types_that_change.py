@@ -15,10 +15,10 @@ import pytest
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.errors import PlanOutdated, TransientError
 from xmin_assets.postgres.connection import Database as Endpoint
-from xmin_assets.replication import stage
 from xmin_assets.replication.manifests.merge import MadeTypes
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.schema.type_making import ensure_types
+from xmin_assets.replication.staging import stage
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.replica import Replica
 

@@ -16,7 +16,11 @@ from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.unencodable import row_at, row_with, said
 
 _PLACE = re.compile(r"^COPY .*?, line (?P<line>\d+)(?:, column (?P<column>.+?)(?:: |$))?", re.MULTILINE)
+
+
 _CHARACTER = re.compile(r"byte sequence ((?:0x[0-9a-f]{2} ?)+)")
+
+
 _ABOUT_VALUES = (
     errorcodes.CLASS_DATA_EXCEPTION,
     errorcodes.CLASS_INTEGRITY_CONSTRAINT_VIOLATION,

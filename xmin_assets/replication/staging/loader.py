@@ -1,13 +1,8 @@
-"""The third station: the extract's files, loaded into a table of the target database and checked there.
-
-The staged table's name stands for the target table, so that a crashed sync's leftovers are replaced by the next
-one; its comment carries the sync_id, so that a merge never takes another sync's rows.
-"""
+"""The files of an extract, loaded into the staged table as they come."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -17,8 +12,8 @@ import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import Mode, Settings
-from xmin_assets.errors import DataInvalid, KeyInvalid, PlanOutdated, StaleExtract
+from xmin_assets.config import Settings
+from xmin_assets.errors import DataInvalid, KeyInvalid, StaleExtract
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
@@ -27,141 +22,30 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import Isolation, give_memory, transact
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
-from xmin_assets.replication.manifests.merge import MadeTypes, StagedTable
+from xmin_assets.replication.manifests.merge import MadeTypes
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.promote import ensure_index
-from xmin_assets.replication.reading import PART_BYTES
-from xmin_assets.replication.refusal import refused
-from xmin_assets.replication.runtime.progress import Progress, Report, silent
+from xmin_assets.replication.runtime.progress import Progress, Report
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.column_operations import column_definitions
 from xmin_assets.replication.schema.own_columns import target_columns
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import Spool
+from xmin_assets.replication.staging.rejected_values import refused
+from xmin_assets.replication.staging.staged_table import (
+    COMMENT_PREFIX,
+    drop_staged,
+    lock_own,
+    require_target,
+    staged_names,
+)
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
 from xmin_assets.replication.state.table_state import lock_table_state
 from xmin_assets.replication.unencodable import said
 
 INDEX_MEMORY = 256 << 20
 """Memory to sort a key by. The server's default, 64 MB, sorts more than a million rows on disk, and by one helper."""
-
-COMMENT_PREFIX = "xmin_assets staged, sync "
-
-_DATABASE = """
-SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()), oid::int8
-  FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
-"""
-
-_COMMENT = """
-SELECT pg_catalog.obj_description(pg_catalog.to_regclass(pg_catalog.format('xmin_assets.%%I', %s)), 'pg_class')
-"""
-
-
-def stage(
-    target: Database,
-    extract: CsvExtract,
-    spool: Spool,
-    settings: Settings,
-    *,
-    begun: Loading | None = None,
-    report: Report = silent,
-) -> StagedTable:
-    """Load the extract's files in parallel, check counts and keys, and let the planner know the result.
-
-    Args:
-        target: the target database.
-        extract: what to load.
-        spool: where its files are.
-        settings: workers and limits.
-        begun: what has taken files of this extract already.
-        report: told of every file, from several threads.
-
-    Raises:
-        DataInvalid: keys repeat or are NULL, or the rows loaded are not the rows extracted.
-        StaleExtract: a file is gone, or another sync of the same table has taken the staged table over.
-        XminAssetsError: the target failed.
-    """
-    began = time.monotonic()
-    snapshot = extract.snapshot
-    whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
-    nothing = not whole and not extract.rows and extract.key_parts is None
-    types = begun.types if begun else None
-    if not begun and (not nothing or snapshot.plan.statements):
-        types = ensure_types(target, snapshot)
-    if nothing:
-        return StagedTable(extract, None, None, 0, 0, time.monotonic() - began, types)
-    with begun or Loading(target, snapshot, spool, settings, report, types) as loading:
-        if not begun:
-            loading.create()
-        rows, keys = loading.complete(extract)
-    return StagedTable(
-        extract=extract,
-        name=loading.name,
-        keys_name=loading.keys_name if extract.key_parts is not None else None,
-        rows=rows,
-        keys=keys,
-        seconds=time.monotonic() - began,
-        types=types,
-        target_started=loading.target_started,
-    )
-
-
-def loads_meanwhile(snapshot: SourceSnapshot) -> bool:
-    """Whether files are worth loading while others are still written."""
-    whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
-    return whole and snapshot.bytes > 2 * PART_BYTES
-
-
-def staged_names(target: QualifiedName) -> tuple[str, str]:
-    """The names of the staged table for a target table, and of the one for its keys."""
-    name = f"staged_{target.digest}"
-    return name, f"{name}_keys"
-
-
-def drop_staged(cursor: ext.cursor, target: QualifiedName) -> None:
-    """Drop what is staged for a target table, whichever sync has staged it."""
-    names = (sql.Identifier(SCHEMA, name) for name in staged_names(target))
-    cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.SQL(", ").join(names)))
-
-
-def require_target(cursor: ext.cursor, snapshot: SourceSnapshot) -> None:
-    """Make sure that this is the database which the sync was planned for.
-
-    Raises:
-        PlanOutdated: it is another one.
-    """
-    cursor.execute(_DATABASE)
-    if cursor.fetchone() != snapshot.target:
-        raise PlanOutdated(
-            f"{snapshot.table}: the sync was planned for another target database than this one. Plan it again."
-        )
-
-
-def lock_own(cursor: ext.cursor, name: str, snapshot: SourceSnapshot, mode: str) -> None:
-    """Lock a staged table and make sure that it is the one that this sync made, until the transaction ends.
-
-    Args:
-        cursor: in a transaction.
-        name: of the staged table.
-        snapshot: of the sync.
-        mode: a table lock mode of PostgreSQL.
-
-    Raises:
-        StaleExtract: it is gone or another sync's.
-    """
-    try:
-        # The comment is read after the lock is held: the table can no longer become another sync's.
-        cursor.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(SCHEMA, name), sql.SQL(mode)))
-        cursor.execute(_COMMENT, (name,))
-        (comment,) = cursor.fetchone() or (None,)
-    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
-        comment = None  # gone
-    if comment != COMMENT_PREFIX + snapshot.sync_id:
-        raise StaleExtract(
-            f"{snapshot.table}: another sync of this table has replaced or merged the staged rows of sync "
-            f"{snapshot.sync_id}. Run the sync again."
-        )
 
 
 class Loading:

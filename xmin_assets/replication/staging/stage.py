@@ -1,0 +1,75 @@
+"""The third station: the extract's files, loaded into a table of the target database and checked there.
+
+The staged table's name stands for the target table, so that a crashed sync's leftovers are replaced by the next
+one; its comment carries the sync_id, so that a merge never takes another sync's rows.
+"""
+
+from __future__ import annotations
+
+import time
+
+from xmin_assets.config import Mode, Settings
+from xmin_assets.postgres.connection import Database
+from xmin_assets.replication.manifests.extract import CsvExtract
+from xmin_assets.replication.manifests.merge import StagedTable
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.reading import PART_BYTES
+from xmin_assets.replication.runtime.progress import Report, silent
+from xmin_assets.replication.schema.type_making import ensure_types
+from xmin_assets.replication.spool.spool import Spool
+from xmin_assets.replication.staging.loader import Loading
+
+
+def stage(
+    target: Database,
+    extract: CsvExtract,
+    spool: Spool,
+    settings: Settings,
+    *,
+    begun: Loading | None = None,
+    report: Report = silent,
+) -> StagedTable:
+    """Load the extract's files in parallel, check counts and keys, and let the planner know the result.
+
+    Args:
+        target: the target database.
+        extract: what to load.
+        spool: where its files are.
+        settings: workers and limits.
+        begun: what has taken files of this extract already.
+        report: told of every file, from several threads.
+
+    Raises:
+        DataInvalid: keys repeat or are NULL, or the rows loaded are not the rows extracted.
+        StaleExtract: a file is gone, or another sync of the same table has taken the staged table over.
+        XminAssetsError: the target failed.
+    """
+    began = time.monotonic()
+    snapshot = extract.snapshot
+    whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
+    nothing = not whole and not extract.rows and extract.key_parts is None
+    types = begun.types if begun else None
+    if not begun and (not nothing or snapshot.plan.statements):
+        types = ensure_types(target, snapshot)
+    if nothing:
+        return StagedTable(extract, None, None, 0, 0, time.monotonic() - began, types)
+    with begun or Loading(target, snapshot, spool, settings, report, types) as loading:
+        if not begun:
+            loading.create()
+        rows, keys = loading.complete(extract)
+    return StagedTable(
+        extract=extract,
+        name=loading.name,
+        keys_name=loading.keys_name if extract.key_parts is not None else None,
+        rows=rows,
+        keys=keys,
+        seconds=time.monotonic() - began,
+        types=types,
+        target_started=loading.target_started,
+    )
+
+
+def loads_meanwhile(snapshot: SourceSnapshot) -> bool:
+    """Whether files are worth loading while others are still written."""
+    whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
+    return whole and snapshot.bytes > 2 * PART_BYTES

@@ -1,0 +1,76 @@
+"""The staged table of a sync: its names, the comment that tells whose it is, and its lock."""
+
+from __future__ import annotations
+
+import psycopg2
+import psycopg2.extensions as ext
+from psycopg2 import sql
+
+from xmin_assets.errors import PlanOutdated, StaleExtract
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.state.migrations import SCHEMA
+
+COMMENT_PREFIX = "xmin_assets staged, sync "
+
+
+_DATABASE = """
+SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()), oid::int8
+  FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
+"""
+
+
+_COMMENT = """
+SELECT pg_catalog.obj_description(pg_catalog.to_regclass(pg_catalog.format('xmin_assets.%%I', %s)), 'pg_class')
+"""
+
+
+def staged_names(target: QualifiedName) -> tuple[str, str]:
+    """The names of the staged table for a target table, and of the one for its keys."""
+    name = f"staged_{target.digest}"
+    return name, f"{name}_keys"
+
+
+def drop_staged(cursor: ext.cursor, target: QualifiedName) -> None:
+    """Drop what is staged for a target table, whichever sync has staged it."""
+    names = (sql.Identifier(SCHEMA, name) for name in staged_names(target))
+    cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.SQL(", ").join(names)))
+
+
+def require_target(cursor: ext.cursor, snapshot: SourceSnapshot) -> None:
+    """Make sure that this is the database which the sync was planned for.
+
+    Raises:
+        PlanOutdated: it is another one.
+    """
+    cursor.execute(_DATABASE)
+    if cursor.fetchone() != snapshot.target:
+        raise PlanOutdated(
+            f"{snapshot.table}: the sync was planned for another target database than this one. Plan it again."
+        )
+
+
+def lock_own(cursor: ext.cursor, name: str, snapshot: SourceSnapshot, mode: str) -> None:
+    """Lock a staged table and make sure that it is the one that this sync made, until the transaction ends.
+
+    Args:
+        cursor: in a transaction.
+        name: of the staged table.
+        snapshot: of the sync.
+        mode: a table lock mode of PostgreSQL.
+
+    Raises:
+        StaleExtract: it is gone or another sync's.
+    """
+    try:
+        # The comment is read after the lock is held: the table can no longer become another sync's.
+        cursor.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(SCHEMA, name), sql.SQL(mode)))
+        cursor.execute(_COMMENT, (name,))
+        (comment,) = cursor.fetchone() or (None,)
+    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
+        comment = None  # gone
+    if comment != COMMENT_PREFIX + snapshot.sync_id:
+        raise StaleExtract(
+            f"{snapshot.table}: another sync of this table has replaced or merged the staged rows of sync "
+            f"{snapshot.sync_id}. Run the sync again."
+        )
