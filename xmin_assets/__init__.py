@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from xmin_assets.replication.manifests.report import SyncReport, TableResult
     from xmin_assets.replication.merge import merge
     from xmin_assets.replication.pipeline import open_databases, plan_tables, resync_tables, sync_table, sync_tables
-    from xmin_assets.replication.snapshot import snapshot
+    from xmin_assets.replication.planning.snapshot import snapshot
     from xmin_assets.replication.spool.spool import Spool
     from xmin_assets.replication.staging.stage import stage
     from xmin_assets.replication.verify import TableVerification, Verification, verify_table, verify_tables
@@ -77,7 +77,7 @@ _HOMES = {
         "sync_table",
         "sync_tables",
     ),
-    "xmin_assets.replication.snapshot": ("snapshot",),
+    "xmin_assets.replication.planning.snapshot": ("snapshot",),
     "xmin_assets.replication.spool.spool": ("Spool",),
     "xmin_assets.replication.staging.stage": ("stage",),
     "xmin_assets.replication.verify": (

@@ -44,7 +44,7 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
 
 
 def _show(snapshot: SourceSnapshot) -> None:
-    from xmin_assets.replication.held_back import describe
+    from xmin_assets.replication.planning.held_back import describe
 
     plan = snapshot.plan
     click.echo(click.style(snapshot.table, bold=True) + f"  {plan.mode.value}: {plan.reason}")

@@ -119,7 +119,7 @@ def _ago(moment: datetime) -> str:
 
 
 def _show_source(source: SourceStatus, too_long: float, secrets: tuple[str, ...]) -> None:
-    from xmin_assets.replication.held_back import describe, warning
+    from xmin_assets.replication.planning.held_back import describe, warning
 
     if source.held_back is None:
         show_note(redact(source.error or "", secrets))

@@ -39,14 +39,14 @@ from xmin_assets.orchestration.specs import TableSpecs, table_specs
 from xmin_assets.orchestration.termination import terminable
 from xmin_assets.orchestration.translator import DagsterXminTranslator
 from xmin_assets.postgres.connection import Database
-from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.merge import merge
 from xmin_assets.replication.pipeline import open_databases, pass_table
-from xmin_assets.replication.snapshot import snapshot
+from xmin_assets.replication.planning import held_back
+from xmin_assets.replication.planning.snapshot import snapshot
 from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.stage import stage

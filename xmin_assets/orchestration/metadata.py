@@ -19,11 +19,11 @@ from dagster import (
 )
 
 from xmin_assets.config import duration
-from xmin_assets.replication import held_back
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
 from xmin_assets.replication.manifests.table import Selection
+from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE
 from xmin_assets.replication.schema.own_columns import own_columns

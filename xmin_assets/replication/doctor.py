@@ -21,9 +21,9 @@ from xmin_assets.replication.changed_blocks.prerequisites import (
     look,
 )
 from xmin_assets.replication.pipeline import open_databases, side_by_side
+from xmin_assets.replication.planning.observation import read_source
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.selection import VIEWS
-from xmin_assets.replication.snapshot import read_source
 
 
 @dataclass(frozen=True)

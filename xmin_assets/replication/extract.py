@@ -23,18 +23,19 @@ from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.postgres.types import still_means, types_of
 from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
+from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.new_keys import count_new_keys
-from xmin_assets.replication.plan import RESTARTED, SourceFacts, started_anew, went_back
+from xmin_assets.replication.planning.observation import locked_source
+from xmin_assets.replication.planning.resume_point import covering, resume_point
+from xmin_assets.replication.planning.source_identity import RESTARTED, started_anew, went_back
 from xmin_assets.replication.reading import Passes, Reader
-from xmin_assets.replication.resume_point import covering, resume_point
 from xmin_assets.replication.runtime.progress import Report, silent
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.runtime.snapshot_workers import Crew
 from xmin_assets.replication.scan import cursor_column, where_clause
 from xmin_assets.replication.scan.ranges import spans
 from xmin_assets.replication.schema.selection import VIEWS
-from xmin_assets.replication.snapshot import locked_source
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.unencodable import Unencodable, explained
 

@@ -29,11 +29,11 @@ from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import TypeMap
-from xmin_assets.replication.plan import RESTARTED, same_relation
+from xmin_assets.replication.planning.source_identity import RESTARTED
 from xmin_assets.replication.promote import add_key, ensure_index, key_changes, promote
 from xmin_assets.replication.scan.checksum import landed, row_hash
 from xmin_assets.replication.schema.alteration import alter
-from xmin_assets.replication.schema.column_changes import target_changes
+from xmin_assets.replication.schema.column_changes import same_relation, target_changes
 from xmin_assets.replication.schema.column_operations import now_called
 from xmin_assets.replication.schema.own_columns import target_columns
 from xmin_assets.replication.schema.type_making import require_as_made

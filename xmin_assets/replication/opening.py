@@ -13,10 +13,11 @@ from xmin_assets.errors import NotComparable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.plan import SourceFacts, require_caught_up
+from xmin_assets.replication.planning.observation import locked_source
+from xmin_assets.replication.planning.source_identity import require_caught_up
 from xmin_assets.replication.scan.conditions import read_lock
-from xmin_assets.replication.snapshot import locked_source
 from xmin_assets.replication.state.history import MergeXids, merge_xids
 from xmin_assets.replication.state.table_state import read_state
 

@@ -9,13 +9,15 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import NotComparable
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Attribute
+from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Column
-from xmin_assets.replication.plan import SourceFacts, another_source, same_relation, went_back
+from xmin_assets.replication.planning.source_identity import another_source, went_back
+from xmin_assets.replication.planning.where_meaning import another_meaning
 from xmin_assets.replication.scan.checksum import landed
+from xmin_assets.replication.schema.column_changes import same_relation
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.schema.type_changes import reworded
-from xmin_assets.replication.terms import another_meaning
 
 INTEGERS = ("smallint", "integer", "bigint")
 

@@ -14,7 +14,6 @@ import tenacity
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
 from xmin_assets.errors import ConnectionFailed, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
-from xmin_assets.replication import held_back
 from xmin_assets.replication.extract import extract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -22,9 +21,10 @@ from xmin_assets.replication.manifests.report import Station, SyncReport, TableR
 from xmin_assets.replication.manifests.serialization import build
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.merge import merge
+from xmin_assets.replication.planning import held_back
+from xmin_assets.replication.planning.snapshot import snapshot
 from xmin_assets.replication.runtime.progress import Progress, Report, silent
 from xmin_assets.replication.runtime.sizing import workers_for
-from xmin_assets.replication.snapshot import snapshot
 from xmin_assets.replication.spool.last_sync import LastSync, remember
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.loader import Loading

@@ -20,9 +20,9 @@ from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.failure import one_line
 from xmin_assets.replication.manifests.extract import Part
+from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.plan import SourceFacts
 from xmin_assets.replication.runtime.progress import Progress, Report
 from xmin_assets.replication.runtime.snapshot_workers import Crew
 from xmin_assets.replication.scan import cursor_column, where_clause

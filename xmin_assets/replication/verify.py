@@ -24,13 +24,19 @@ from xmin_assets.replication.buckets import Buckets, count_both, differing
 from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.differences import compare, source_ids, target_ids
 from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
+from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.opening import opened_source, opened_target
 from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
-from xmin_assets.replication.plan import RESTARTED, SourceFacts, altered_leaves, same_id_other_values, started_anew
-from xmin_assets.replication.resume_point import caught_up
+from xmin_assets.replication.planning.resume_point import caught_up
+from xmin_assets.replication.planning.source_identity import (
+    RESTARTED,
+    altered_leaves,
+    same_id_other_values,
+    started_anew,
+)
 from xmin_assets.replication.runtime.progress import Progress, Report, silent
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.scan import cursor_column

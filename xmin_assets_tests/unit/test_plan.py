@@ -13,10 +13,12 @@ from xmin_assets.errors import ForeignTarget, SchemaChangeRefused, SourceBehind
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.server import Server
 from xmin_assets.postgres.types import Label, UserType
+from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Column, Identity, Leaf, Selection, Terms
-from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide, went_back
+from xmin_assets.replication.planning.decision import decide
+from xmin_assets.replication.planning.source_identity import went_back
 
 CYCLE = 2**32
 STARTED = datetime(2024, 2, 29, 12, tzinfo=timezone.utc)

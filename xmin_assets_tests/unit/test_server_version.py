@@ -6,7 +6,7 @@ import pytest
 
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres.server import Server, require_version
-from xmin_assets.replication.snapshot import MIN_SOURCE, MIN_TARGET
+from xmin_assets.replication.planning.observation import MIN_SOURCE, MIN_TARGET
 
 
 def server(version: int) -> Server:

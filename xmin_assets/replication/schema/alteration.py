@@ -13,9 +13,10 @@ from xmin_assets.postgres.failure import one_line
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import UserType
+from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.plan import SourceFacts, TargetFacts, column_changes
 from xmin_assets.replication.promote import key_changes
+from xmin_assets.replication.schema.column_changes import column_changes
 from xmin_assets.replication.schema.column_operations import Change, Drop, Rename, Retype, now_called
 
 _DEPENDENTS = """

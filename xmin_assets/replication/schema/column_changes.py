@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import count
 
+from xmin_assets.config import TableConfig
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.identifiers import NAMEDATALEN
-from xmin_assets.replication.manifests.table import Column, Selection
+from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import Column, Identity, Selection
 from xmin_assets.replication.schema.column_operations import (
     Add,
     Change,
@@ -198,3 +201,50 @@ def _put_by(name: str, taken: Mapping[str, Attribute]) -> str:
     """A free name for a column whose values the source no longer has, and whose name another column gets."""
     stem = name.encode()[: NAMEDATALEN - 16].decode(errors="ignore") + "_dropped"
     return next(free for n in count(1) if (free := stem if n == 1 else f"{stem}_{n}") not in taken)
+
+
+def column_changes(
+    table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None
+) -> tuple[Change, ...]:
+    """What must be done to the target's columns, as `target_changes` says.
+
+    Args:
+        table: the table's configuration.
+        source: with its columns as they land in the target.
+        target: the target table.
+        state: of this target table; None if it was not made by this project.
+
+    Raises:
+        SchemaChangeRefused: as there; or a column was dropped at the source and no change is allowed.
+    """
+    if target.oid is None:
+        return ()
+    same = state is not None and same_relation(state.identity, source.identity)
+    if state and table.schema_changes == "fail":
+        # A column that is kept needs no statement, but it was dropped all the same; unless it is only left out now.
+        wanted = {column.name for column in state.selection.columns} - {*table.exclude_columns}
+        wanted &= {*(table.columns or wanted)}
+        gone = dropped(state.selection, source.selection, same)
+        if lost := tuple(change for change in gone if change.name in wanted):
+            raise refused(table.label, lost)
+        # The target's column may have the type already, or never get it.
+        if others := redefined(state.selection, source.selection, same):
+            raise refused(table.label, others)
+    return target_changes(
+        table.label,
+        state.selection if state else None,
+        source.selection,
+        same,
+        target.columns,
+        table.schema_changes == "apply",
+        table.dropped_columns == "drop",
+    )
+
+
+def same_relation(before: Identity, now: Identity) -> bool:
+    """Whether it is one relation: oids mean something only within one database of one cluster."""
+    return (before.system_identifier, before.database_oid, before.relation_oid) == (
+        now.system_identifier,
+        now.database_oid,
+        now.relation_oid,
+    )

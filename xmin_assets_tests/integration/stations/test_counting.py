@@ -8,9 +8,9 @@ import pytest
 from psycopg2 import sql
 
 from xmin_assets.postgres import xid
+from xmin_assets.replication.planning.observation import locked_source
 from xmin_assets.replication.scan.queries import Query
 from xmin_assets.replication.scan.ranges import Count, spans
-from xmin_assets.replication.snapshot import locked_source
 from xmin_assets_tests.replica import Replica
 
 TABLE = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from xmin_assets.postgres.server import Server, observe_server
-from xmin_assets.replication import snapshot
+from xmin_assets.replication.planning import observation
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.runtime.snapshot_workers import Crew
 from xmin_assets.replication.sides import Side
@@ -61,7 +61,7 @@ def between_the_snapshots(monkeypatch: pytest.MonkeyPatch, act: Callable[[], obj
             act()
         return observe_server(cursor)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(snapshot, "observe_server", observe)
+    monkeypatch.setattr(observation, "observe_server", observe)
 
 
 def test_changes_and_a_merge_during_a_verify_are_not_in_it(wide: Replica) -> None:

@@ -17,9 +17,9 @@ import psycopg2.extensions as ext
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.server import Server, flushed_lsn, moment, wait_for_flush
 from xmin_assets.replication.changed_blocks.wal_positions import add_pair
+from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State, Unflushed
-from xmin_assets.replication.plan import SourceFacts
 
 UNMOVED = 1_000_000
 """Transactions for which the watermark may stay where it is while nothing changes."""

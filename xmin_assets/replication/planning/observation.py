@@ -1,120 +1,30 @@
-"""The first station: what is to be read, and why. It copies nothing."""
+"""The source and the target table, looked at under one snapshot each."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timezone
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.config import TableConfig, nearest
-from xmin_assets.errors import ConfigError, PlanOutdated, TableNotFound, UnsupportedTable
+from xmin_assets.errors import PlanOutdated, TableNotFound, UnsupportedTable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.identifiers import as_text
-from xmin_assets.postgres.server import Server, flushed_lsn, horizon, observe_server, require_version, started
-from xmin_assets.postgres.transaction import Isolation, transact, transaction
-from xmin_assets.replication.changed_blocks import block_map
-from xmin_assets.replication.held_back import observe_held_back
-from xmin_assets.replication.manifests.plan import Settled, SourceSnapshot
+from xmin_assets.postgres.server import Server, horizon, observe_server, require_version, started
+from xmin_assets.postgres.transaction import Isolation, transaction
+from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity, Leaf
-from xmin_assets.replication.plan import SourceFacts, TargetFacts, decide, same_relation
-from xmin_assets.replication.resume_point import caught_up
-from xmin_assets.replication.runtime.progress import Progress, Report, silent
 from xmin_assets.replication.scan.conditions import read_lock
-from xmin_assets.replication.scan.where_clause import apart, try_out
-from xmin_assets.replication.schema.alteration import require_alterable
-from xmin_assets.replication.schema.borrowed_types import observe_borrowed
-from xmin_assets.replication.schema.selection import KINDS, VIEWS, as_told_apart, select
-from xmin_assets.replication.schema.type_changes import plan_types
-from xmin_assets.replication.schema.type_making import copied_before
-from xmin_assets.replication.schema.type_mapping import Ground, land, needs_ground, observe
-from xmin_assets.replication.spool.sync_id import new_sync_id
+from xmin_assets.replication.scan.where_clause import apart
+from xmin_assets.replication.schema.selection import KINDS, VIEWS, select
 from xmin_assets.replication.state.table_state import read_state
 
 MIN_SOURCE, MIN_TARGET = 14, 15
-
-
-def snapshot(source: Database, target: Database, table: TableConfig, *, report: Report = silent) -> SourceSnapshot:
-    """Look at both sides of a table and decide what its next sync does.
-
-    Raises:
-        XminAssetsError: a side cannot be reached, the table cannot be replicated, or the plan is refused; nothing was
-            changed anywhere.
-    """
-    began = time.monotonic()
-    doing = f"{table.label}: looking at the source"
-    # The target's state is read first: whatever merges meanwhile, the source is not seen older than the state.
-    with transact(target, Isolation.READ, f"{table.label}: looking at the target") as cursor:
-        here, target_facts, state = _read_target(cursor, table, target)
-    with source.connection() as connection:
-        with transaction(source, connection, Isolation.READ, doing) as cursor:
-            server = observe_server(cursor)
-        require_version(server, str(source), MIN_SOURCE)
-        with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
-            require_same_start(cursor, server, table)
-            facts, storage = read_source(cursor, server, table)
-            try_out(cursor, table, facts.selection.terms)
-            held_back = observe_held_back(cursor)
-            on_disk = flushed_lsn(cursor, server.lsn) is not None and not server.in_recovery
-            if state:
-                state = caught_up(state, server, lambda lsn: flushed_lsn(cursor, lsn) is not None)
-    if (here.system_identifier, here.database_oid, target_facts.oid) == (
-        facts.identity.system_identifier,
-        facts.identity.database_oid,
-        facts.identity.relation_oid,
-    ):
-        raise ConfigError(f"{table.label}: source and target are the same table. Name another target.")
-    ground = Ground()
-    if needs_ground(facts.selection):
-        with transact(target, Isolation.READ, f"{table.label}: looking at the target's types") as cursor:
-            ground = observe(cursor, facts.selection, facts.identity, table.target_name)
-    types = plan_types(
-        table.label,
-        facts.selection,
-        ground,
-        allowed=table.schema_changes == "apply",
-        copied=copied_before(state, facts.identity),
-    )
-    target_facts = replace(target_facts, types=types.maps)
-    landed = replace(facts, selection=as_told_apart(land(facts.selection, ground), target_facts.columns))
-    known = state if state and state.target_oid == target_facts.oid else None
-    before = known.selection if known and same_relation(known.identity, facts.identity) else None
-    borrowed = observe_borrowed(target, table, before, landed.selection, target_facts.columns)
-    target_facts = replace(target_facts, borrowed=borrowed)
-    plan = decide(table, landed, target_facts, state)
-    plan = block_map.choose(source, server, table, storage, plan, state, unique_key=landed.selection.unique_key)
-    keys = require_alterable(target, table, landed, target_facts, state)
-    result = SourceSnapshot(
-        sync_id=new_sync_id(table.target_name, (here.system_identifier, here.database_oid)),
-        table=table.label,
-        config=table,
-        identity=facts.identity,
-        read=facts.selection,
-        selection=landed.selection,
-        horizon=facts.horizon,
-        rows_estimate=sum(leaf.rows_estimate for leaf in storage),
-        bytes=sum(leaf.all_bytes for leaf in storage),
-        portable=server.encoding != here.encoding,
-        target=(here.system_identifier, here.database_oid),
-        target_oid=target_facts.oid,
-        held_back=held_back,
-        oldest_age=server.oldest_age,
-        state=state,
-        plan=replace(plan, statements=(*map(as_text, types.statements), *plan.statements, *map(as_text, keys))),
-        seconds=time.monotonic() - began,
-        settled=Settled(server.snapshot, server.started, server.lsn) if on_disk else None,
-        target_types=ground.with_parts(facts.selection),
-        borrowed=target_facts.borrowed,
-    )
-    report(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
-    return result
 
 
 @contextmanager

@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 
 from xmin_assets.config import Mode, TableConfig, duration
-from xmin_assets.errors import ForeignTarget, SourceBehind
+from xmin_assets.errors import ForeignTarget
 from xmin_assets.postgres import xid
-from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.identifiers import as_text
-from xmin_assets.postgres.server import Server
-from xmin_assets.postgres.types import UserType, still_means
-from xmin_assets.replication.identity import replaced
+from xmin_assets.postgres.types import still_means
+from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.manifests.table import Identity, Selection, TypeMap
-from xmin_assets.replication.schema.column_changes import altered_by_hand, dropped, redefined, refused, target_changes
+from xmin_assets.replication.manifests.table import Selection
+from xmin_assets.replication.planning.source_identity import (
+    RESTARTED,
+    altered_leaves,
+    another_source,
+    replaced,
+    require_caught_up,
+    same_id_other_values,
+    started_anew,
+    went_back,
+)
+from xmin_assets.replication.planning.where_meaning import another_meaning
+from xmin_assets.replication.schema.column_changes import (
+    altered_by_hand,
+    column_changes,
+    redefined,
+)
 from xmin_assets.replication.schema.column_operations import Change, create_statement, describe, needs_all_rows
-from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.schema.type_changes import misplaced, reworded
-from xmin_assets.replication.terms import another_meaning
-
-RESTARTED = "the source server was started anew or has recovered from a crash"
-"""What people are told where `started_anew`."""
-
-
-@dataclass(frozen=True)
-class SourceFacts:
-    """The source table, as seen under one snapshot."""
-
-    server: Server
-    """Read before the snapshot was taken."""
-    identity: Identity
-    selection: Selection
-    """As the source has it; for `decide`, as it lands in the target."""
-    horizon: int
-
-
-@dataclass(frozen=True)
-class TargetFacts:
-    """The target table. `oid` is None if there is none."""
-
-    oid: int | None
-    columns: tuple[Attribute, ...] = ()
-    has_rows: bool = False
-    now: datetime | None = None
-    """When it was looked at."""
-    types: tuple[TypeMap, ...] = ()
-    """Of enums and composites of the columns, as the sync will have made them."""
-    borrowed: tuple[UserType, ...] = ()
-    """Enums and composites that its columns have, though not as the source's (see `borrowed_types`)."""
 
 
 def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> Plan:
@@ -153,44 +133,6 @@ def _incremental(table: TableConfig, source: SourceFacts, state: State, changes:
     )
 
 
-def altered_leaves(before: Identity, source: SourceFacts) -> tuple[int, ...]:
-    """Find the partitions, or tables that inherit, in which a column of the table is another one than before.
-
-    While one is detached, columns of it may be dropped and made anew, with a default that changes no row, or swap their
-    names. Attached again it is the same relation with the same rows, and the table shows other values of them.
-
-    Args:
-        before: of the last sync.
-        source: now.
-    """
-    known = {leaf.oid: leaf.attnums for leaf in before.leaves}
-    selection = source.selection
-    wanted = {column.attnum for column in (*selection.columns, *selection.terms.columns)}
-
-    def is_altered(was: tuple[tuple[int, int], ...], now: tuple[tuple[int, int], ...]) -> bool:
-        return any(number in wanted for number, _ in {*was} ^ {*now})
-
-    return tuple(
-        leaf.oid for leaf in source.identity.leaves if leaf.oid in known and is_altered(known[leaf.oid], leaf.attnums)
-    )
-
-
-def same_id_other_values(state: State, *, new_leaves: bool, started_anew: bool) -> bool:
-    """Tell whether a changed row may have other values than the target's of the same key and xid64.
-
-    - A transaction may have written one key both in a partition and in a table attached as one later.
-    - Past the first epoch a row of 2^32 transactions ago bears the xid64 of one that may be changing it right now.
-    - A source that was restored, or has crashed, gives ids out again that rows of the target bear. That ends when the
-      watermark has passed them all: what changes from then on bears higher ones.
-
-    Args:
-        state: of the last sync.
-        new_leaves: whether there are partitions that it did not know.
-        started_anew: see `started_anew`.
-    """
-    return new_leaves or started_anew or state.max_xmin >= xid.CYCLE or state.watermark <= state.reused_below
-
-
 def _reason_for_everything(
     table: TableConfig,
     source: SourceFacts,
@@ -244,45 +186,6 @@ def _reason_for_everything(
     return None
 
 
-def another_source(table: TableConfig, source: SourceFacts, state: State) -> str | None:
-    """How the source is seen not to be the one of the last sync; None if it is."""
-    before, now = state.identity, source.identity
-    if now.system_identifier != before.system_identifier:
-        return f"another cluster: its system identifier is {now.system_identifier}, not {before.system_identifier}"
-    if now.timeline != before.timeline:
-        return (
-            f"the source is on timeline {now.timeline}, not {before.timeline}: after a failover or a restore, "
-            "transactions may be missing and their ids used again"
-        )
-    if now.database_oid != before.database_oid:
-        return f"another database of the cluster: its oid is {now.database_oid}, not {before.database_oid}"
-    if now.relation_oid != before.relation_oid and state.source_table != table.label:
-        return f"another table: {table.label}, not {state.source_table}"
-    if now.relation_oid != before.relation_oid:
-        return f"another table: {table.label} was dropped and made anew, or another one got its name"
-    if (now.kind in VIEWS, now.definition) != (before.kind in VIEWS, before.definition):
-        return "the view's query was changed"
-    return None
-
-
-def went_back(source: SourceFacts, state: State) -> str | None:
-    """How the source, of the same identity, is seen to lack what the last sync saw; None if it is not."""
-    server = source.server
-    if server.lsn < state.source_lsn or source.horizon < state.watermark:
-        return "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
-    return None
-
-
-def started_anew(source: SourceFacts, state: State) -> bool:
-    """Whether another start of the server answers than the one that the last sync saw.
-
-    A copy of the data directory from before that sync, a storage snapshot say, has the same identity and timeline, and
-    once it has done enough of its own, later WAL and ids. Only its start gives it away. Likewise a server that has
-    recovered from a crash may have lost what was visible and not yet on disk.
-    """
-    return source.server.started != state.source_started
-
-
 def _another_selection(now: Selection, before: Selection) -> str | None:
     if now.cursor != before.cursor:
         return f"changes are now found by {now.cursor or 'xmin'}, not by {before.cursor or 'xmin'}"
@@ -304,72 +207,6 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
     if own_cursor and (types := reworded(before.types, now.types)):
         return f"the type {types[0]} was changed, and the cursor may name its values"
     return another_meaning(now.terms, before.terms)
-
-
-def require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:
-    """Refuse a standby that has not replayed what the last sync saw.
-
-    Raises:
-        SourceBehind: it has not.
-    """
-    if state is None or not source.server.in_recovery:
-        return
-    same = (state.identity.system_identifier, state.identity.timeline) == (
-        source.identity.system_identifier,
-        source.identity.timeline,
-    )
-    if same and source.server.lsn < state.source_lsn:
-        raise SourceBehind(
-            f"{table.label}: the standby is {state.source_lsn - source.server.lsn} bytes of WAL behind what the last "
-            "sync has copied. Run the sync again when it has replayed them."
-        )
-
-
-def column_changes(
-    table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None
-) -> tuple[Change, ...]:
-    """What must be done to the target's columns, as `target_changes` says.
-
-    Args:
-        table: the table's configuration.
-        source: with its columns as they land in the target.
-        target: the target table.
-        state: of this target table; None if it was not made by this project.
-
-    Raises:
-        SchemaChangeRefused: as there; or a column was dropped at the source and no change is allowed.
-    """
-    if target.oid is None:
-        return ()
-    same = state is not None and same_relation(state.identity, source.identity)
-    if state and table.schema_changes == "fail":
-        # A column that is kept needs no statement, but it was dropped all the same; unless it is only left out now.
-        wanted = {column.name for column in state.selection.columns} - {*table.exclude_columns}
-        wanted &= {*(table.columns or wanted)}
-        gone = dropped(state.selection, source.selection, same)
-        if lost := tuple(change for change in gone if change.name in wanted):
-            raise refused(table.label, lost)
-        # The target's column may have the type already, or never get it.
-        if others := redefined(state.selection, source.selection, same):
-            raise refused(table.label, others)
-    return target_changes(
-        table.label,
-        state.selection if state else None,
-        source.selection,
-        same,
-        target.columns,
-        table.schema_changes == "apply",
-        table.dropped_columns == "drop",
-    )
-
-
-def same_relation(before: Identity, now: Identity) -> bool:
-    """Whether it is one relation: oids mean something only within one database of one cluster."""
-    return (before.system_identifier, before.database_oid, before.relation_oid) == (
-        now.system_identifier,
-        now.database_oid,
-        now.relation_oid,
-    )
 
 
 def _texts(table: TableConfig, changes: tuple[Change, ...]) -> tuple[str, ...]:

@@ -1,0 +1,140 @@
+"""Whether the source is the one of the last sync, and has not gone back in time. Pure."""
+
+from __future__ import annotations
+
+from xmin_assets.config import TableConfig
+from xmin_assets.errors import SourceBehind
+from xmin_assets.postgres import xid
+from xmin_assets.replication.manifests.facts import SourceFacts
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import Identity
+from xmin_assets.replication.schema.selection import VIEWS
+
+RESTARTED = "the source server was started anew or has recovered from a crash"
+"""What people are told where `started_anew`."""
+
+
+def altered_leaves(before: Identity, source: SourceFacts) -> tuple[int, ...]:
+    """Find the partitions, or tables that inherit, in which a column of the table is another one than before.
+
+    While one is detached, columns of it may be dropped and made anew, with a default that changes no row, or swap their
+    names. Attached again it is the same relation with the same rows, and the table shows other values of them.
+
+    Args:
+        before: of the last sync.
+        source: now.
+    """
+    known = {leaf.oid: leaf.attnums for leaf in before.leaves}
+    selection = source.selection
+    wanted = {column.attnum for column in (*selection.columns, *selection.terms.columns)}
+
+    def is_altered(was: tuple[tuple[int, int], ...], now: tuple[tuple[int, int], ...]) -> bool:
+        return any(number in wanted for number, _ in {*was} ^ {*now})
+
+    return tuple(
+        leaf.oid for leaf in source.identity.leaves if leaf.oid in known and is_altered(known[leaf.oid], leaf.attnums)
+    )
+
+
+def same_id_other_values(state: State, *, new_leaves: bool, started_anew: bool) -> bool:
+    """Tell whether a changed row may have other values than the target's of the same key and xid64.
+
+    - A transaction may have written one key both in a partition and in a table attached as one later.
+    - Past the first epoch a row of 2^32 transactions ago bears the xid64 of one that may be changing it right now.
+    - A source that was restored, or has crashed, gives ids out again that rows of the target bear. That ends when the
+      watermark has passed them all: what changes from then on bears higher ones.
+
+    Args:
+        state: of the last sync.
+        new_leaves: whether there are partitions that it did not know.
+        started_anew: see `started_anew`.
+    """
+    return new_leaves or started_anew or state.max_xmin >= xid.CYCLE or state.watermark <= state.reused_below
+
+
+def another_source(table: TableConfig, source: SourceFacts, state: State) -> str | None:
+    """How the source is seen not to be the one of the last sync; None if it is."""
+    before, now = state.identity, source.identity
+    if now.system_identifier != before.system_identifier:
+        return f"another cluster: its system identifier is {now.system_identifier}, not {before.system_identifier}"
+    if now.timeline != before.timeline:
+        return (
+            f"the source is on timeline {now.timeline}, not {before.timeline}: after a failover or a restore, "
+            "transactions may be missing and their ids used again"
+        )
+    if now.database_oid != before.database_oid:
+        return f"another database of the cluster: its oid is {now.database_oid}, not {before.database_oid}"
+    if now.relation_oid != before.relation_oid and state.source_table != table.label:
+        return f"another table: {table.label}, not {state.source_table}"
+    if now.relation_oid != before.relation_oid:
+        return f"another table: {table.label} was dropped and made anew, or another one got its name"
+    if (now.kind in VIEWS, now.definition) != (before.kind in VIEWS, before.definition):
+        return "the view's query was changed"
+    return None
+
+
+def went_back(source: SourceFacts, state: State) -> str | None:
+    """How the source, of the same identity, is seen to lack what the last sync saw; None if it is not."""
+    server = source.server
+    if server.lsn < state.source_lsn or source.horizon < state.watermark:
+        return "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
+    return None
+
+
+def started_anew(source: SourceFacts, state: State) -> bool:
+    """Whether another start of the server answers than the one that the last sync saw.
+
+    A copy of the data directory from before that sync, a storage snapshot say, has the same identity and timeline, and
+    once it has done enough of its own, later WAL and ids. Only its start gives it away. Likewise a server that has
+    recovered from a crash may have lost what was visible and not yet on disk.
+    """
+    return source.server.started != state.source_started
+
+
+def require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:
+    """Refuse a standby that has not replayed what the last sync saw.
+
+    Raises:
+        SourceBehind: it has not.
+    """
+    if state is None or not source.server.in_recovery:
+        return
+    same = (state.identity.system_identifier, state.identity.timeline) == (
+        source.identity.system_identifier,
+        source.identity.timeline,
+    )
+    if same and source.server.lsn < state.source_lsn:
+        raise SourceBehind(
+            f"{table.label}: the standby is {state.source_lsn - source.server.lsn} bytes of WAL behind what the last "
+            "sync has copied. Run the sync again when it has replayed them."
+        )
+
+
+def replaced(table: str, now: Identity, state: State) -> str | None:
+    """Where the copy came from and where it would come from now, if another source has taken the place; else None.
+
+    It may be the same data all the same, after a failover, an upgrade or a dump and restore. A table that was made anew
+    under its name, and a view that got another query, are of the same source.
+
+    Args:
+        table: the name of the source table that is configured.
+        now: the source that answers.
+        state: of the last sync.
+    """
+    before = state.identity
+    elsewhere = (now.system_identifier, now.timeline, now.database_oid) != (
+        before.system_identifier,
+        before.timeline,
+        before.database_oid,
+    )
+    # A table that was renamed along with its configuration is the same one.
+    another_table = state.source_table != table and now.relation_oid != before.relation_oid
+    if not (elsewhere or another_table):
+        return None
+    return f"the copy was made from {_said(state.source_table, before)}, and would now be made from {_said(table, now)}"
+
+
+def _said(table: str, identity: Identity) -> str:
+    name = f"{identity.database} (oid {identity.database_oid})" if identity.database else f"oid {identity.database_oid}"
+    cluster = f"the cluster with the system identifier {identity.system_identifier}"
+    return f"{table} in the database {name} on timeline {identity.timeline} of {cluster}"
