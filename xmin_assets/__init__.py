@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
     from xmin_assets.replication.manifests.plan import SourceSnapshot
     from xmin_assets.replication.manifests.report import SyncReport, TableResult
-    from xmin_assets.replication.merge import merge
+    from xmin_assets.replication.merging.merge import merge
     from xmin_assets.replication.pipeline import open_databases, plan_tables, resync_tables, sync_table, sync_tables
     from xmin_assets.replication.planning.snapshot import snapshot
     from xmin_assets.replication.spool.spool import Spool
@@ -69,7 +69,7 @@ _HOMES = {
         "SyncReport",
         "TableResult",
     ),
-    "xmin_assets.replication.merge": ("merge",),
+    "xmin_assets.replication.merging.merge": ("merge",),
     "xmin_assets.replication.pipeline": (
         "open_databases",
         "plan_tables",

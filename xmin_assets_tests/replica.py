@@ -23,7 +23,7 @@ from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.report import TableResult
-from xmin_assets.replication.merge import merge
+from xmin_assets.replication.merging.merge import merge
 from xmin_assets.replication.pipeline import TablePlan, open_databases, plan_tables, sync_tables
 from xmin_assets.replication.planning.snapshot import snapshot
 from xmin_assets.replication.runtime.progress import Report, silent

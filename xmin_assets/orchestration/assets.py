@@ -43,7 +43,7 @@ from xmin_assets.replication.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.merge import merge
+from xmin_assets.replication.merging.merge import merge
 from xmin_assets.replication.pipeline import open_databases, pass_table
 from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.planning.snapshot import snapshot

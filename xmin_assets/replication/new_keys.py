@@ -10,10 +10,10 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.schema.column_operations import column_definitions
+from xmin_assets.replication.schema.own_columns import alive
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import Spool
 

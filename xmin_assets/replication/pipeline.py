@@ -20,7 +20,7 @@ from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.report import Station, SyncReport, TableResult
 from xmin_assets.replication.manifests.serialization import build
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.merge import merge
+from xmin_assets.replication.merging.merge import merge
 from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.planning.snapshot import snapshot
 from xmin_assets.replication.runtime.progress import Progress, Report, silent

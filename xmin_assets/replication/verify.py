@@ -21,7 +21,6 @@ from xmin_assets.postgres import catalog, xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import flushed_lsn, horizon
 from xmin_assets.replication.buckets import Buckets, count_both, differing
-from xmin_assets.replication.deletes import alive
 from xmin_assets.replication.differences import compare, source_ids, target_ids
 from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
 from xmin_assets.replication.manifests.facts import SourceFacts
@@ -42,6 +41,7 @@ from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.scan import cursor_column
 from xmin_assets.replication.scan.conditions import fulfils
 from xmin_assets.replication.scan.where_clause import left, search_path
+from xmin_assets.replication.schema.own_columns import alive
 from xmin_assets.replication.sides import Shape, Side
 from xmin_assets.replication.state.history import MergeXids
 

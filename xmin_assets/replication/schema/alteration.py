@@ -15,9 +15,9 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.postgres.types import UserType
 from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.promote import key_changes
 from xmin_assets.replication.schema.column_changes import column_changes
 from xmin_assets.replication.schema.column_operations import Change, Drop, Rename, Retype, now_called
+from xmin_assets.replication.schema.keys import key_changes
 
 _DEPENDENTS = """
 SELECT a.attname::text, pg_catalog.format('%%I.%%I', n.nspname, v.relname)

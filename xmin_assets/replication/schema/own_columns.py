@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from psycopg2 import sql
+
 from xmin_assets.replication.manifests.table import Column, Selection
 
 
@@ -18,3 +20,16 @@ def own_columns(selection: Selection) -> list[tuple[str, str]]:
 def target_columns(selection: Selection) -> tuple[Column, ...]:
     """All columns of a target table: those that are copied, and ours."""
     return (*selection.columns, *(Column(0, name, kind) for name, kind in own_columns(selection)))
+
+
+def alive(selection: Selection, alias: str = "") -> sql.Composable:
+    """The condition that a target row is not marked as deleted.
+
+    Args:
+        selection: what is copied.
+        alias: of the target in the query.
+    """
+    if selection.deletes != "soft":
+        return sql.SQL("true")
+    column = selection.deleted_at_column
+    return sql.SQL("{} IS NULL").format(sql.Identifier(alias, column) if alias else sql.Identifier(column))

@@ -25,10 +25,10 @@ from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.manifests.merge import MadeTypes
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
-from xmin_assets.replication.promote import ensure_index
 from xmin_assets.replication.runtime.progress import Progress, Report
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.column_operations import column_definitions
+from xmin_assets.replication.schema.keys import ensure_index
 from xmin_assets.replication.schema.own_columns import target_columns
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import Spool

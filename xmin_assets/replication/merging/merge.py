@@ -21,21 +21,22 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.matching import same_key
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication import upsert
-from xmin_assets.replication.contents import replace_contents
-from xmin_assets.replication.deletes import alive, delete_missing, disown_missing
-from xmin_assets.replication.likeness import require_likeness
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import TypeMap
+from xmin_assets.replication.merging import upsert
+from xmin_assets.replication.merging.deletes import delete_missing, disown_missing
+from xmin_assets.replication.merging.keyless import replace_contents
+from xmin_assets.replication.merging.mass_change import require_likeness
+from xmin_assets.replication.merging.promote import promote
 from xmin_assets.replication.planning.source_identity import RESTARTED
-from xmin_assets.replication.promote import add_key, ensure_index, key_changes, promote
 from xmin_assets.replication.scan.checksum import landed, row_hash
 from xmin_assets.replication.schema.alteration import alter
 from xmin_assets.replication.schema.column_changes import same_relation, target_changes
 from xmin_assets.replication.schema.column_operations import now_called
-from xmin_assets.replication.schema.own_columns import target_columns
+from xmin_assets.replication.schema.keys import add_key, ensure_index, key_changes
+from xmin_assets.replication.schema.own_columns import alive, target_columns
 from xmin_assets.replication.schema.type_making import require_as_made
 from xmin_assets.replication.staging.staged_table import drop_staged, lock_own, require_target
 from xmin_assets.replication.state import history

@@ -6,8 +6,8 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
-from xmin_assets.replication.deletes import require_few
 from xmin_assets.replication.manifests.table import Selection
+from xmin_assets.replication.merging.deletes import require_few
 from xmin_assets.replication.state.migrations import SCHEMA
 
 

@@ -1,4 +1,4 @@
-"""A staged table becomes the target table, and a target table gets the key that it is merged by."""
+"""The key of a target table: what gives it the one that it is merged by."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import KeyInvalid
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.failure import one_line
-from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
-from xmin_assets.replication.state.migrations import SCHEMA, lock_schemas
+from xmin_assets.postgres.identifiers import QualifiedName
 
 _PRIMARY_KEY = """
 SELECT c.conname::text, ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
@@ -28,43 +27,6 @@ SELECT EXISTS (
      WHERE i.indrelid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s, %s)) AND a.attname = %s
        AND i.indisvalid AND i.indpred IS NULL)
 """
-
-
-def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
-    """Give the staged table the target's schema and name. Only the catalog is changed; no row is touched."""
-    relation = catalog.find_relation(cursor, QualifiedName(SCHEMA, staged))
-    assert relation is not None
-    _ensure_target_schema(cursor, target.schema)
-    cursor.execute(
-        sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(sql.Identifier(SCHEMA, staged), sql.Identifier(target.schema))
-    )
-    moved = sql.Identifier(target.schema, staged)
-    cursor.execute(sql.SQL("COMMENT ON TABLE {} IS NULL").format(moved))
-    cursor.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved, sql.Identifier(target.name)))
-    key_name = _key_name(target)
-    # Long names of tables may have their first bytes in common, so another index may have this one.
-    cursor.execute(
-        "SELECT pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s, %s)) IS NULL", (target.schema, key_name)
-    )
-    if cursor.fetchone() == (True,):
-        cursor.execute(_PRIMARY_KEY, (relation.oid,))
-        for constraint, _ in cursor.fetchall():  # none, if the rows have no key
-            cursor.execute(
-                sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
-                    target.sql, sql.Identifier(constraint), sql.Identifier(key_name)
-                )
-            )
-
-
-def _ensure_target_schema(cursor: ext.cursor, schema: str) -> None:
-    exists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
-    cursor.execute(exists, (schema,))
-    if cursor.fetchone() == (True,):
-        return
-    lock_schemas(cursor)
-    cursor.execute(exists, (schema,))
-    if cursor.fetchone() != (True,):
-        cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
 
 
 def key_changes(
@@ -131,9 +93,3 @@ def _add_key(cursor: ext.cursor, table: TableConfig, statement: sql.Composed) ->
             f"not fit the new key: {one_line(error)} Nothing was merged. Delete those rows from the target, or sync "
             "once with deletes: hard."
         ) from None
-
-
-def _key_name(target: QualifiedName) -> str:
-    suffix = "_pkey"
-    room = NAMEDATALEN - 1 - len(suffix)
-    return target.name.encode()[:room].decode(errors="ignore") + suffix

@@ -13,10 +13,11 @@ from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import MassChange
-from xmin_assets.replication.deletes import BREAKER_FROM, alive
 from xmin_assets.replication.manifests.table import Selection
+from xmin_assets.replication.merging.deletes import BREAKER_FROM
+from xmin_assets.replication.merging.upsert import image_differs
+from xmin_assets.replication.schema.own_columns import alive
 from xmin_assets.replication.state.migrations import SCHEMA
-from xmin_assets.replication.upsert import image_differs
 
 
 def require_likeness(

@@ -10,23 +10,11 @@ from xmin_assets.errors import MassDelete
 from xmin_assets.replication.manifests.extract import BlockMap
 from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.scan.conditions import block_key
+from xmin_assets.replication.schema.own_columns import alive
 from xmin_assets.replication.state.migrations import SCHEMA
 
 BREAKER_FROM = 1000
 """Rows below which a target may be emptied without asking."""
-
-
-def alive(selection: Selection, alias: str = "") -> sql.Composable:
-    """The condition that a target row is not marked as deleted.
-
-    Args:
-        selection: what is copied.
-        alias: of the target in the query.
-    """
-    if selection.deletes != "soft":
-        return sql.SQL("true")
-    column = selection.deleted_at_column
-    return sql.SQL("{} IS NULL").format(sql.Identifier(alias, column) if alias else sql.Identifier(column))
 
 
 def delete_missing(
