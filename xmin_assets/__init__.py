@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xmin_assets.orchestration.resources import ReplicationSettings
     from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
     from xmin_assets.postgres.connection import Database
-    from xmin_assets.replication.extract import extract
+    from xmin_assets.replication.extraction.extract import extract
     from xmin_assets.replication.manifests.extract import CsvExtract
     from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
     from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -58,7 +58,7 @@ _HOMES = {
         "XminTranslatorProps",
     ),
     "xmin_assets.postgres.connection": ("Database",),
-    "xmin_assets.replication.extract": ("extract",),
+    "xmin_assets.replication.extraction.extract": ("extract",),
     "xmin_assets.replication.manifests.extract": ("CsvExtract",),
     "xmin_assets.replication.manifests.merge": (
         "MergedTarget",

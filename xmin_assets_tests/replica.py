@@ -18,7 +18,7 @@ from psycopg2 import sql
 from xmin_assets.config import ReplicationConfig, TableConfig, parse_config
 from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.extract import extract
+from xmin_assets.replication.extraction.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot

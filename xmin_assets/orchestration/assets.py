@@ -39,7 +39,7 @@ from xmin_assets.orchestration.specs import TableSpecs, table_specs
 from xmin_assets.orchestration.termination import terminable
 from xmin_assets.orchestration.translator import DagsterXminTranslator
 from xmin_assets.postgres.connection import Database
-from xmin_assets.replication.extract import extract
+from xmin_assets.replication.extraction.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot

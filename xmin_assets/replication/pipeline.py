@@ -14,7 +14,7 @@ import tenacity
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
 from xmin_assets.errors import ConnectionFailed, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
-from xmin_assets.replication.extract import extract
+from xmin_assets.replication.extraction.extract import extract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.report import Station, SyncReport, TableResult

@@ -24,6 +24,8 @@ from xmin_assets.replication.spool.sync_id import overtaken
 
 if TYPE_CHECKING:
     from upath import UPath
+if TYPE_CHECKING:
+    from upath import UPath
 
 
 _SYNCS = "syncs"
@@ -237,3 +239,7 @@ def _modified(entry: Path | UPath) -> float:
         return local.stat().st_mtime
     children = [child.stat().st_mtime for child in entry.iterdir()]
     return max(children, default=0.0)
+
+
+PART_BYTES = 32 << 20
+"""Size of a file from which it is closed and handed on, where somebody takes it."""

@@ -31,6 +31,7 @@ from xmin_assets.replication.schema.column_operations import column_definitions
 from xmin_assets.replication.schema.keys import ensure_index
 from xmin_assets.replication.schema.own_columns import target_columns
 from xmin_assets.replication.schema.type_making import ensure_types
+from xmin_assets.replication.spool.csv_records import said
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.rejected_values import refused
 from xmin_assets.replication.staging.staged_table import (
@@ -42,7 +43,6 @@ from xmin_assets.replication.staging.staged_table import (
 )
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
 from xmin_assets.replication.state.table_state import lock_table_state
-from xmin_assets.replication.unencodable import said
 
 INDEX_MEMORY = 256 << 20
 """Memory to sort a key by. The server's default, 64 MB, sorts more than a million rows on disk, and by one helper."""

@@ -12,8 +12,8 @@ from xmin_assets.errors import DataInvalid
 from xmin_assets.postgres.failure import one_line
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.spool.csv_records import row_at, row_with, said
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.unencodable import row_at, row_with, said
 
 _PLACE = re.compile(r"^COPY .*?, line (?P<line>\d+)(?:, column (?P<column>.+?)(?:: |$))?", re.MULTILINE)
 

@@ -13,10 +13,9 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.reading import PART_BYTES
 from xmin_assets.replication.runtime.progress import Report, silent
 from xmin_assets.replication.schema.type_making import ensure_types
-from xmin_assets.replication.spool.spool import Spool
+from xmin_assets.replication.spool.spool import PART_BYTES, Spool
 from xmin_assets.replication.staging.loader import Loading
 
 

@@ -14,9 +14,9 @@ _R = "xmin_assets.replication."
 PLACES: dict[str, tuple[str, str, str]] = {
     "before the snapshot": (_R + "pipeline", "snapshot", "before"),
     "after the snapshot": (_R + "pipeline", "snapshot", "after"),
-    "after the rows were counted": (_R + "reading", "Passes._count", "after"),
-    "after the rows were copied": (_R + "reading", "Passes._copy_rows", "after"),
-    "after the keys were copied": (_R + "reading", "Passes.copy_keys", "after"),
+    "after the rows were counted": (_R + "extraction.table_reader", "Passes._count", "after"),
+    "after the rows were copied": (_R + "extraction.table_reader", "Passes._copy_rows", "after"),
+    "after the keys were copied": (_R + "extraction.table_reader", "Passes.copy_keys", "after"),
     "after the extract": (_R + "pipeline", "extract", "after"),
     "after the staged table was made": (_R + "staging.loader", "Loading.create", "after"),
     "after a file was loaded": (_R + "staging.loader", "Loading._load_part", "after"),

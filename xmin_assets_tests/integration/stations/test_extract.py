@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xmin_assets.errors import PlanOutdated, SpoolError, UnsupportedTable
-from xmin_assets.replication import reading
+from xmin_assets.replication.extraction import table_reader
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.scan.ranges import Range
@@ -112,15 +112,15 @@ def test_a_helper_that_is_killed_after_its_batch_repeats_no_row(
     """The rows are in its file, and what else it has to ask about them fails: another worker copies them again."""
     killed: list[int] = []
 
-    def ask(reader: reading.Reader, span: Range) -> bool:
+    def ask(reader: table_reader.Reader, span: Range) -> bool:
         pid = reader.cursor.connection.info.backend_pid
         if threading.current_thread().name.startswith("xmin-reader") and not killed:
             killed.append(pid)
             wide.source.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
         return is_marked(reader, span)
 
-    is_marked = reading._is_marked
-    monkeypatch.setattr(reading, "_is_marked", ask)
+    is_marked = table_reader._is_marked
+    monkeypatch.setattr(table_reader, "_is_marked", ask)
     if key is None:
         wide.source.execute("ALTER TABLE wide DROP CONSTRAINT wide_pkey")
     table = {"source": "public.wide", "mode": "full_sync"}

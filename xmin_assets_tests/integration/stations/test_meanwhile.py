@@ -9,8 +9,9 @@ import pytest
 
 from xmin_assets import resync_tables
 from xmin_assets.errors import DataInvalid
-from xmin_assets.replication import pipeline, reading
-from xmin_assets.replication.extract import extract
+from xmin_assets.replication import pipeline
+from xmin_assets.replication.extraction import part_writer
+from xmin_assets.replication.extraction.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.scan import ranges
 from xmin_assets.replication.staging import loader, stage
@@ -22,7 +23,7 @@ ROWS = 20_000
 @pytest.fixture
 def large(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Replica:
     """A table of some 2.5 MB, where that is large."""
-    for module in (reading, stage):
+    for module in (part_writer, stage):
         monkeypatch.setattr(module, "PART_BYTES", 100_000)
     monkeypatch.setattr(ranges, "MIN_BYTES", 4 * ranges.BLOCK_SIZE)
     monkeypatch.setattr(ranges, "BATCH_BYTES", 4 * ranges.BLOCK_SIZE)

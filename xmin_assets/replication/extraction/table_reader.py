@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
 import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.errors import SpoolError
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Storage
-from xmin_assets.postgres.copy import copy_out
 from xmin_assets.postgres.failure import one_line
+from xmin_assets.replication.extraction.part_writer import Writer
+from xmin_assets.replication.extraction.unencodable import CODES, Unencodable
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -29,110 +27,10 @@ from xmin_assets.replication.scan import cursor_column, where_clause
 from xmin_assets.replication.scan.queries import Query
 from xmin_assets.replication.scan.ranges import WHOLE, Count, Range, batches, rows_estimate
 from xmin_assets.replication.schema.selection import VIEWS
-from xmin_assets.replication.spool.spool import Spool, rewind
-from xmin_assets.replication.unencodable import CODES, Unencodable
-
-if TYPE_CHECKING:
-    from upath import UPath
-
-PART_BYTES = 32 << 20
-"""Size of a file from which it is closed and handed on, where somebody takes it."""
-
+from xmin_assets.replication.spool.spool import Spool
 
 GROUP = 256
 """Ranges of changed blocks that one statement reads."""
-
-
-class Writer:
-    """One worker's CSV files of one kind, the first one opened with its first batch.
-
-    Args:
-        spool: where the files go.
-        sync_id: of the sync.
-        name: of the files, without a suffix.
-        files: closes the one that is open at last.
-        hand_on: gets each file that is large enough, and closed; without it there is one file, of any size.
-    """
-
-    def __init__(
-        self, spool: Spool, sync_id: str, name: str, files: ExitStack, hand_on: Callable[[Part], None] | None = None
-    ) -> None:
-        self._spool = spool
-        self._stem = spool.sync_folder(sync_id) / name
-        self._files = files
-        self._hand_on = hand_on
-        self._handed_on: list[Part] = []
-        self._file: IO[bytes] | None = None
-        self._closing = ExitStack()
-        self._rows = 0
-        self._bytes = 0
-        self._appended = 0
-        self._end = 0
-
-    @property
-    def _path(self) -> Path | UPath:
-        number = f"-{len(self._handed_on)}" if self._handed_on else ""
-        return self._stem.with_name(f"{self._stem.name}{number}.csv")
-
-    @property
-    def rows(self) -> int:
-        """How many rows were written."""
-        return self._rows + sum(part.rows for part in self._handed_on)
-
-    def append(self, cursor: ext.cursor, query: sql.Composable) -> int:
-        """Copy the query's rows to the end of the file; their number. They count when they are kept.
-
-        Raises:
-            SpoolError: the file cannot be written.
-            XminAssetsError: a file that was handed on could not be loaded.
-        """
-        if self._file is None:
-            self._closing = self._files.enter_context(ExitStack())
-            self._file = self._closing.enter_context(self._spool.write(self._path))
-        try:
-            rows = copy_out(cursor, query, self._file)
-            self._appended += rows
-            self._end = self._file.tell()
-        except OSError as error:
-            raise SpoolError(f"The spool file {self._path} cannot be written: {error.strerror or error}.") from None
-        return rows
-
-    def rotate(self) -> None:
-        """Close the file and hand it on, if it is large enough.
-
-        Raises:
-            XminAssetsError: a file that was handed on before could not be loaded.
-        """
-        part = self._open_part()
-        if self._hand_on is None or part is None or part.bytes < PART_BYTES:
-            return
-        self._closing.close()
-        self._file, self._rows, self._bytes, self._end = None, 0, 0, 0
-        self._handed_on.append(part)
-        self._hand_on(part)
-
-    def keep(self) -> None:
-        """Let what was appended count: all of its task is done, and nobody does it again."""
-        self._rows, self._bytes, self._appended = self._rows + self._appended, self._end, 0
-
-    def abandon(self) -> None:
-        """Drop what a failed task has left, batches included that were complete: another worker does it again."""
-        self._appended, self._end = 0, self._bytes
-        if self._file is not None:
-            with suppress(OSError):
-                rewind(self._file, self._bytes)
-
-    def flush(self) -> None:
-        """Let other readers of the file see all of it."""
-        if self._file is not None:
-            self._file.flush()
-
-    def parts(self) -> list[Part]:
-        """The files that have rows."""
-        return [*self._handed_on, *([last] if (last := self._open_part()) else [])]
-
-    def _open_part(self) -> Part | None:
-        return Part(str(self._path), self._rows, self._bytes) if self._rows else None
 
 
 @dataclass

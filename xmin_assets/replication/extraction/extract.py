@@ -15,21 +15,22 @@ from contextlib import ExitStack
 
 import psycopg2.extensions as ext
 
-from xmin_assets.config import Mode, Settings
+from xmin_assets.config import Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.transaction import Isolation, transaction
 from xmin_assets.postgres.types import still_means, types_of
 from xmin_assets.replication.changed_blocks import block_map
+from xmin_assets.replication.extraction.deletions import _keys_needed, _looks_for_deletes
+from xmin_assets.replication.extraction.table_reader import Passes
+from xmin_assets.replication.extraction.unencodable import Unencodable, explained
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.new_keys import count_new_keys
 from xmin_assets.replication.planning.observation import locked_source
 from xmin_assets.replication.planning.resume_point import covering, resume_point
 from xmin_assets.replication.planning.source_identity import RESTARTED, started_anew, went_back
-from xmin_assets.replication.reading import Passes, Reader
 from xmin_assets.replication.runtime.progress import Report, silent
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.runtime.snapshot_workers import Crew
@@ -37,13 +38,9 @@ from xmin_assets.replication.scan import cursor_column, where_clause
 from xmin_assets.replication.scan.ranges import spans
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.unencodable import Unencodable, explained
 
 WORTH_HELP = 16 << 20
 """Bytes of a table from which a second worker's connection is opened while the first one still looks at the catalog."""
-
-PROBE_SHARE = 0.25
-"""Changed rows, as a share of all, up to which asking the target which are new is cheaper than copying all keys."""
 
 
 def extract(
@@ -149,53 +146,6 @@ def extract(
         workers=len(passes.readers),
         seconds=time.monotonic() - began,
     )
-
-
-def deleted_rows(known: int, present: int, new: int) -> int:
-    """How many of the rows that the target has were deleted at the source.
-
-    A row version below the watermark that is visible now was visible to the last sync, too: its transaction was
-    finished then, and nobody has deleted it since. So the target has the keys of all unchanged rows, and those of the
-    changed rows that are not new; what it has beyond these was deleted. With U unchanged and C changed rows,
-    present = U + C and known = U + (C - new) + deleted.
-
-    A key must stand for one row, or the counts are not those of the keys.
-
-    Args:
-        known: rows that the target shared with the source after the last sync.
-        present: rows at the source now.
-        new: changed rows whose key the target does not have.
-
-    Returns:
-        The number of deleted rows. Below 0 the premise is broken: somebody wrote to the target, or rows entered the
-        where clause without being written to.
-    """
-    return known - present + new
-
-
-def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) -> bool:
-    """Whether rows were deleted that the target still has, or may have been; or one may repeat another's key."""
-    snapshot, state = passes.snapshot, passes.snapshot.state
-    if snapshot.plan.mode is Mode.FULL_SYNC or state is None:
-        return False  # a full extract brings all keys with its rows
-    if passes.changed_rows and not snapshot.selection.unique_key:
-        return True  # also where deleted rows are not looked for: what repeats a key would overwrite the other row
-    if not _looks_for_deletes(snapshot):
-        return False
-    if snapshot.plan.mode is Mode.INCREMENTAL_SYNC:
-        return True  # an unchanged cursor proves nothing, so nothing can be reckoned
-    changed, present = passes.changed_rows, passes.source_rows
-    if not changed:
-        return deleted_rows(state.rows, present, 0) != 0
-    if target is None or changed > PROBE_SHARE * present:
-        return True
-    new = count_new_keys(target, snapshot, passes.copy_changed_keys(crew), passes.spool)
-    return deleted_rows(state.rows, present, new) != 0
-
-
-def _looks_for_deletes(snapshot: SourceSnapshot) -> bool:
-    """Whether rows that were deleted at the source are looked for."""
-    return snapshot.plan.find_deletes and snapshot.selection.deletes != "ignore"
 
 
 def _source_rows(passes: Passes, keys_copied: bool) -> int | None:

@@ -6,11 +6,7 @@ UTF-8 it refuses to send (https://www.postgresql.org/docs/current/multibyte.html
 
 from __future__ import annotations
 
-import csv
 import io
-import sys
-from collections.abc import Callable
-from typing import IO
 
 import psycopg2
 import psycopg2.extensions as ext
@@ -26,6 +22,7 @@ from xmin_assets.replication.scan import where_clause
 from xmin_assets.replication.scan.checksum import printed
 from xmin_assets.replication.scan.conditions import all_of, fulfils
 from xmin_assets.replication.scan.ranges import Range
+from xmin_assets.replication.spool.csv_records import said
 
 CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARACTER)
 
@@ -56,26 +53,6 @@ def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) ->
         f"{snapshot.table}: {error.said}{where} Mend the value at the source, or leave it out with exclude_columns or "
         "where."
     )
-
-
-def row_at(file: IO[bytes], line: int) -> list[str]:
-    """The fields of the CSV record that ends in this line of the file, counted from 1; none if there is no such."""
-    return _record(file, lambda _, ends: ends >= line)
-
-
-def row_with(file: IO[bytes], character: bytes) -> list[str]:
-    """The fields of the first CSV record that has this character; none if there is no such."""
-    text = character.decode(errors="replace")
-    return _record(file, lambda fields, _: any(text in field for field in fields))
-
-
-def _record(file: IO[bytes], wanted: Callable[[list[str], int], bool]) -> list[str]:
-    limit = csv.field_size_limit(sys.maxsize)
-    try:
-        reader = csv.reader(raw.decode(errors="replace") for raw in file)
-        return next((fields for fields in reader if wanted(fields, reader.line_num)), [])
-    finally:
-        csv.field_size_limit(limit)
 
 
 class _Search:
@@ -158,11 +135,6 @@ class _Search:
         row = sql.SQL(", ").join(printed(sql.Identifier(column.name)) for column in key)
         self._cursor.execute(sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(row, self._span.leaf.name.sql, here))
         return "in the row with " + said(key, self._cursor.fetchone() or ())
-
-
-def said(key: tuple[Column, ...], values: tuple[object, ...] | list[str]) -> str:
-    """Some of a row's values for people."""
-    return f"({', '.join(column.name for column in key)})=({', '.join(map(str, values))})"
 
 
 class _Nowhere(io.BytesIO):
