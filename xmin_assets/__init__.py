@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xmin_assets.replication.planning.snapshot import snapshot
     from xmin_assets.replication.spool.spool import Spool
     from xmin_assets.replication.staging.stage import stage
-    from xmin_assets.replication.verify import TableVerification, Verification, verify_table, verify_tables
+    from xmin_assets.replication.verification.verify import TableVerification, Verification, verify_table, verify_tables
 
 _HOMES = {
     "xmin_assets.config": (
@@ -80,7 +80,7 @@ _HOMES = {
     "xmin_assets.replication.planning.snapshot": ("snapshot",),
     "xmin_assets.replication.spool.spool": ("Spool",),
     "xmin_assets.replication.staging.stage": ("stage",),
-    "xmin_assets.replication.verify": (
+    "xmin_assets.replication.verification.verify": (
         "TableVerification",
         "Verification",
         "verify_table",

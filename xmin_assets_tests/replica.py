@@ -29,7 +29,7 @@ from xmin_assets.replication.planning.snapshot import snapshot
 from xmin_assets.replication.runtime.progress import Report, silent
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.stage import stage
-from xmin_assets.replication.verify import TableVerification, verify_tables
+from xmin_assets.replication.verification.verify import TableVerification, verify_tables
 from xmin_assets_tests.clusters import Database
 
 OWN = ("source_xmin", "source_deleted_at", "source_block")

@@ -14,7 +14,7 @@ from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
 
 if TYPE_CHECKING:
-    from xmin_assets.replication.verify import TableVerification, Verification
+    from xmin_assets.replication.verification.verify import TableVerification, Verification
 
 _FAULTS = ("missing", "extra", "different")
 
@@ -37,7 +37,7 @@ def command(invocation: Invocation, tables: tuple[str, ...], sample: float | Non
     next sync will bring is pending, and no mismatch.
     """
     from xmin_assets.cli.progress import progress_display
-    from xmin_assets.replication.verify import verify_tables
+    from xmin_assets.replication.verification.verify import verify_tables
 
     config = invocation.load(workers=workers)
     count = len(config.select(tables))

@@ -33,7 +33,7 @@ from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.pipeline import open_databases
 from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.status import comparison_basis
-from xmin_assets.replication.verify import TableVerification, verify_table
+from xmin_assets.replication.verification.verify import TableVerification, verify_table
 
 ROWS = "rows_are_complete"
 KEY = "key_identifies_rows"

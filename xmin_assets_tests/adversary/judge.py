@@ -7,7 +7,7 @@ from collections import Counter
 import psycopg2
 
 from xmin_assets.replication.manifests.report import TableResult
-from xmin_assets.replication.verify import TableVerification
+from xmin_assets.replication.verification.verify import TableVerification
 from xmin_assets_tests.adversary.copies import Copy
 from xmin_assets_tests.adversary.oracle import KEY, Oracle, Picture, Row
 

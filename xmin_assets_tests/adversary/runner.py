@@ -20,7 +20,7 @@ from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.pipeline import open_databases, resync_tables, sync_table
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.verify import verify_table
+from xmin_assets.replication.verification.verify import verify_table
 from xmin_assets_tests.adversary import weights
 from xmin_assets_tests.adversary.copies import Copy
 from xmin_assets_tests.adversary.history import History, Step

@@ -7,8 +7,8 @@ from hypothesis import given
 
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.buckets import LEAF_BYTES, cuts
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE, MIN_BYTES, SPAN_BYTES
+from xmin_assets.replication.verification.buckets import LEAF_BYTES, cuts
 
 
 def leaves(blocks: list[int]) -> tuple[Storage, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.replication.judging import EXAMPLES, Judge, Rules, SourceRow, TargetRow, Verdict
 from xmin_assets.replication.state.history import MergeXids
+from xmin_assets.replication.verification.classification import EXAMPLES, Judge, Rules, SourceRow, TargetRow, Verdict
 
 W = 1000
 MERGES = MergeXids(50, frozenset({50, 60, 70}))

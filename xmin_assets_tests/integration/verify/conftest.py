@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.replication.verify import TableVerification
+from xmin_assets.replication.verification.verify import TableVerification
 from xmin_assets_tests.replica import Replica
 
 ROWS = 3000

@@ -13,7 +13,7 @@ from xmin_assets.postgres.server import Server, observe_server
 from xmin_assets.replication.planning import observation
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.runtime.snapshot_workers import Crew
-from xmin_assets.replication.sides import Side
+from xmin_assets.replication.verification.sides import Side
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.verify.conftest import ROWS, counts, ids
 from xmin_assets_tests.replica import Replica

@@ -8,9 +8,9 @@ import pytest
 from psycopg2 import sql
 
 from xmin_assets.postgres import catalog
-from xmin_assets.replication import verify
 from xmin_assets.replication.pipeline import resync_tables
 from xmin_assets.replication.runtime.progress import Progress
+from xmin_assets.replication.verification import verify
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.verify.conftest import ROWS, counts, ids
 from xmin_assets_tests.replica import Replica

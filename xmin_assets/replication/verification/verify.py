@@ -20,14 +20,9 @@ from xmin_assets.errors import ConfigError, PlanOutdated
 from xmin_assets.postgres import catalog, xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import flushed_lsn, horizon
-from xmin_assets.replication.buckets import Buckets, count_both, differing
-from xmin_assets.replication.differences import compare, source_ids, target_ids
-from xmin_assets.replication.judging import Judge, Kind, Rules, Verdict
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.opening import opened_source, opened_target
-from xmin_assets.replication.pairing import pair, watermark_lost
 from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
 from xmin_assets.replication.planning.resume_point import caught_up
 from xmin_assets.replication.planning.source_identity import (
@@ -42,8 +37,13 @@ from xmin_assets.replication.scan import cursor_column
 from xmin_assets.replication.scan.conditions import fulfils
 from xmin_assets.replication.scan.where_clause import left, search_path
 from xmin_assets.replication.schema.own_columns import alive
-from xmin_assets.replication.sides import Shape, Side
 from xmin_assets.replication.state.history import MergeXids
+from xmin_assets.replication.verification.buckets import Buckets, count_both, differing
+from xmin_assets.replication.verification.classification import Judge, Kind, Rules, Verdict
+from xmin_assets.replication.verification.column_pairs import pair, watermark_lost
+from xmin_assets.replication.verification.row_diff import compare, source_ids, target_ids
+from xmin_assets.replication.verification.sides import Shape, Side
+from xmin_assets.replication.verification.snapshots import opened_source, opened_target
 
 FEW_ROWS = 10_000
 """Up to so many rows in the target all are compared one by one: in a part of a small table there would be too few to

@@ -24,12 +24,14 @@ from psycopg2 import sql
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.replication.scan.conditions import all_of, between
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE, MIN_BYTES, SPAN_BYTES, SPANS_PER_WORKER
-from xmin_assets.replication.sides import Shape, Side, on_both
+from xmin_assets.replication.verification.sides import Shape, Side, on_both
 
 ROWS_PER_BUCKET = 1000
 
+
 LEAF_BYTES = 256 << 10
 """The least of each relation that is worth its place in a statement's plan."""
+
 
 # From 2^6 to 2^14. Prime, so that keys with a regular pattern, multiples of a power of two for instance, still spread.
 _NUMBERS = (67, 131, 257, 521, 1031, 2053, 4099, 8209, 16411)

@@ -14,10 +14,10 @@ from psycopg2 import sql
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.transaction import translated
-from xmin_assets.replication.buckets import Buckets
-from xmin_assets.replication.judging import Judge, Key, SourceRow, TargetRow
 from xmin_assets.replication.scan.conditions import all_of
-from xmin_assets.replication.sides import Side, on_both
+from xmin_assets.replication.verification.buckets import Buckets
+from xmin_assets.replication.verification.classification import Judge, Key, SourceRow, TargetRow
+from xmin_assets.replication.verification.sides import Side, on_both
 
 FETCHED = 5000
 """Rows that one side sends at a time."""

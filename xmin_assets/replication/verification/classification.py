@@ -16,10 +16,14 @@ from xmin_assets.replication.state.history import MergeXids
 EXAMPLES = 5
 """Keys that are named per kind of difference."""
 
+
 COMMON = 0.1
 """Share of the rows that both sides have above which having been written by somebody else tells nothing."""
 
+
 Key = tuple[str, ...]
+
+
 Kind = Literal["missing", "extra", "different", "pending"]
 
 
