@@ -149,7 +149,7 @@ def main() -> int:
     """Sync once, and print what was measured as JSON."""
     # Not above: the process that runs the scenarios imports this module, too, and has no use for the engine.
     from xmin_assets.config import parse_config
-    from xmin_assets.replication.pipeline import sync_tables
+    from xmin_assets.replication.sync import sync_tables
 
     config = parse_config(json.load(sys.stdin))
     began = time.perf_counter()

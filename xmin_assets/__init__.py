@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from xmin_assets.replication.manifests.plan import SourceSnapshot
     from xmin_assets.replication.manifests.report import SyncReport, TableResult
     from xmin_assets.replication.merging.merge import merge
-    from xmin_assets.replication.pipeline import open_databases, plan_tables, resync_tables, sync_table, sync_tables
     from xmin_assets.replication.planning.snapshot import snapshot
+    from xmin_assets.replication.runtime.databases import open_databases
     from xmin_assets.replication.spool.spool import Spool
     from xmin_assets.replication.staging.stage import stage
+    from xmin_assets.replication.sync import plan_tables, resync_tables, sync_table, sync_tables
     from xmin_assets.replication.verification.verify import TableVerification, Verification, verify_table, verify_tables
 
 _HOMES = {
@@ -70,8 +71,8 @@ _HOMES = {
         "TableResult",
     ),
     "xmin_assets.replication.merging.merge": ("merge",),
-    "xmin_assets.replication.pipeline": (
-        "open_databases",
+    "xmin_assets.replication.runtime.databases": ("open_databases",),
+    "xmin_assets.replication.sync": (
         "plan_tables",
         "resync_tables",
         "sync_table",

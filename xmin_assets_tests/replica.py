@@ -24,11 +24,12 @@ from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.merging.merge import merge
-from xmin_assets.replication.pipeline import TablePlan, open_databases, plan_tables, sync_tables
 from xmin_assets.replication.planning.snapshot import snapshot
+from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.runtime.progress import Report, silent
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.stage import stage
+from xmin_assets.replication.sync import TablePlan, plan_tables, sync_tables
 from xmin_assets.replication.verification.verify import TableVerification, verify_tables
 from xmin_assets_tests.clusters import Database
 

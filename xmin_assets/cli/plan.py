@@ -15,7 +15,7 @@ from xmin_assets.replication.runtime.units import bytes_text
 
 if TYPE_CHECKING:
     from xmin_assets.replication.manifests.plan import SourceSnapshot
-    from xmin_assets.replication.pipeline import TablePlan
+    from xmin_assets.replication.sync import TablePlan
 
 
 @click.command
@@ -27,7 +27,7 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
 
     For all configured tables, or those named. Nothing is copied or changed.
     """
-    from xmin_assets.replication.pipeline import plan_tables
+    from xmin_assets.replication.sync import plan_tables
 
     config = invocation.load()
     secrets = invocation.connection_strings()

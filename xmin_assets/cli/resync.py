@@ -21,7 +21,7 @@ def command(invocation: Invocation, tables: tuple[str, ...], everything: bool) -
     """
     if bool(tables) == everything:
         raise click.UsageError("Name the tables to resync, or give --all.")
-    from xmin_assets.replication.pipeline import resync_tables
+    from xmin_assets.replication.sync import resync_tables
 
     config = invocation.load()
     forgotten = interruptible(lambda: resync_tables(config, tables=tables))

@@ -40,7 +40,7 @@ def command(
     All configured tables, or those named; one that fails does not stop the others.
     """
     from xmin_assets.cli.progress import progress_display
-    from xmin_assets.replication.pipeline import sync_tables
+    from xmin_assets.replication.sync import sync_tables
 
     config = invocation.load(workers=workers, batch_size=batch_size, spool=spool)
     count = len(config.select(tables))

@@ -24,7 +24,7 @@ from xmin_assets.demo.errors import DemoError
 from xmin_assets.demo.memory import FOLDER
 from xmin_assets.demo.sample import TABLES
 from xmin_assets.replication.manifests.report import SyncReport
-from xmin_assets.replication.pipeline import sync_tables
+from xmin_assets.replication.sync import sync_tables
 
 # Rows per statement, one of each kind for each table.
 ROWS = {"insert": 500, "update": 2000, "delete": 250}

@@ -44,13 +44,14 @@ from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.merging.merge import merge
-from xmin_assets.replication.pipeline import open_databases, pass_table
 from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.planning.snapshot import snapshot
+from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.stage import stage
 from xmin_assets.replication.state.table_lock import own_turn
+from xmin_assets.replication.sync import pass_table
 
 SOURCE_POOL = "xmin_source"
 """The Dagster pool of the assets that connect to the source: its limit bounds them across runs."""

@@ -30,8 +30,8 @@ from xmin_assets.orchestration.run_log import progress_lines
 from xmin_assets.orchestration.termination import terminable
 from xmin_assets.replication.manifests.merge import StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.pipeline import open_databases
 from xmin_assets.replication.planning import held_back
+from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.status import comparison_basis
 from xmin_assets.replication.verification.verify import TableVerification, verify_table
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from xmin_assets.config import TableConfig
-from xmin_assets.replication.changes import Asked, Mark
+from xmin_assets.replication.change_detection import Asked, Mark
 
 VERSION = 1
 

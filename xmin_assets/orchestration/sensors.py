@@ -26,7 +26,7 @@ from xmin_assets.config import ReplicationConfig, TableConfig, duration
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.orchestration.sensor_cursor import SensorCursor
 from xmin_assets.orchestration.specs import TableSpecs
-from xmin_assets.replication.changes import Asked, Look, ask, look, reason
+from xmin_assets.replication.change_detection import Asked, Look, ask, look, reason
 
 SENSOR = "source_change_sensor"
 

@@ -8,7 +8,7 @@ from psycopg2 import sql
 
 from xmin_assets.config import ReplicationConfig, load_config
 from xmin_assets.postgres.transaction import Isolation, transact
-from xmin_assets.replication.pipeline import open_target
+from xmin_assets.replication.runtime.databases import open_target
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.spool.sync_id import age_of
 from xmin_assets.replication.staging.staged_table import COMMENT_PREFIX

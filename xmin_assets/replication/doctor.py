@@ -20,8 +20,9 @@ from xmin_assets.replication.changed_blocks.prerequisites import (
     Missing,
     look,
 )
-from xmin_assets.replication.pipeline import open_databases, side_by_side
 from xmin_assets.replication.planning.observation import read_source
+from xmin_assets.replication.runtime.databases import open_databases
+from xmin_assets.replication.runtime.retries import side_by_side
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.selection import VIEWS
 

@@ -17,8 +17,8 @@ from xmin_assets.postgres.transaction import Isolation, transact
 from xmin_assets.replication.manifests.merge import MergedTarget
 from xmin_assets.replication.manifests.plan import HeldBack
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.pipeline import open_databases, open_target
 from xmin_assets.replication.planning.held_back import observe_held_back
+from xmin_assets.replication.runtime.databases import open_databases, open_target
 from xmin_assets.replication.state.history import PastMerge, read_history
 from xmin_assets.replication.state.table_state import read_result, read_state
 

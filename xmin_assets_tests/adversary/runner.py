@@ -17,9 +17,10 @@ from xmin_assets import errors
 from xmin_assets.config import ReplicationConfig, parse_config
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifests.report import TableResult
-from xmin_assets.replication.pipeline import open_databases, resync_tables, sync_table
+from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.spool.spool import Spool
+from xmin_assets.replication.sync import resync_tables, sync_table
 from xmin_assets.replication.verification.verify import verify_table
 from xmin_assets_tests.adversary import weights
 from xmin_assets_tests.adversary.copies import Copy

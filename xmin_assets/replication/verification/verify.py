@@ -23,7 +23,6 @@ from xmin_assets.postgres.server import flushed_lsn, horizon
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.pipeline import open_databases, persistently, side_by_side, unreachable
 from xmin_assets.replication.planning.resume_point import caught_up
 from xmin_assets.replication.planning.source_identity import (
     RESTARTED,
@@ -31,7 +30,9 @@ from xmin_assets.replication.planning.source_identity import (
     same_id_other_values,
     started_anew,
 )
+from xmin_assets.replication.runtime.databases import open_databases, unreachable
 from xmin_assets.replication.runtime.progress import Progress, Report, silent
+from xmin_assets.replication.runtime.retries import persistently, side_by_side
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.scan import cursor_column
 from xmin_assets.replication.scan.conditions import fulfils

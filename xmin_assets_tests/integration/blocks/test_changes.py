@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from xmin_assets.replication import changes
+from xmin_assets.replication import change_detection
+from xmin_assets.replication.change_detection import look
 from xmin_assets.replication.changed_blocks import wal_summaries
-from xmin_assets.replication.changes import look
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.stations.test_changes import Watcher
 from xmin_assets_tests.replica import Replica
@@ -109,7 +109,7 @@ def test_a_table_without_a_modified_block_is_believed_for_as_long_as_it_is_so(
     inspected.source.execute("INSERT INTO others VALUES (1)")
     watcher.settle()
     seen = look(watcher.config)
-    later = replace(seen, at=seen.at + timedelta(seconds=2 * changes.TRUSTED))
+    later = replace(seen, at=seen.at + timedelta(seconds=2 * change_detection.TRUSTED))
 
     assert seen.changed[watcher.config.tables[0]] is False
     assert "public.items" not in watcher.reasons(later)

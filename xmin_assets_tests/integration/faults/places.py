@@ -12,22 +12,22 @@ _R = "xmin_assets.replication."
 
 # name: module, attribute in it, and whether it happens before the call or after it.
 PLACES: dict[str, tuple[str, str, str]] = {
-    "before the snapshot": (_R + "pipeline", "snapshot", "before"),
-    "after the snapshot": (_R + "pipeline", "snapshot", "after"),
+    "before the snapshot": (_R + "sync", "snapshot", "before"),
+    "after the snapshot": (_R + "sync", "snapshot", "after"),
     "after the rows were counted": (_R + "extraction.table_reader", "Passes._count", "after"),
     "after the rows were copied": (_R + "extraction.table_reader", "Passes._copy_rows", "after"),
     "after the keys were copied": (_R + "extraction.table_reader", "Passes.copy_keys", "after"),
-    "after the extract": (_R + "pipeline", "extract", "after"),
+    "after the extract": (_R + "sync", "extract", "after"),
     "after the staged table was made": (_R + "staging.loader", "Loading.create", "after"),
     "after a file was loaded": (_R + "staging.loader", "Loading._load_part", "after"),
     "before the staged key is built": (_R + "staging.loader", "Loading._finish", "before"),
-    "after the stage": (_R + "pipeline", "stage", "after"),
+    "after the stage": (_R + "sync", "stage", "after"),
     "after the staged table became the target": (_R + "merging.merge", "promote", "after"),
     "after the rows were deleted": (_R + "merging.merge", "delete_missing", "after"),
     "after the rows were written": (_R + "merging.upsert", "run", "after"),
     "after the state was written": (_R + "merging.merge", "write_state", "after"),
     "before the commit": (_R + "merging.merge", "drop_staged", "after"),
-    "after the commit": (_R + "pipeline", "merge", "after"),
+    "after the commit": (_R + "sync", "merge", "after"),
     "before the files are removed": (_R + "spool.spool", "Spool.remove_merged", "before"),
 }
 ONLY_FIRST = {"after the staged table became the target"}

@@ -19,7 +19,7 @@ from xmin_assets.orchestration.assets import build_xmin_assets
 from xmin_assets.orchestration.deployment import build_resources
 from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.replication.manifests.report import TableResult
-from xmin_assets.replication.pipeline import sync_tables
+from xmin_assets.replication.sync import sync_tables
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.integration.faults.items import TABLE, Items, count
 from xmin_assets_tests.integration.faults.places import happening

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from xmin_assets.replication.manifests.report import TableResult
-from xmin_assets.replication.pipeline import sync_tables
+from xmin_assets.replication.sync import sync_tables
 from xmin_assets_tests.integration.faults.items import TABLE, Items
 from xmin_assets_tests.integration.faults.places import happening
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.replication.pipeline import sync_tables
+from xmin_assets.replication.sync import sync_tables
 from xmin_assets_tests.integration.faults.items import TABLE, Items
 from xmin_assets_tests.integration.faults.places import happening
 from xmin_assets_tests.integration.faults.proxy import Proxy, proxy_to

@@ -15,7 +15,7 @@ import pytest
 
 from xmin_assets.demo.cluster import HOST, Cluster, free_port
 from xmin_assets.demo.errors import ServerNotStarted
-from xmin_assets.replication.pipeline import sync_tables
+from xmin_assets.replication.sync import sync_tables
 from xmin_assets.replication.verification.verify import verify_tables
 from xmin_assets_tests.clusters import SETTINGS, Database, Workshop
 from xmin_assets_tests.integration.faults.items import TABLE, Items

@@ -13,7 +13,7 @@ import pytest
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.errors import MassChange
 from xmin_assets.replication.manifests.report import TableResult
-from xmin_assets.replication.pipeline import resync_tables
+from xmin_assets.replication.sync import resync_tables
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.integration.conftest import one_mode
 from xmin_assets_tests.integration.ledger import counts

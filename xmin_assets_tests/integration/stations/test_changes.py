@@ -16,10 +16,11 @@ import pytest
 
 from xmin_assets.config import ReplicationConfig
 from xmin_assets.demo.cluster import Cluster
-from xmin_assets.replication import changes
-from xmin_assets.replication.changes import Asked, Look, ask, look, reason
-from xmin_assets.replication.pipeline import open_target, sync_tables
+from xmin_assets.replication import change_detection
+from xmin_assets.replication.change_detection import Asked, Look, ask, look, reason
+from xmin_assets.replication.runtime.databases import open_target
 from xmin_assets.replication.state.resync import resync
+from xmin_assets.replication.sync import sync_tables
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.servers import await_replay, remove, standby_of
@@ -183,7 +184,7 @@ def test_a_transaction_that_stays_open_is_not_waited_for_forever(watcher: Watche
         watcher.tick()
         seen = look(watcher.config)
         assert watcher.reasons(seen) == {}
-        later = replace(seen, at=seen.at + timedelta(seconds=changes.HELD_BACK_PAUSE))
+        later = replace(seen, at=seen.at + timedelta(seconds=change_detection.HELD_BACK_PAUSE))
         assert set(watcher.reasons(later)) == {"public.items"}
 
 
@@ -353,7 +354,7 @@ def test_counters_are_not_believed_forever(watcher: Watcher) -> None:
     seen = look(watcher.config)
     assert watcher.reasons(seen) == {}
 
-    later = replace(seen, at=seen.at + timedelta(seconds=changes.TRUSTED))
+    later = replace(seen, at=seen.at + timedelta(seconds=change_detection.TRUSTED))
 
     assert set(watcher.reasons(later)) == {"public.items", "public.others"}
     assert "6 h ago" in watcher.reasons(later)["public.items"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from xmin_assets import sync_tables
-from xmin_assets.replication.pipeline import plan_tables
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.status import source_status
+from xmin_assets.replication.sync import plan_tables
 from xmin_assets_tests.replica import Replica
 
 

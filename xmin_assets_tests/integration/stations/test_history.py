@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from xmin_assets.errors import MassDelete
-from xmin_assets.replication.pipeline import resync_tables
 from xmin_assets.replication.state.history import PastMerge
 from xmin_assets.replication.status import table_histories, table_statuses
+from xmin_assets.replication.sync import resync_tables
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.replica import Replica
 

@@ -9,7 +9,7 @@ import pytest
 
 from xmin_assets import resync_tables
 from xmin_assets.errors import DataInvalid
-from xmin_assets.replication import pipeline
+from xmin_assets.replication import sync
 from xmin_assets.replication.extraction import part_writer
 from xmin_assets.replication.extraction.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
@@ -39,7 +39,7 @@ def large(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Replica:
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     """The files that were loaded before the extract was over."""
     parts: list[Part] = []
-    take, extract_ = loader.Loading.take, pipeline.extract
+    take, extract_ = loader.Loading.take, sync.extract
     extracting: list[bool] = []
 
     def take_and_tell(self: loader.Loading, part: Part) -> None:
@@ -55,7 +55,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
             extracting.clear()
 
     monkeypatch.setattr(loader.Loading, "take", take_and_tell)
-    monkeypatch.setattr(pipeline, "extract", extract_and_tell)
+    monkeypatch.setattr(sync, "extract", extract_and_tell)
     return parts
 
 

@@ -9,8 +9,8 @@ import pytest
 from xmin_assets import sync_tables
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.errors import ForeignTarget, MassDelete, PlanOutdated, StaleExtract
-from xmin_assets.replication.pipeline import resync_tables
 from xmin_assets.replication.status import table_statuses
+from xmin_assets.replication.sync import resync_tables
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.replica import Replica
 

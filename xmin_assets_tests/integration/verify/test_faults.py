@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.replication.pipeline import resync_tables
+from xmin_assets.replication.sync import resync_tables
 from xmin_assets_tests.integration.verify.conftest import ROWS, counts, ids
 from xmin_assets_tests.replica import Replica
 

@@ -8,8 +8,8 @@ import pytest
 from psycopg2 import sql
 
 from xmin_assets.postgres import catalog
-from xmin_assets.replication.pipeline import resync_tables
 from xmin_assets.replication.runtime.progress import Progress
+from xmin_assets.replication.sync import resync_tables
 from xmin_assets.replication.verification import verify
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.verify.conftest import ROWS, counts, ids

@@ -45,17 +45,20 @@ from xmin_assets.postgres.types import FIRST_OWN_OID
 from xmin_assets.replication.changed_blocks.prerequisites import NoMap
 from xmin_assets.replication.changed_blocks.wal_positions import start_of
 from xmin_assets.replication.changed_blocks.wal_summaries import changed_files
-from xmin_assets.replication.pipeline import open_databases
+from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.state.migrations import schema_version
 
 TRUSTED = 6 * 3600
 """Seconds after a merge for which the counters are believed that nothing has changed since."""
 
+
 HELD_BACK_PAUSE = 600
 """Seconds between two syncs of a table while the transaction that held the first one back is still open."""
 
+
 STATEMENT_TIMEOUT = 15
 """Seconds that one look may take at either side: whoever waits for it has other things to do."""
+
 
 # The functions are those of the view pg_stat_all_tables, which would also join every index.
 _MARKS = """
@@ -118,6 +121,7 @@ SELECT s.number::int - 1, s.kind::text,
   FROM stored s, types t
 """
 
+
 # Counters that a crash has thrown away have the same time of reset as the background writer's.
 _SERVER = """
 SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), d.oid,
@@ -128,6 +132,7 @@ SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), d.oid,
   FROM pg_catalog.pg_database d
  WHERE d.datname = pg_catalog.current_database()
 """
+
 
 _MERGED = """
 SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,

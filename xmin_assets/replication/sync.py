@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeVar
-
-import tenacity
 
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
-from xmin_assets.errors import ConnectionFailed, TransientError, XminAssetsError
+from xmin_assets.errors import ConnectionFailed, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.extraction.extract import extract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.manifests.report import Station, SyncReport, TableResult
-from xmin_assets.replication.manifests.serialization import build
-from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.report import SyncReport, TableResult
 from xmin_assets.replication.merging.merge import merge
 from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.planning.snapshot import snapshot
+from xmin_assets.replication.runtime.databases import (
+    open_databases,
+    open_target,
+    unreachable,
+)
 from xmin_assets.replication.runtime.progress import Progress, Report, silent
+from xmin_assets.replication.runtime.retries import persistently, side_by_side
 from xmin_assets.replication.runtime.sizing import workers_for
-from xmin_assets.replication.spool.last_sync import LastSync, remember
+from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.loader import Loading
 from xmin_assets.replication.staging.stage import loads_meanwhile, stage
 from xmin_assets.replication.state.resync import resync
 from xmin_assets.replication.state.table_lock import Turns, own_turn
-
-FIRST_ATTEMPTS = 3
-"""How often we try to reach the databases at all: whoever mistyped an address wants to know soon."""
-
-Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -47,29 +42,6 @@ class TablePlan:
     table: str
     snapshot: SourceSnapshot | None
     error: str | None = None
-
-
-@contextmanager
-def open_databases(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[tuple[Database, Database]]:
-    """The source and the target, each bounded to as many connections as there are workers.
-
-    Raises:
-        ConfigError: a connection string is missing or cannot be read.
-    """
-    settings = settings or config.settings
-    workers = workers_for(settings)
-    with (
-        _database(config.source_url(), "source", settings, workers) as source,
-        _database(config.target_url(), "target", settings, workers) as target,
-    ):
-        yield source, target
-
-
-@contextmanager
-def open_target(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[Database]:
-    """The target alone."""
-    with _database(config.target_url(), "target", settings or config.settings, 1) as target:
-        yield target
 
 
 def sync_tables(
@@ -282,96 +254,3 @@ def _pass(
     spool.remove_merged(planned.sync_id)
     report(Progress(table.label, "merge", staged.rows, staged.rows))
     return staged, merged
-
-
-def persistently(
-    table: TableConfig,
-    station: Station,
-    report: Report,
-    attempt: Callable[[], Result],
-    failed: Callable[[XminAssetsError], Result],
-) -> Result:
-    """Try again what may pass; what goes wrong for good is the table's alone, and the other tables go on.
-
-    Args:
-        table: what the work is about.
-        station: where a retry is shown.
-        report: told of every retry.
-        attempt: the work.
-        failed: what to return, given the error.
-    """
-
-    def say_retry(state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        report(Progress(table.label, station, 0, 0, f"trying again: {error}", is_retry=True))
-
-    try:
-        return _persistent(say_retry)(attempt)
-    except XminAssetsError as error:
-        _log.debug("%s: failed", table.label, exc_info=True)
-        return failed(error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other tables go on
-        _log.debug("%s: failed", table.label, exc_info=True)
-        what = f"{type(error).__name__}: {error}".strip()
-        return failed(XminAssetsError(f"{table.label}: unexpected: {what}. Run it with --debug."))
-
-
-def unreachable(source: Database, target: Database) -> str | None:
-    """Why a database cannot be reached; None if both can. Asked once, and not by every table in turn."""
-
-    def connect_to(database: Database) -> None:
-        with database.connection():
-            pass
-
-    def connect() -> None:
-        with ThreadPoolExecutor(2, thread_name_prefix="xmin-connect") as pool:
-            connected = pool.map(connect_to, (source, target))
-            build(State, MergedTarget, LastSync)  # while the servers answer
-            list(connected)
-
-    try:
-        _persistent(most=FIRST_ATTEMPTS)(connect)
-    except XminAssetsError as error:
-        _log.debug("no connection", exc_info=True)
-        return str(error)
-    return None
-
-
-def _persistent(
-    before_sleep: Callable[[tenacity.RetryCallState], None] | None = None, most: int = TransientError.attempts
-) -> tenacity.Retrying:
-    """Try again what failed for a reason that may pass, as often as its kind is worth it, and `most` times at most.
-
-    Five pauses of 1/4, 1/2, 1, 2 and 4 seconds and a little more: a server that crashes is back within them.
-    """
-
-    def enough(state: tenacity.RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome else None
-        return state.attempt_number >= min(most, getattr(error, "attempts", 1))
-
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(TransientError),
-        stop=enough,
-        wait=tenacity.wait_exponential(multiplier=0.25) + tenacity.wait_random(0, 0.2),
-        before_sleep=before_sleep,
-        reraise=True,
-    )
-
-
-def side_by_side(work: Callable[[TableConfig], Result], tables: Sequence[TableConfig], workers: int) -> list[Result]:
-    """What the work returns for each table; as many at the same time as there are workers."""
-    if len(tables) == 1:
-        return [work(tables[0])]
-    with ThreadPoolExecutor(min(workers, len(tables)), thread_name_prefix="xmin-table") as pool:
-        return list(pool.map(work, tables))
-
-
-def _database(url: str, side: str, settings: Settings, limit: int) -> Database:
-    return Database(
-        url,
-        side,
-        limit=limit,
-        connect_timeout=settings.connect_timeout,
-        statement_timeout=settings.statement_timeout,
-        lock_timeout=settings.lock_timeout,
-    )

@@ -1,0 +1,79 @@
+"""The source and the target of a configuration, opened for as many workers as there are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from xmin_assets.config import ReplicationConfig, Settings
+from xmin_assets.errors import XminAssetsError
+from xmin_assets.postgres.connection import Database
+from xmin_assets.replication.manifests.merge import MergedTarget
+from xmin_assets.replication.manifests.serialization import build
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.runtime.retries import _persistent
+from xmin_assets.replication.runtime.sizing import workers_for
+from xmin_assets.replication.spool.last_sync import LastSync
+
+FIRST_ATTEMPTS = 3
+"""How often we try to reach the databases at all: whoever mistyped an address wants to know soon."""
+
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def open_databases(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[tuple[Database, Database]]:
+    """The source and the target, each bounded to as many connections as there are workers.
+
+    Raises:
+        ConfigError: a connection string is missing or cannot be read.
+    """
+    settings = settings or config.settings
+    workers = workers_for(settings)
+    with (
+        _database(config.source_url(), "source", settings, workers) as source,
+        _database(config.target_url(), "target", settings, workers) as target,
+    ):
+        yield source, target
+
+
+@contextmanager
+def open_target(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[Database]:
+    """The target alone."""
+    with _database(config.target_url(), "target", settings or config.settings, 1) as target:
+        yield target
+
+
+def unreachable(source: Database, target: Database) -> str | None:
+    """Why a database cannot be reached; None if both can. Asked once, and not by every table in turn."""
+
+    def connect_to(database: Database) -> None:
+        with database.connection():
+            pass
+
+    def connect() -> None:
+        with ThreadPoolExecutor(2, thread_name_prefix="xmin-connect") as pool:
+            connected = pool.map(connect_to, (source, target))
+            build(State, MergedTarget, LastSync)  # while the servers answer
+            list(connected)
+
+    try:
+        _persistent(most=FIRST_ATTEMPTS)(connect)
+    except XminAssetsError as error:
+        _log.debug("no connection", exc_info=True)
+        return str(error)
+    return None
+
+
+def _database(url: str, side: str, settings: Settings, limit: int) -> Database:
+    return Database(
+        url,
+        side,
+        limit=limit,
+        connect_timeout=settings.connect_timeout,
+        statement_timeout=settings.statement_timeout,
+        lock_timeout=settings.lock_timeout,
+    )
