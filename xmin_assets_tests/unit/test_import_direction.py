@@ -74,21 +74,45 @@ def test_the_package_knows_neither_its_tests_nor_its_benchmarks(module: Path) ->
     assert [name for name in imports_of(module) if name.split(".")[0] in ("benchmarks", "xmin_assets_tests")] == []
 
 
-STATIONS = ["snapshot", "extract", "stage", "merge"]
+# The rooms of the engine, from the top floor down. What is in no room is called by commands and assets: the top floor.
+FLOORS = (
+    "verification",
+    "extraction",
+    "merging",
+    "planning",
+    "staging",
+    "schema",
+    "changed_blocks",
+    "state",
+    "runtime",
+    "scan",
+    "spool",
+    "manifests",
+)
+ENGINE = [module for module in MODULES if module.is_relative_to(PACKAGE / "replication")]
 
 
-@pytest.mark.parametrize("station", STATIONS)
-def test_the_stations_do_not_know_who_calls_them(station: str) -> None:
-    (module,) = [found for found in MODULES if found.name == f"{station}.py" and "manifests" not in found.parts]
-
-    callers = ("xmin_assets.replication.pipeline", "xmin_assets.replication.sync.")
-    assert not any(name.startswith(callers) for name in imports_of(module))
+def floor_of(name: str) -> int:
+    """The floor of a room, or of what is in no room: 0 is the top one."""
+    return FLOORS.index(name) + 1 if name in FLOORS else 0
 
 
-@pytest.mark.parametrize("name", ["plan.py", "decision.py"])
-def test_the_decision_is_pure(name: str) -> None:
-    decisions = [module for module in MODULES if module.name == name and "replication" in module.parts]
-    names = [name for module in decisions if "manifests" not in module.parts for name in imports_of(module)]
+def test_every_room_has_a_floor() -> None:
+    assert {module.parent.name for module in ENGINE} == {"replication", *FLOORS}
 
-    for connected in ("psycopg2", "xmin_assets.postgres.connection", "xmin_assets.postgres.transaction"):
-        assert not any(name.startswith(connected) for name in names), connected
+
+@pytest.mark.parametrize("module", ENGINE, ids=lambda module: str(module.relative_to(PACKAGE)))
+def test_a_room_of_the_engine_imports_only_from_those_below_it(module: Path) -> None:
+    room = module.relative_to(PACKAGE / "replication").parts[0]
+    prefix = "xmin_assets.replication."
+    imported = [name.removeprefix(prefix) for name in imports_of(module) if name.startswith(prefix)]
+    above = [name for name in imported if floor_of(name.split(".")[0]) < floor_of(room)]
+
+    assert above == []
+
+
+def test_the_decision_is_pure() -> None:
+    for pure in ("planning/decision", "planning/source_identity", "schema/column_changes", "schema/type_changes"):
+        names = [*imports_of(PACKAGE / "replication" / f"{pure}.py")]
+        for connected in ("psycopg2", "xmin_assets.postgres.connection", "xmin_assets.postgres.transaction"):
+            assert not any(name.startswith(connected) for name in names if name != "psycopg2.sql"), (pure, connected)
