@@ -26,7 +26,7 @@ from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.merging.merge import merge
 from xmin_assets.replication.planning.snapshot import snapshot
 from xmin_assets.replication.runtime.databases import open_databases
-from xmin_assets.replication.runtime.progress import Report, silent
+from xmin_assets.replication.runtime.progress import ProgressCallback, ignore_progress
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.stage import stage
 from xmin_assets.replication.sync import TablePlan, plan_tables, sync_tables
@@ -49,9 +49,11 @@ class Stations:
     def snapshot(self) -> SourceSnapshot:
         return snapshot(self.source, self.target, self.table)
 
-    def extract(self, planned: SourceSnapshot, report: Report = silent, *, probe: bool = True) -> CsvExtract:
+    def extract(
+        self, planned: SourceSnapshot, report: ProgressCallback = ignore_progress, *, probe: bool = True
+    ) -> CsvExtract:
         target = self.target if probe else None
-        return extract(self.source, planned, self.spool, self.config.settings, target=target, report=report)
+        return extract(self.source, planned, self.spool, self.config.settings, target=target, on_progress=report)
 
     def stage(self, extracted: CsvExtract) -> StagedTable:
         return stage(self.target, extracted, self.spool, self.config.settings)

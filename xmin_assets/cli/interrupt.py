@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 _STOPPING = "Stopping. What was merged is complete; the rest comes with the next sync."
 
-PATIENCE = 5.0
+SUMMARY_TIMEOUT = 5.0
 """Seconds that the work has to end after a signal; a server that does not answer must not keep us."""
 
 
@@ -87,7 +87,7 @@ def _stop(events: SimpleQueue[int | None], number: int) -> None:
     # Asking the servers takes a round trip each, and a dead one never answers: not in this thread.
     threading.Thread(target=cancel_all, daemon=True).start()
     try:
-        again = events.get(timeout=PATIENCE)
+        again = events.get(timeout=SUMMARY_TIMEOUT)
     except Empty:
         again = number
     if again is not None:  # a second signal, or out of patience: threads that are stuck in C code are left behind

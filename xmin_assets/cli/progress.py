@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xmin_assets.cli.console import show_note
-from xmin_assets.replication.runtime.progress import Progress, Report
+from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 
 LINE_INTERVAL = 5.0
 """Seconds between two lines about one table."""
 
 
 @contextmanager
-def progress_display(tables: int) -> Iterator[Report]:
+def progress_display(tables: int) -> Iterator[ProgressCallback]:
     """Whatever suits stderr; `tables` is how many there are in all."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from xmin_assets.cli.bars import Bars

@@ -52,7 +52,7 @@ def command(
                     tables=tables,
                     allow_mass_delete=allow_mass_delete,
                     allow_mass_change=allow_mass_change,
-                    report=report,
+                    on_progress=report,
                 )
             )
     except Stopped as stop:

@@ -44,7 +44,7 @@ def command(invocation: Invocation, tables: tuple[str, ...], sample: float | Non
     try:
         with progress_display(count) as report:
             result = interruptible(
-                lambda: verify_tables(config, tables=tables, sample=sample, report=report), stopping="Stopping."
+                lambda: verify_tables(config, tables=tables, sample=sample, on_progress=report), stopping="Stopping."
             )
     except Stopped as stop:
         if stop.result is not None:

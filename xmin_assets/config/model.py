@@ -26,7 +26,7 @@ from xmin_assets.config.pattern import UNRESOLVED, is_pattern
 from xmin_assets.config.strict import Strict
 from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
-from xmin_assets.postgres.expression import flaw
+from xmin_assets.postgres.expression import expression_error
 from xmin_assets.postgres.identifiers import NAMEDATALEN, SYSTEM_COLUMNS, QualifiedName
 
 HISTORY_ROWS = 1000
@@ -167,7 +167,7 @@ class TableDefaults(Strict):
     def _is_one_expression(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("is empty; leave it out to copy all rows")
-        if value is not None and (problem := flaw(value)):
+        if value is not None and (problem := expression_error(value)):
             raise ValueError(f"must be one boolean expression, and {problem}")
         return value
 

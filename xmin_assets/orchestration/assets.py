@@ -50,8 +50,8 @@ from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.stage import stage
-from xmin_assets.replication.state.table_lock import own_turn
-from xmin_assets.replication.sync import pass_table
+from xmin_assets.replication.state.table_lock import hold_table_lock
+from xmin_assets.replication.sync import run_table_sync
 
 SOURCE_POOL = "xmin_source"
 """The Dagster pool of the assets that connect to the source: its limit bounds them across runs."""
@@ -168,7 +168,7 @@ class _TableAssets:
                 spool = Spool.open(settings)
                 try:
                     staged, merged = terminable(
-                        lambda: pass_table(
+                        lambda: run_table_sync(
                             source,
                             target,
                             self.table,
@@ -176,7 +176,7 @@ class _TableAssets:
                             settings,
                             allow_mass_delete=config.allow_mass_delete,
                             allow_mass_change=config.allow_mass_change,
-                            report=report,
+                            on_progress=report,
                         )
                     )
                 except DataInvalid as error:
@@ -215,7 +215,7 @@ class _TableAssets:
         ) -> MaterializeResult[SourceSnapshot]:
             with self.station(context, replication_settings) as (settings, source, target):
                 report = progress_lines(context.log.info)
-                made = terminable(lambda: snapshot(source, target, self.table, report=report))
+                made = terminable(lambda: snapshot(source, target, self.table, on_progress=report))
             if told := held_back.warning(made.held_back, settings.held_back_warning):
                 context.log.warning(f"{self.table.label}: {told}")
             found = checks.snapshot_results(self.config, key, made)
@@ -234,7 +234,7 @@ class _TableAssets:
                 spool = Spool.open(settings)
                 report = progress_lines(context.log.info)
                 made = terminable(
-                    lambda: extract(source, source_snapshot, spool, settings, target=target, report=report)
+                    lambda: extract(source, source_snapshot, spool, settings, target=target, on_progress=report)
                 )
             return MaterializeResult(value=made, metadata=metadata.of_csv_extract(made, upstream))
 
@@ -252,8 +252,8 @@ class _TableAssets:
                 report = progress_lines(context.log.info)
 
                 def load() -> StagedTable:
-                    with own_turn(target, self.table, settings.queue_timeout, report):
-                        return stage(target, csv_extract, spool, settings, report=report)
+                    with hold_table_lock(target, self.table, settings.queue_timeout, report):
+                        return stage(target, csv_extract, spool, settings, on_progress=report)
 
                 try:
                     made = terminable(load)
@@ -280,7 +280,7 @@ class _TableAssets:
                 report = progress_lines(context.log.info)
 
                 def apply() -> MergedTarget:
-                    with own_turn(target, self.table, settings.queue_timeout, report):
+                    with hold_table_lock(target, self.table, settings.queue_timeout, report):
                         return merge(
                             target,
                             staged_table,

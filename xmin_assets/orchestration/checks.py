@@ -119,7 +119,7 @@ def staged_results(asset: AssetKey, made: StagedTable) -> list[AssetCheckResult]
     extract = made.extract
     keys = sum(part.rows for part in extract.key_parts or ())
     facts = {"rows_loaded": made.rows, "rows_extracted": extract.rows, "keys_loaded": made.keys, "keys_extracted": keys}
-    key = ", ".join(extract.snapshot.selection.key) or "none: the contents are replaced as a whole"
+    key = ", ".join(extract.snapshot.target_selection.key) or "none: the contents are replaced as a whole"
     return [
         _result(asset, ROWS, (made.rows, made.keys) == (extract.rows, keys), "ERROR", facts),
         _result(asset, KEY, True, "ERROR", {"key": key, "rows": made.rows}),
@@ -169,7 +169,7 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
                 if together and (stands := _standing(context, AssetCheckKey(asset, EQUAL), said.every, basis)):
                     return stands
                 found = terminable(
-                    lambda: verify_table(source, target, table, settings, sample=said.sample, report=report)
+                    lambda: verify_table(source, target, table, settings, sample=said.sample, on_progress=report)
                 )
         return _verified(asset, found, said.severity, basis)
 

@@ -112,9 +112,9 @@ def _remembered(ask: Callable[..., bool]) -> Callable[..., bool]:
     """Ask until the answer is yes: a migration adds tables, columns and indexes, and none takes them away."""
     known = set[tuple[str, ...]]()
 
-    def asked(*what: str) -> bool:
+    def requested(*what: str) -> bool:
         if what not in known and ask(*what):
             known.add(what)
         return what in known
 
-    return asked
+    return requested

@@ -26,7 +26,7 @@ from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE
-from xmin_assets.replication.schema.own_columns import own_columns
+from xmin_assets.replication.schema.metadata_columns import metadata_columns
 
 Metadata = dict[str, Any]
 
@@ -36,7 +36,7 @@ def of_source_snapshot(made: SourceSnapshot) -> Metadata:
     return {
         "xmin_assets/summary": f"about {made.rows_estimate:,} rows at the source, {bytes_text(made.bytes)}",
         **_decision(made.plan.mode.value, made.plan.reason),
-        **column_schema(made.selection),
+        **column_schema(made.target_selection),
         "xmin_assets/watermark": made.plan.watermark or 0,
         "xmin_assets/horizon": made.horizon,
         "xmin_assets/max_xmin": made.state.max_xmin if made.state else 0,
@@ -58,8 +58,8 @@ def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
     return {
         "xmin_assets/summary": f"{made.rows:,} rows read, {bytes_text(made.bytes)} in {duration(made.seconds)}",
         **_decision(snapshot.plan.mode.value, snapshot.plan.reason),
-        **column_schema(snapshot.selection),
-        **_lineage(snapshot.selection, upstream),
+        **column_schema(snapshot.target_selection),
+        **_lineage(snapshot.target_selection, upstream),
         **({"dagster/uri": made.parts[0].uri.rpartition("/")[0]} if made.parts else {}),
         "xmin_assets/watermark": made.horizon,
         "xmin_assets/max_xmin": max(made.max_xmin, _max_xmin_before(snapshot)),
@@ -79,7 +79,7 @@ def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
 def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
     """What was loaded."""
     extract = made.extract
-    selection = extract.snapshot.selection
+    selection = extract.snapshot.target_selection
     return {
         "xmin_assets/summary": f"{made.rows:,} rows loaded in {duration(made.seconds)}",
         **_decision(extract.snapshot.plan.mode.value, extract.snapshot.plan.reason),
@@ -100,7 +100,7 @@ def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
 def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey) -> Metadata:
     """What changed in the target."""
     extract, planned = staged.extract, staged.extract.snapshot
-    selection = planned.selection
+    selection = planned.target_selection
     in_all = planned.seconds + extract.seconds + staged.seconds + made.seconds
     return {
         "xmin_assets/summary": f"{changes(made)}; {bytes_text(made.bytes_extracted)} read; {duration(in_all)} in all",
@@ -182,7 +182,7 @@ def column_schema(selection: Selection, *, own: bool = False) -> Metadata:
         for column in selection.columns
     ]
     if own:
-        columns += [TableColumn(name, type_, "made by xmin_assets") for name, type_ in own_columns(selection)]
+        columns += [TableColumn(name, type_, "made by xmin_assets") for name, type_ in metadata_columns(selection)]
     return {"dagster/column_schema": TableSchema(columns)}
 
 

@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from xmin_assets.replication.runtime.progress import Progress, Report
+from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 
 INTERVAL = 1.0
 """Seconds between two lines: each one is a row in Dagster's event log."""
 
 
-def progress_lines(write: Callable[[str], object], interval: float = INTERVAL) -> Report:
+def progress_lines(write: Callable[[str], object], interval: float = INTERVAL) -> ProgressCallback:
     """A report callback that writes at most one line every `interval` seconds.
 
     It may be called by many threads at once. None of them waits: what comes while a line is being written,

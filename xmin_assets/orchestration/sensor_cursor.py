@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from xmin_assets.config import TableConfig
-from xmin_assets.replication.change_detection import Asked, Mark
+from xmin_assets.replication.change_detection import SyncRequest, TableFingerprint
 
 VERSION = 1
 
@@ -19,7 +19,7 @@ VERSION = 1
 class SensorCursor:
     """The last request for each table, and how often the databases have not answered since they last did."""
 
-    asked: Mapping[str, Asked] = field(default_factory=dict)
+    requested: Mapping[str, SyncRequest] = field(default_factory=dict)
     """By the target's name, which no two tables share."""
     failures: int = 0
     failed_at: float = 0.0
@@ -32,11 +32,13 @@ class SensorCursor:
             data = json.loads(text or "")
             if data["version"] != VERSION:
                 return cls()
-            asked = {
-                str(name): Asked(Mark(*map(str, mark)), int(next_xid), int(revision), float(at), int(repeats))
-                for name, (mark, next_xid, revision, at, repeats) in data["tables"].items()
+            requested = {
+                str(name): SyncRequest(
+                    TableFingerprint(*map(str, fingerprint)), int(next_xid), int(revision), float(at), int(repeats)
+                )
+                for name, (fingerprint, next_xid, revision, at, repeats) in data["tables"].items()
             }
-            return cls(asked, int(data["failures"]), float(data["failed_at"]))
+            return cls(requested, int(data["failures"]), float(data["failed_at"]))
         except (ValueError, TypeError, KeyError, AttributeError):
             return cls()
 
@@ -45,27 +47,27 @@ class SensorCursor:
         tables = {
             name: [
                 [
-                    known.mark.server,
-                    known.mark.configuration,
-                    known.mark.storage,
-                    known.mark.columns,
-                    known.mark.counts,
+                    known.fingerprint.server,
+                    known.fingerprint.configuration,
+                    known.fingerprint.storage,
+                    known.fingerprint.columns,
+                    known.fingerprint.counts,
                 ],
                 known.next_xid,
                 known.revision,
                 int(known.at),
                 known.repeats,
             ]
-            for name, known in self.asked.items()
+            for name, known in self.requested.items()
         }
         data = {"version": VERSION, "failures": self.failures, "failed_at": int(self.failed_at), "tables": tables}
         return json.dumps(data, separators=(",", ":"))
 
-    def of(self, table: TableConfig) -> Asked | None:
+    def of(self, table: TableConfig) -> SyncRequest | None:
         """What is remembered of this table."""
-        return self.asked.get(str(table.target_name))
+        return self.requested.get(str(table.target_name))
 
-    def of_these(self, tables: Iterable[TableConfig], now: Mapping[TableConfig, Asked]) -> SensorCursor:
+    def of_these(self, tables: Iterable[TableConfig], now: Mapping[TableConfig, SyncRequest]) -> SensorCursor:
         """The cursor after a look that succeeded: with what is asked for now, and without tables that are gone."""
         kept = {table: now.get(table) or self.of(table) for table in tables}
         return SensorCursor({str(table.target_name): known for table, known in kept.items() if known})

@@ -26,7 +26,7 @@ from xmin_assets.config import ReplicationConfig, TableConfig, duration
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.orchestration.sensor_cursor import SensorCursor
 from xmin_assets.orchestration.specs import TableSpecs
-from xmin_assets.replication.change_detection import Asked, Look, ask, look, reason
+from xmin_assets.replication.change_detection import SourceProbe, SyncRequest, next_request, probe, sync_reason
 
 SENSOR = "source_change_sensor"
 
@@ -81,7 +81,7 @@ def source_change_sensor(
         if cursor.failures and left > 0:
             return _skip(f"A database did not answer; the next look is in {duration(left)}.", cursor)
         try:
-            seen = look(config)
+            seen = probe(config)
         except XminAssetsError as error:
             failed = replace(cursor, failures=cursor.failures + 1, failed_at=time.time())
             return _skip(f"{error} The next look is in {duration(_pause(every, failed.failures))}.", failed)
@@ -142,15 +142,15 @@ def _selected(context: SensorEvaluationContext, run: DagsterRun) -> Iterable[Ass
 
 
 def _decide(
-    watched: _Watched, every: float, seen: Look, cursor: SensorCursor, running: frozenset[TableConfig]
+    watched: _Watched, every: float, seen: SourceProbe, cursor: SensorCursor, running: frozenset[TableConfig]
 ) -> SensorResult:
     """What to request after a look, or why nothing is."""
-    reasons = {table: why for table in watched.tables if (why := reason(table, seen, cursor.of(table)))}
+    reasons = {table: why for table in watched.tables if (why := sync_reason(table, seen, cursor.of(table)))}
     pauses = {table: _left(seen, table, cursor.of(table), every) for table in reasons}
     due = {table: why for table, why in reasons.items() if table not in running and pauses[table] <= 0}
     # Only what is requested is remembered: a change seen during a sync is still one when that has ended.
-    asked = {table: ask(table, seen, cursor.of(table)) for table in due}
-    after = cursor.of_these(watched.tables, asked)
+    requested = {table: next_request(table, seen, cursor.of(table)) for table in due}
+    after = cursor.of_these(watched.tables, requested)
     if due:
         return SensorResult(run_requests=watched.request(due), cursor=after.text())
     if not reasons:
@@ -165,12 +165,12 @@ def _decide(
     return _skip(f"{changed}, but {failed}; the next one is requested in {duration(min(paused.values()))}.", after)
 
 
-def _left(seen: Look, table: TableConfig, asked: Asked | None, every: float) -> float:
+def _left(seen: SourceProbe, table: TableConfig, requested: SyncRequest | None, every: float) -> float:
     """Seconds until a table may be requested again whose last request led to no merge."""
     merged = seen.merged.get(table)
-    if asked is None or asked.revision != (merged.revision if merged else 0):
+    if requested is None or requested.revision != (merged.revision if merged else 0):
         return 0
-    return asked.at + _pause(every, asked.repeats) - seen.at.timestamp()
+    return requested.at + _pause(every, requested.repeats) - seen.at.timestamp()
 
 
 def _pause(every: float, times: int) -> float:

@@ -14,7 +14,7 @@ from xmin_assets.postgres.connection import cancel_all, resume
 
 Result = TypeVar("Result")
 
-PATIENCE = 5.0
+SUMMARY_TIMEOUT = 5.0
 """Seconds that a terminated station has to end; a server that does not answer must not keep the run."""
 
 
@@ -37,10 +37,10 @@ def terminable(work: Callable[[], Result]) -> Result:
         # Asking the servers takes a round trip each, and a dead one never answers: not in this thread.
         asking = threading.Thread(target=cancel_all, daemon=True)
         asking.start()
-        worker.join(PATIENCE)
+        worker.join(SUMMARY_TIMEOUT)
         if not worker.is_alive():
             # The process may have more to do than this run: a notebook, or a test.
-            asking.join(PATIENCE)
+            asking.join(SUMMARY_TIMEOUT)
             resume()
         raise
     if failures:

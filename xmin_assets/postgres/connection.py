@@ -16,7 +16,7 @@ import psycopg2
 import psycopg2.extensions as ext
 
 from xmin_assets.errors import Cancelled, ConfigError, ConnectionFailed, ConnectionRefused, ServerFull, XminAssetsError
-from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.error_translation import one_line
 
 _live: weakref.WeakSet[ext.connection] = weakref.WeakSet()
 _guard = threading.Lock()

@@ -66,7 +66,7 @@ class Words:
         return tuple(word for word in self._words if len(word.encode()) >= NAMEDATALEN)
 
 
-def flaw(expression: str) -> str | None:
+def expression_error(expression: str) -> str | None:
     """Why a text cannot be one expression between brackets, as the end of a sentence that begins with its name.
 
     None says that it ends neither the brackets nor the statement; whether it means anything is for the server to say.

@@ -46,7 +46,7 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
 """).format(started=STARTED)
 
 # In READ COMMITTED, too, a statement takes its snapshot before it calls a function.
-_MOMENT = """
+_SNAPSHOT_AND_LSN = """
 SELECT pg_catalog.pg_current_snapshot()::text,
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
             ELSE pg_catalog.pg_current_wal_insert_lsn() END - '0/0'::pg_lsn,
@@ -94,7 +94,7 @@ def observe_server(cursor: ext.cursor) -> Server:
     To know that a snapshot is not older than a position, read the position first: a primary's commits are in WAL before
     they are visible, and a standby's are visible before its replay position passes them.
     """
-    snapshot, lsn = moment(cursor)
+    snapshot, lsn = snapshot_and_lsn(cursor)
     cursor.execute(_FACTS)
     version, system, database_oid, database, in_recovery, timeline, *others = cursor.fetchone() or ()
     return Server(version, system, database_oid, database, in_recovery, timeline, lsn, snapshot, *others)
@@ -109,12 +109,12 @@ def started(cursor: ext.cursor) -> str:
 
 def wal_position(cursor: ext.cursor) -> int:
     """How many bytes of WAL there are: the end of the last record inserted by a primary, or replayed by a standby."""
-    return moment(cursor)[1]
+    return snapshot_and_lsn(cursor)[1]
 
 
-def moment(cursor: ext.cursor) -> tuple[str, int]:
+def snapshot_and_lsn(cursor: ext.cursor) -> tuple[str, int]:
     """The cursor's snapshot, as pg_current_snapshot() writes it, and the `wal_position` read after it was taken."""
-    cursor.execute(_MOMENT)
+    cursor.execute(_SNAPSHOT_AND_LSN)
     snapshot, position, page, segment = cursor.fetchone() or ()
     return snapshot, record_end(int(position or 0), page, segment)
 
@@ -149,7 +149,7 @@ def flushed_lsn(cursor: ext.cursor, position: int) -> int | None:
     return needed if on_disk >= needed else None
 
 
-def wait_for_flush(cursor: ext.cursor, position: int, patience: float) -> int | None:
+def wait_for_flush(cursor: ext.cursor, position: int, timeout: float) -> int | None:
     """Wait for `flushed_lsn`, as long as the server goes on writing its WAL to disk.
 
     The WAL writer begins to flush whatever has ended within three times wal_writer_delay
@@ -161,7 +161,7 @@ def wait_for_flush(cursor: ext.cursor, position: int, patience: float) -> int | 
     Args:
         cursor: as for `flushed_lsn`.
         position: `wal_position`, read after the snapshot was taken.
-        patience: seconds without any progress that waiting is worth; three times wal_writer_delay at least.
+        timeout: seconds without any progress that waiting is worth; three times wal_writer_delay at least.
 
     Returns:
         As `flushed_lsn` does.
@@ -177,7 +177,7 @@ def wait_for_flush(cursor: ext.cursor, position: int, patience: float) -> int | 
         now = time.monotonic()
         if on_disk > reached:
             reached, moved = on_disk, now
-        elif now - moved > max(3 * delay, patience):
+        elif now - moved > max(3 * delay, timeout):
             return None
         check_cancelled()
         time.sleep(0.005)

@@ -18,7 +18,7 @@ from psycopg2 import sql
 
 from xmin_assets.errors import Cancelled
 from xmin_assets.postgres.connection import Database, cancelled
-from xmin_assets.postgres.failure import translate
+from xmin_assets.postgres.error_translation import translate
 
 PINNED = {
     "client_encoding": "UTF8",
@@ -81,7 +81,7 @@ HEARTBEAT = 30.0
 """Seconds between two signs of life of a transaction that waits, well below idle_in_transaction_session_timeout."""
 
 
-class Isolation(Enum):
+class TransactionMode(Enum):
     """How a transaction begins."""
 
     READ_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -93,8 +93,8 @@ class Isolation(Enum):
 def transaction(
     database: Database,
     connection: ext.connection,
-    isolation: Isolation,
-    doing: str,
+    mode: TransactionMode,
+    action: str,
     *first: sql.Composable,
 ) -> Iterator[ext.cursor]:
     """A transaction on the connection: committed at the end, rolled back on any exception.
@@ -102,16 +102,16 @@ def transaction(
     Args:
         database: where the connection comes from; its timeouts apply.
         connection: in autocommit mode.
-        isolation: how to begin.
-        doing: the beginning of the error's sentence: what is done to which table.
+        mode: how to begin.
+        action: the beginning of the error's sentence: what is done to which table.
         first: statements to send along with BEGIN, before anything takes a snapshot.
 
     Raises:
         XminAssetsError: the driver's error, translated.
     """
-    with _statement(database, connection, doing) as cursor:
+    with _statement(database, connection, action) as cursor:
         try:
-            _begin(database, connection, cursor, isolation, first)
+            _begin(database, connection, cursor, mode, first)
             yield cursor
             cursor.execute("COMMIT")
         except BaseException:
@@ -123,7 +123,7 @@ def _begin(
     database: Database,
     connection: ext.connection,
     cursor: ext.cursor,
-    isolation: Isolation,
+    mode: TransactionMode,
     first: tuple[sql.Composable, ...],
 ) -> None:
     timeouts = {"statement_timeout": database.statement_timeout, "lock_timeout": database.lock_timeout}
@@ -131,7 +131,7 @@ def _begin(
     for watches in (True, False) if database.watches_clients else (False,):
         pinned = _pinned(connection.server_version // 10000, watches)
         try:
-            cursor.execute(sql.SQL("; ").join([sql.SQL(isolation.value), pinned, own, *first]))
+            cursor.execute(sql.SQL("; ").join([sql.SQL(mode.value), pinned, own, *first]))
             return
         except psycopg2.errors.InvalidParameterValue as error:
             if not watches or _WATCH not in str(error):
@@ -152,27 +152,29 @@ def give_memory(cursor: ext.cursor, setting: str, size: int) -> None:
 
 
 @contextmanager
-def transact(database: Database, isolation: Isolation, doing: str, *first: sql.Composable) -> Iterator[ext.cursor]:
+def transaction_on(
+    database: Database, mode: TransactionMode, action: str, *first: sql.Composable
+) -> Iterator[ext.cursor]:
     """A `transaction` on whichever connection is free."""
-    with database.connection() as connection, transaction(database, connection, isolation, doing, *first) as cursor:
+    with database.connection() as connection, transaction(database, connection, mode, action, *first) as cursor:
         yield cursor
 
 
 @contextmanager
-def _statement(database: Database, connection: ext.connection, doing: str) -> Iterator[ext.cursor]:
-    with translated(database, doing), connection.cursor() as cursor:
+def _statement(database: Database, connection: ext.connection, action: str) -> Iterator[ext.cursor]:
+    with translate_errors(database, action), connection.cursor() as cursor:
         yield cursor
 
 
 @contextmanager
-def translated(database: Database, doing: str) -> Iterator[None]:
+def translate_errors(database: Database, action: str) -> Iterator[None]:
     """Let the driver's errors out as ours; for work in a thread on a cursor that another one has made."""
     try:
         yield
     except psycopg2.Error as error:
         if cancelled():
-            raise Cancelled(f"{doing}: stopped.") from None
-        raise translate(error, f"{doing} ({database})") from error
+            raise Cancelled(f"{action}: stopped.") from None
+        raise translate(error, f"{action} ({database})") from error
 
 
 def roll_back(connection: ext.connection) -> None:

@@ -28,7 +28,7 @@ ROW_AGE = sql.SQL("(pg_catalog.age(xmin)::int8 & 4294967295)")
 """The age of a row version in transactions, in [0, 2^32)."""
 
 
-def present(cursor: ext.cursor, horizon: int) -> int:
+def read_next_xid(cursor: ext.cursor, horizon: int) -> int:
     """The xid64 from which age() counts in the cursor's transaction.
 
     Args:
@@ -40,25 +40,25 @@ def present(cursor: ext.cursor, horizon: int) -> int:
     return horizon + int(age)
 
 
-def row_xid64(now: int) -> sql.Composable:
+def row_xid64(next_xid: int) -> sql.Composable:
     """The xid64 of a row version.
 
     Args:
-        now: what `present` gave in this transaction.
+        next_xid: what `read_next_xid` gave in this transaction.
     """
     return sql.SQL(
-        "(CASE WHEN xmin = '2'::xid THEN 2 WHEN xmin = '1'::xid THEN 1 ELSE {now} - {age} END)::int8"
-    ).format(now=sql.Literal(now), age=ROW_AGE)
+        "(CASE WHEN xmin = '2'::xid THEN 2 WHEN xmin = '1'::xid THEN 1 ELSE {next_xid} - {age} END)::int8"
+    ).format(next_xid=sql.Literal(next_xid), age=ROW_AGE)
 
 
-def at_or_above(watermark: int, now: int) -> sql.Composable:
+def at_or_above(watermark: int, next_xid: int) -> sql.Composable:
     """The condition that a row version's xid64 is at or above the watermark.
 
     A version more than 2^32 transactions old appears younger by whole cycles and may fulfil it, too: reading it
     again changes nothing. With a watermark of such an age every row fulfils it.
     """
-    limit = now - watermark
-    if limit >= 0 and now < PERMANENT_AGE:  # and no row is older than the first transaction
+    limit = next_xid - watermark
+    if limit >= 0 and next_xid < PERMANENT_AGE:  # and no row is older than the first transaction
         return sql.SQL("{age} <= {limit}").format(age=AGE, limit=sql.Literal(limit))
     if 0 <= limit < PERMANENT_AGE:
         # Of nearly every row the first comparison is all that is evaluated.

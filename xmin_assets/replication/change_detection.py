@@ -1,9 +1,9 @@
 """Which tables may have changed since their last merged sync, by one query at the source and one at the target.
 
-No row is read. What a table looks like is put into a `Mark`: the server's counters of its rows, where its rows are
-stored, its columns. Whoever requests a sync remembers the mark that he saw *before* the sync began, as `Asked`, and a
-table is left alone only while its mark is the same and a sync that was planned later has been merged. Nothing is lost
-for good:
+No row is read. What a table looks like is put into a `TableFingerprint`: the server's counters of its rows, where its
+rows are stored, its columns. Whoever requests a sync remembers the fingerprint from *before* the sync began, as a
+`SyncRequest`. A table is left alone only while its fingerprint is the same and a sync that was planned later has been
+merged. Nothing is lost for good:
 
 - A transaction is visible before its counters are told (`pgstat_report_stat` is called after it has ended), so the sync
   that is requested now sees all that is counted now. What is counted later makes another mark: up to ten seconds after
@@ -40,10 +40,10 @@ from xmin_assets.postgres import xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import horizon, observe_server, wal_position
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.postgres.types import FIRST_OWN_OID
-from xmin_assets.replication.changed_blocks.prerequisites import NoMap
-from xmin_assets.replication.changed_blocks.wal_positions import start_of
+from xmin_assets.replication.changed_blocks.prerequisites import BlockMapUnavailable
+from xmin_assets.replication.changed_blocks.wal_positions import start_position
 from xmin_assets.replication.changed_blocks.wal_summaries import changed_files
 from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.state.migrations import schema_version
@@ -61,7 +61,7 @@ STATEMENT_TIMEOUT = 15
 
 
 # The functions are those of the view pg_stat_all_tables, which would also join every index.
-_MARKS = """
+_FINGERPRINTS = """
 WITH RECURSIVE tree AS (
     SELECT a.number, c.oid, c.oid AS root, c.relkind AS kind, a.chooses
       FROM unnest(%(schemas)s::name[], %(names)s::name[], %(chooses)s::bool[])
@@ -138,7 +138,7 @@ _MERGED = """
 SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,
        (s.facts ->> 'deletes_compared_at')::timestamptz,
        s.target_oid IS NOT DISTINCT FROM c.oid,
-       s.facts -> 'identity', s.facts ->> 'source_started', s.facts -> 'pairs'
+       s.facts -> 'identity', s.facts ->> 'source_started', s.facts -> 'wal_positions'
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS a (schema, name, number)
   JOIN xmin_assets.state s ON s.target_schema = a.schema AND s.target_table = a.name
   LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = a.schema::name
@@ -147,7 +147,7 @@ SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,
 
 
 @dataclass(frozen=True)
-class Mark:
+class TableFingerprint:
     """What a table looks like without reading it: digests, of which only the equality means something."""
 
     server: str
@@ -162,7 +162,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Merged:
+class LastMerge:
     """The last merged sync of a table, as far as it matters here."""
 
     revision: int
@@ -175,12 +175,12 @@ class Merged:
     identity: Mapping[str, Any]
     """Of the source, as `manifest.Identity` has it."""
     source_started: str | None
-    pairs: Sequence[tuple[int, int]] | None
+    wal_positions: Sequence[tuple[int, int]] | None
     """See `manifest.State`."""
 
 
 @dataclass(frozen=True)
-class Look:
+class SourceProbe:
     """One look at both sides of all tables."""
 
     at: datetime
@@ -190,19 +190,19 @@ class Look:
     """Every transaction of the source below it has ended."""
     counted: bool
     """Whether the source counts rows, or only the WAL tells of changes."""
-    marks: Mapping[TableConfig, Mark]
+    fingerprints: Mapping[TableConfig, TableFingerprint]
     views: frozenset[TableConfig]
-    merged: Mapping[TableConfig, Merged]
+    merged: Mapping[TableConfig, LastMerge]
     """None for a table that was never synced."""
     changed: Mapping[TableConfig, bool] = field(default_factory=dict)
     """Whether blocks of the table were modified since its last sync; only where the source's WAL tells."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class SyncRequest:
     """What is remembered of the last request to sync a table."""
 
-    mark: Mark
+    fingerprint: TableFingerprint
     """As it was seen before the sync began."""
     next_xid: int
     """As in the look that first saw this mark."""
@@ -214,7 +214,7 @@ class Asked:
     """Requests before this one since the state's revision has last moved."""
 
 
-def look(config: ReplicationConfig) -> Look:
+def probe(config: ReplicationConfig) -> SourceProbe:
     """Look at both sides of every configured table.
 
     Raises:
@@ -226,49 +226,51 @@ def look(config: ReplicationConfig) -> Look:
     with open_databases(config, settings) as (source, target):
         # The target first: a sync that is merged meanwhile is then not known of, which costs another look.
         merged = merged_syncs(target, config.tables)
-        return _look_at_source(source, config.tables, merged)
+        return _probe_source(source, config.tables, merged)
 
 
-def merged_syncs(target: Database, tables: Sequence[TableConfig]) -> dict[TableConfig, Merged]:
+def merged_syncs(target: Database, tables: Sequence[TableConfig]) -> dict[TableConfig, LastMerge]:
     """The last merged sync of those tables that have one."""
-    with transact(target, Isolation.READ, "Looking at the target's state") as cursor:
+    with transaction_on(target, TransactionMode.READ, "Looking at the target's state") as cursor:
         if schema_version(cursor) == 0:
             return {}
         cursor.execute(_MERGED, _columns([table.target_name for table in tables]))
-        return {tables[row[0]]: Merged(*row[1:]) for row in cursor.fetchall()}
+        return {tables[row[0]]: LastMerge(*row[1:]) for row in cursor.fetchall()}
 
 
-def _look_at_source(source: Database, tables: Sequence[TableConfig], merged: Mapping[TableConfig, Merged]) -> Look:
-    with transact(source, Isolation.READ, "Looking for changes at the source") as cursor:
+def _probe_source(
+    source: Database, tables: Sequence[TableConfig], merged: Mapping[TableConfig, LastMerge]
+) -> SourceProbe:
+    with transaction_on(source, TransactionMode.READ, "Looking for changes at the source") as cursor:
         cursor.execute(_SERVER)
         server, in_recovery, counted = cursor.fetchone() or ("", False, False)
         names = _columns([table.source_name for table in tables])
         # A where clause may name types that no column has.
         chooses = [table.where is not None for table in tables]
-        cursor.execute(_MARKS, {**names, "chooses": chooses, "first": FIRST_OWN_OID})
+        cursor.execute(_FINGERPRINTS, {**names, "chooses": chooses, "first": FIRST_OWN_OID})
         found = {tables[row[0]]: row[1:] for row in cursor.fetchall()}
         counted = counted and not in_recovery
         # After the counters: what they count has begun before, and so has an id below the next one.
         oldest, wal = horizon(cursor), "" if counted else str(wal_position(cursor))
-        next_xid = 0 if in_recovery else xid.present(cursor, oldest)
+        next_xid = 0 if in_recovery else xid.read_next_xid(cursor, oldest)
         changed = _changed(cursor, merged)
-    marks = {}
+    fingerprints = {}
     for table in tables:
-        known = Mark(_digest(f"{server} {in_recovery} {counted}"), _digest(table.model_dump_json()))
+        known = TableFingerprint(_digest(f"{server} {in_recovery} {counted}"), _digest(table.model_dump_json()))
         if table in found:
             _, storage, columns, counts = found[table]
-            known = Mark(known.server, known.configuration, storage, columns, counts if counted else wal)
-        marks[table] = known
+            known = TableFingerprint(known.server, known.configuration, storage, columns, counts if counted else wal)
+        fingerprints[table] = known
     views = frozenset(table for table, (kind, *_) in found.items() if kind == "v")
-    return Look(datetime.now(timezone.utc), next_xid, oldest, counted, marks, views, merged, changed)
+    return SourceProbe(datetime.now(timezone.utc), next_xid, oldest, counted, fingerprints, views, merged, changed)
 
 
-def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, Merged]) -> dict[TableConfig, bool]:
+def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, LastMerge]) -> dict[TableConfig, bool]:
     """Which tables have blocks that were modified since the position from which their next sync looks for changes."""
     starts = {
         table: start
         for table, last in merged.items()
-        if table.wal_summaries and (start := start_of(last.pairs or (), last.watermark)) is not None
+        if table.wal_summaries and (start := start_position(last.wal_positions or (), last.watermark)) is not None
     }
     if not starts:
         return {}
@@ -284,39 +286,39 @@ def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, Merged]) -> dict[T
             since |= dict.fromkeys(files[table], start)
     try:
         told = changed_files(cursor, server, since) if since else {}
-    except NoMap:
+    except BlockMapUnavailable:
         return {}
     return {table: any(told[f] for f in of) for table, of in files.items() if of and all(f in told for f in of)}
 
 
-def reason(table: TableConfig, seen: Look, asked: Asked | None) -> str | None:
+def sync_reason(table: TableConfig, probed: SourceProbe, requested: SyncRequest | None) -> str | None:
     """Why the table must be synced, in words; None if it need not.
 
     Args:
         table: one that the look was at.
-        seen: the look.
-        asked: what is remembered of the last request to sync the table; None if nothing is.
+        probed: the look.
+        requested: what is remembered of the last request to sync the table; None if nothing is.
     """
-    merged = seen.merged.get(table)
+    merged = probed.merged.get(table)
     if merged is None:
         return "it was never synced"
     if not merged.in_place:
         return "the target table is gone, or another one has its name"
     if merged.resync:
         return merged.resync
-    if asked is None:
+    if requested is None:
         return "nothing is remembered of what it looked like"
-    changed = seen.changed.get(table)
-    if said := _difference(asked.mark, seen.marks[table], seen.counted, changed):
+    changed = probed.changed.get(table)
+    if said := _difference(requested.fingerprint, probed.fingerprints[table], probed.counted, changed):
         return said
-    if merged.revision == asked.revision:
+    if merged.revision == requested.revision:
         return "the sync that was requested has not been merged"
-    if table in seen.views:
+    if table in probed.views:
         return "a view does not tell whether it has changed"
-    return _distrust(table, seen, merged, asked)
+    return _needs_recheck(table, probed, merged, requested)
 
 
-def _difference(before: Mark, now: Mark, counted: bool, changed: bool | None) -> str | None:
+def _difference(before: TableFingerprint, now: TableFingerprint, counted: bool, changed: bool | None) -> str | None:
     if now == before:
         return None
     if now.configuration != before.configuration:
@@ -336,12 +338,12 @@ def _difference(before: Mark, now: Mark, counted: bool, changed: bool | None) ->
     return "blocks of it were modified" if changed else None
 
 
-def _distrust(table: TableConfig, seen: Look, merged: Merged, asked: Asked) -> str | None:
+def _needs_recheck(table: TableConfig, probed: SourceProbe, merged: LastMerge, requested: SyncRequest) -> str | None:
     """Why a table must be synced that looks like when the last sync was requested."""
-    age = (seen.at - merged.merged_at).total_seconds()
-    unchanged = seen.changed.get(table) is False
+    age = (probed.at - merged.merged_at).total_seconds()
+    unchanged = probed.changed.get(table) is False
     # While the horizon stands still, so does the transaction that holds it, and what others did is counted.
-    held_back = merged.watermark < asked.next_xid and (seen.horizon > merged.watermark or age >= HELD_BACK_PAUSE)
+    held_back = merged.watermark < requested.next_xid and (probed.horizon > merged.watermark or age >= HELD_BACK_PAUSE)
     if held_back and not unchanged:
         return "a transaction that was open during its last sync may have changed it"
     compared = merged.deletes_compared_at
@@ -349,33 +351,33 @@ def _distrust(table: TableConfig, seen: Look, merged: Merged, asked: Asked) -> s
         not isinstance(table.delete_detection, str)
         and compared is not None
         and compared < merged.merged_at
-        and (seen.at - compared).total_seconds() >= table.delete_detection
+        and (probed.at - compared).total_seconds() >= table.delete_detection
     ):
         return "deleted rows have not been looked for by its last sync, and it is time to"
     # The clock of who merged may go before this one.
-    if not unchanged and abs(age) >= TRUSTED and (not seen.next_xid or merged.watermark < seen.next_xid):
+    if not unchanged and abs(age) >= TRUSTED and (not probed.next_xid or merged.watermark < probed.next_xid):
         return f"its last sync was {duration(abs(age))} ago, and the counters are not believed for longer"
     return None
 
 
-def ask(table: TableConfig, seen: Look, asked: Asked | None) -> Asked:
+def next_request(table: TableConfig, probed: SourceProbe, requested: SyncRequest | None) -> SyncRequest:
     """What is to be remembered when a sync of the table is requested after this look.
 
     Args:
         table: one that the look was at.
-        seen: the look.
-        asked: what is remembered of the request before; None if nothing is.
+        probed: the look.
+        requested: what is remembered of the request before; None if nothing is.
     """
-    merged, mark = seen.merged.get(table), seen.marks[table]
+    merged, fingerprint = probed.merged.get(table), probed.fingerprints[table]
     revision = merged.revision if merged else 0
     # A mark that was seen before needs no later watermark than then: else a busy source would never let a table rest.
-    known = asked is not None and asked.mark == mark
-    return Asked(
-        mark=mark,
-        next_xid=asked.next_xid if asked is not None and known else seen.next_xid,
+    known = requested is not None and requested.fingerprint == fingerprint
+    return SyncRequest(
+        fingerprint=fingerprint,
+        next_xid=requested.next_xid if requested is not None and known else probed.next_xid,
         revision=revision,
-        at=seen.at.timestamp(),
-        repeats=asked.repeats + 1 if asked is not None and asked.revision == revision else 0,
+        at=probed.at.timestamp(),
+        repeats=requested.repeats + 1 if requested is not None and requested.revision == revision else 0,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 
 from xmin_assets.config import ReplicationConfig, load_config
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.runtime.databases import open_target
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.spool.sync_id import age_of
@@ -42,7 +42,7 @@ def clean(config: ReplicationConfig | None = None, *, older_than: float = 86400.
     config = config or load_config()
     spool = Spool.open(config.settings)
     dropped = []
-    with open_target(config) as target, transact(target, Isolation.WRITE, "Cleaning the target") as cursor:
+    with open_target(config) as target, transaction_on(target, TransactionMode.WRITE, "Cleaning the target") as cursor:
         cursor.execute(_STAGED, (COMMENT_PREFIX,))
         for name, comment in cursor.fetchall():
             if age_of(comment.removeprefix(COMMENT_PREFIX)) >= older_than:

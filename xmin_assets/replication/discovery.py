@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.transaction import Isolation, transaction
+from xmin_assets.postgres.transaction import TransactionMode, transaction
 
 # Partitions come with their table, and an extension makes its own tables wherever it is installed.
 _TABLES = """
@@ -39,8 +39,8 @@ def discover_tables(source: Database) -> tuple[Discovered, ...]:
     Raises:
         XminAssetsError: the source cannot be reached or refuses.
     """
-    doing = "Listing the source's tables"
-    with source.connection() as connection, transaction(source, connection, Isolation.READ, doing) as cursor:
+    action = "Listing the source's tables"
+    with source.connection() as connection, transaction(source, connection, TransactionMode.READ, action) as cursor:
         cursor.execute(_TABLES)
         found = cursor.fetchall()
         return tuple(

@@ -9,7 +9,7 @@ from xmin_assets.config import Mode, ReplicationConfig, TableConfig, load_config
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import observe_server
-from xmin_assets.postgres.transaction import Isolation, transaction
+from xmin_assets.postgres.transaction import TransactionMode, transaction
 from xmin_assets.replication.changed_blocks.prerequisites import (
     BLOCKS_OF_DELETED_ROWS,
     CLOSED_PARTITIONS,
@@ -17,12 +17,12 @@ from xmin_assets.replication.changed_blocks.prerequisites import (
     TURNED_OFF,
     UNLIKE_PARTITIONS,
     WAY_TO_THE_PRESENT,
-    Missing,
-    look,
+    MissingPrerequisite,
+    check_prerequisites,
 )
 from xmin_assets.replication.planning.observation import read_source
 from xmin_assets.replication.runtime.databases import open_databases
-from xmin_assets.replication.runtime.retries import side_by_side
+from xmin_assets.replication.runtime.retries import run_concurrently
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.selection import VIEWS
 
@@ -34,7 +34,7 @@ class Diagnosis:
     table: str
     fast: bool = False
     """Whether its syncs can read only the blocks that changed."""
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingPrerequisite, ...] = ()
     """All that keeps them from it."""
     error: str | None = None
 
@@ -48,7 +48,7 @@ def diagnose(config: ReplicationConfig | None = None, *, tables: Sequence[str] =
     config = config or load_config()
     chosen = config.select(list(tables))
     with open_databases(config) as (source, _):
-        return tuple(side_by_side(lambda table: _diagnosed(source, table), chosen, workers_for(config.settings)))
+        return tuple(run_concurrently(lambda table: _diagnosed(source, table), chosen, workers_for(config.settings)))
 
 
 def _diagnosed(source: Database, table: TableConfig) -> Diagnosis:
@@ -59,16 +59,20 @@ def _diagnosed(source: Database, table: TableConfig) -> Diagnosis:
     return Diagnosis(table.label, not found, found)
 
 
-def _missing(source: Database, table: TableConfig) -> list[Missing]:
-    doing = f"{table.label}: looking at the source"
+def _missing(source: Database, table: TableConfig) -> list[MissingPrerequisite]:
+    action = f"{table.label}: looking at the source"
     with source.connection() as connection:
-        with transaction(source, connection, Isolation.READ, doing) as cursor:
+        with transaction(source, connection, TransactionMode.READ, action) as cursor:
             server = observe_server(cursor)
-        with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
+        with transaction(source, connection, TransactionMode.READ_SNAPSHOT, action) as cursor:
             facts, storage = read_source(cursor, server, table)
-            setup, missing = look(cursor, server, storage, checkpoint=table.checkpoint)
+            access, missing = check_prerequisites(cursor, server, storage, checkpoint=table.checkpoint)
     if facts.identity.kind in VIEWS or table.mode is not Mode.XMIN_INCREMENTAL:
-        return [Missing(f"its mode is {table.mode.value}", "Only mode: xmin_incremental reads what changed by blocks.")]
+        return [
+            MissingPrerequisite(
+                f"its mode is {table.mode.value}", "Only mode: xmin_incremental reads what changed by blocks."
+            )
+        ]
     if not table.wal_summaries:
         missing.append(TURNED_OFF)
     if not facts.selection.unique_key:
@@ -77,7 +81,7 @@ def _missing(source: Database, table: TableConfig) -> list[Missing]:
         missing.append(CLOSED_PARTITIONS)
     if not all(leaf.alike for leaf in storage):
         missing.append(UNLIKE_PARTITIONS)
-    if not setup.inspector and not setup.checkpoint:
+    if not access.inspector and not access.checkpoint:
         missing.append(WAY_TO_THE_PRESENT)
     if not table.track_blocks and table.deletes != "ignore" and isinstance(table.delete_detection, str):
         missing.append(BLOCKS_OF_DELETED_ROWS)

@@ -13,7 +13,7 @@ from xmin_assets.config import ReplicationConfig, TableConfig, load_config
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import horizon
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.merge import MergedTarget
 from xmin_assets.replication.manifests.plan import HeldBack
 from xmin_assets.replication.manifests.state import State
@@ -64,7 +64,7 @@ def comparison_basis(target: Database, table: TableConfig) -> str:
     Raises:
         XminAssetsError: the target failed.
     """
-    with transact(target, Isolation.READ, f"{table.label}: reading the state") as cursor:
+    with transaction_on(target, TransactionMode.READ, f"{table.label}: reading the state") as cursor:
         state = read_state(cursor, table.target_name)
     facts: list[object] = [table.model_dump_json()]
     if state:
@@ -105,7 +105,7 @@ def table_histories(
 def _told(
     config: ReplicationConfig | None,
     tables: Sequence[str],
-    doing: str,
+    action: str,
     read: Callable[[ext.cursor, TableConfig], Told],
     failed: Callable[[TableConfig, str], Told],
 ) -> tuple[Told, ...]:
@@ -114,7 +114,7 @@ def _told(
     chosen = config.select(list(tables))
     with open_target(config) as target:
         try:
-            with transact(target, Isolation.READ, doing) as cursor:
+            with transaction_on(target, TransactionMode.READ, action) as cursor:
                 return tuple(read(cursor, table) for table in chosen)
         except XminAssetsError as error:
             return tuple(failed(table, str(error)) for table in chosen)
@@ -136,7 +136,7 @@ def source_status(config: ReplicationConfig | None = None) -> SourceStatus:
     try:
         with (
             open_databases(config) as (source, _),
-            transact(source, Isolation.READ_SNAPSHOT, "Looking at open transactions") as cursor,
+            transaction_on(source, TransactionMode.READ_SNAPSHOT, "Looking at open transactions") as cursor,
         ):
             held_back = observe_held_back(cursor)
             return SourceStatus(held_back, horizon(cursor) + held_back.transactions)

@@ -22,15 +22,15 @@ from xmin_assets.replication.runtime.databases import (
     open_target,
     unreachable,
 )
-from xmin_assets.replication.runtime.progress import Progress, Report, silent
-from xmin_assets.replication.runtime.retries import persistently, side_by_side
+from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
+from xmin_assets.replication.runtime.retries import run_concurrently, with_retries
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.loader import Loading
 from xmin_assets.replication.staging.stage import loads_meanwhile, stage
 from xmin_assets.replication.state.resync import resync
-from xmin_assets.replication.state.table_lock import Turns, own_turn
+from xmin_assets.replication.state.table_lock import TableLocks, hold_table_lock
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def sync_tables(
     tables: Sequence[str] = (),
     allow_mass_delete: bool = False,
     allow_mass_change: bool = False,
-    report: Report = silent,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> SyncReport:
     """Bring target tables to the state of their sources, side by side; one that fails does not stop the others.
 
@@ -59,7 +59,7 @@ def sync_tables(
         tables: names of the tables to sync; none means all.
         allow_mass_delete: lift the limit on deleted rows, this once.
         allow_mass_change: let another source replace the rows, this once.
-        report: told of every step forward, from several threads.
+        on_progress: told of every step forward, from several threads.
 
     Raises:
         ConfigError: the configuration is wrong or names no such table.
@@ -67,14 +67,16 @@ def sync_tables(
     config = config or load_config()
     chosen = config.select(list(tables))
     spool = Spool.open(config.settings)
-    with open_databases(config) as (source, target), Turns(target) as turns:
-        turns.prepare()
+    with open_databases(config) as (source, target), TableLocks(target) as table_locks:
+        table_locks.prepare()
         reason = unreachable(source, target)
 
         def sync(table: TableConfig) -> TableResult:
             if reason:
                 return TableResult(table=table.label, status="failed", error=reason)
-            return persistently(table, "snapshot", report, lambda: attempt(table), lambda error: failed(table, error))
+            return with_retries(
+                table, "snapshot", on_progress, lambda: attempt(table), lambda error: failed(table, error)
+            )
 
         def attempt(table: TableConfig) -> TableResult:
             return sync_table(
@@ -85,8 +87,8 @@ def sync_tables(
                 config.settings,
                 allow_mass_delete=allow_mass_delete,
                 allow_mass_change=allow_mass_change,
-                turns=turns,
-                report=report,
+                table_locks=table_locks,
+                on_progress=on_progress,
             )
 
         def failed(table: TableConfig, error: XminAssetsError) -> TableResult:
@@ -96,7 +98,7 @@ def sync_tables(
                 reason = reason or unreachable(source, target)
             return TableResult(table=table.label, status="failed", error=str(error))
 
-        return SyncReport(tuple(side_by_side(sync, chosen, workers_for(config.settings))))
+        return SyncReport(tuple(run_concurrently(sync, chosen, workers_for(config.settings))))
 
 
 def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[TablePlan, ...]:
@@ -119,7 +121,7 @@ def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str
                 _log.debug("%s: no plan", table.label, exc_info=True)
                 return TablePlan(table.label, None, str(error))
 
-        return tuple(side_by_side(plan, chosen, workers_for(config.settings)))
+        return tuple(run_concurrently(plan, chosen, workers_for(config.settings)))
 
 
 def resync_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[str, ...]:
@@ -143,8 +145,8 @@ def sync_table(
     *,
     allow_mass_delete: bool = False,
     allow_mass_change: bool = False,
-    turns: Turns | None = None,
-    report: Report = silent,
+    table_locks: TableLocks | None = None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> TableResult:
     """One passage of one table through the four stations, when no other sync of it is at work.
 
@@ -156,13 +158,13 @@ def sync_table(
         settings: workers, batches and limits.
         allow_mass_delete: lift the limit on deleted rows, this once.
         allow_mass_change: let another source replace the rows, this once.
-        turns: of a process that syncs several tables.
-        report: told of every step forward, from several threads.
+        table_locks: of a process that syncs several tables.
+        on_progress: told of every step forward, from several threads.
 
     Raises:
         XminAssetsError: a station failed; the target and its state are as they were.
     """
-    staged, merged = pass_table(
+    staged, merged = run_table_sync(
         source,
         target,
         table,
@@ -170,8 +172,8 @@ def sync_table(
         settings,
         allow_mass_delete=allow_mass_delete,
         allow_mass_change=allow_mass_change,
-        turns=turns,
-        report=report,
+        table_locks=table_locks,
+        on_progress=on_progress,
     )
     extracted = staged.extract
     return TableResult(
@@ -196,7 +198,7 @@ def sync_table(
     )
 
 
-def pass_table(
+def run_table_sync(
     source: Database,
     target: Database,
     table: TableConfig,
@@ -205,20 +207,24 @@ def pass_table(
     *,
     allow_mass_delete: bool = False,
     allow_mass_change: bool = False,
-    turns: Turns | None = None,
-    report: Report = silent,
+    table_locks: TableLocks | None = None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> tuple[StagedTable, MergedTarget]:
     """As `sync_table`, with the manifests of all stations: each holds the one before it.
 
     Raises:
         XminAssetsError: a station failed; the target and its state are as they were.
     """
-    patience = settings.queue_timeout
-    with turns.turn(table, patience, report) if turns else own_turn(target, table, patience, report):
-        return _pass(source, target, table, spool, settings, allow_mass_delete, allow_mass_change, report)
+    timeout = settings.queue_timeout
+    with (
+        table_locks.hold(table, timeout, on_progress)
+        if table_locks
+        else hold_table_lock(target, table, timeout, on_progress)
+    ):
+        return _run_stations(source, target, table, spool, settings, allow_mass_delete, allow_mass_change, on_progress)
 
 
-def _pass(
+def _run_stations(
     source: Database,
     target: Database,
     table: TableConfig,
@@ -226,20 +232,28 @@ def _pass(
     settings: Settings,
     allow_mass_delete: bool,
     allow_mass_change: bool,
-    report: Report,
+    on_progress: ProgressCallback,
 ) -> tuple[StagedTable, MergedTarget]:
-    planned = snapshot(source, target, table, report=report)
+    planned = snapshot(source, target, table, on_progress=on_progress)
     if told := held_back.warning(planned.held_back, settings.held_back_warning):
-        report(Progress(table.label, "snapshot", 0, 0, f"warning: {told}"))
+        on_progress(Progress(table.label, "snapshot", 0, 0, f"warning: {told}"))
     try:
         with ExitStack() as stack:
             loading = None
             if loads_meanwhile(planned):
-                loading = stack.enter_context(Loading.meanwhile(target, planned, spool, settings, report))
-            hand_on = loading.take if loading else None
-            extracted = extract(source, planned, spool, settings, target=target, hand_on=hand_on, report=report)
-            staged = stage(target, extracted, spool, settings, begun=loading, report=report)
-        report(Progress(table.label, "merge", 0, staged.rows))
+                loading = stack.enter_context(Loading.meanwhile(target, planned, spool, settings, on_progress))
+            on_part_complete = loading.take if loading else None
+            extracted = extract(
+                source,
+                planned,
+                spool,
+                settings,
+                target=target,
+                on_part_complete=on_part_complete,
+                on_progress=on_progress,
+            )
+            staged = stage(target, extracted, spool, settings, begun=loading, on_progress=on_progress)
+        on_progress(Progress(table.label, "merge", 0, staged.rows))
         merged = merge(
             target,
             staged,
@@ -252,5 +266,5 @@ def _pass(
         spool.remove(planned.sync_id)
         raise
     spool.remove_merged(planned.sync_id)
-    report(Progress(table.label, "merge", staged.rows, staged.rows))
+    on_progress(Progress(table.label, "merge", staged.rows, staged.rows))
     return staged, merged

@@ -75,7 +75,7 @@ class Copy:
         return None if said == "every_sync" else float(said)
 
     @property
-    def alive(self) -> str:
+    def not_deleted(self) -> str:
         """The condition on the target's rows that are there for its readers."""
         return "source_deleted_at IS NULL" if self.deletes == "soft" else "true"
 

@@ -25,7 +25,7 @@ def judge_sync(copy: Copy, seen: Picture, oracle: Oracle, result: TableResult, b
         Wrong: they differ.
     """
     try:
-        rows = oracle.target(copy.target, seen.columns, copy.alive)
+        rows = oracle.target(copy.target, seen.columns, copy.not_deleted)
     except psycopg2.Error as error:
         raise Wrong(f"{copy.target} cannot be read as the source can: {error}") from None
     complete = result.mode == "full_sync" or copy.is_due(began)
@@ -71,7 +71,7 @@ def judge_verify(copy: Copy, seen: Picture, oracle: Oracle, told: TableVerificat
     """
     try:
         now = copy.picture(oracle)
-        rows = oracle.target(copy.target, seen.columns, copy.alive)
+        rows = oracle.target(copy.target, seen.columns, copy.not_deleted)
     except psycopg2.Error:
         return  # altered since, and not to be compared as it is
     if now.shape != seen.shape:

@@ -128,7 +128,7 @@ class Oracle:
             cursor.execute(_COLUMNS, (table,))
             return dict(cursor.fetchall())
 
-    def flaw(self, table: str, where: str) -> str | None:
+    def expression_error(self, table: str, where: str) -> str | None:
         """Why PostgreSQL does not take the condition; None if it does."""
         with self._source.cursor() as cursor:
             try:
@@ -139,14 +139,14 @@ class Oracle:
                 return str(error).splitlines()[0]
         return None
 
-    def target(self, table: str, columns: Sequence[str], alive: str = "true") -> tuple[Row, ...]:
+    def target(self, table: str, columns: Sequence[str], not_deleted: str = "true") -> tuple[Row, ...]:
         """The target's rows.
 
         Raises:
             psycopg2.Error: it lacks a column, or there is no such table.
         """
         with self._target.cursor() as cursor:
-            return self._rows(cursor, table, columns, alive)
+            return self._rows(cursor, table, columns, not_deleted)
 
     def target_columns(self, table: str) -> dict[str, str]:
         """The target's columns with their types; none where there is no table."""

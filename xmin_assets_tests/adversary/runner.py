@@ -191,7 +191,7 @@ class Runner:
         oracle = self.world.oracle(copy.database)
         mended = copy.repair(oracle.columns(copy.table))
         where = copy.options.get("where")
-        if where and oracle.columns(copy.table) and oracle.flaw(copy.table, where):
+        if where and oracle.columns(copy.table) and oracle.expression_error(copy.table, where):
             del copy.options["where"]
             return True
         return mended
@@ -272,7 +272,7 @@ class Runner:
         source, target = self._databases(copy)
         spool, (table,) = Spool.open(config.settings), config.tables
         return sync_table(
-            source, target, table, spool, config.settings, allow_mass_delete=copy.allows_many, report=points
+            source, target, table, spool, config.settings, allow_mass_delete=copy.allows_many, on_progress=points
         )
 
     def _databases(self, copy: Copy) -> tuple[Database, Database]:
@@ -371,7 +371,7 @@ class Runner:
         world.say(f"verify {copy.target}")
         try:
             source, target = self._databases(copy)
-            found = verify_table(source, target, config.tables[0], config.settings, report=told)
+            found = verify_table(source, target, config.tables[0], config.settings, on_progress=told)
         except errors.TransientError as error:
             world.say(f"    not verified: {error}")
             return

@@ -11,7 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.postgres.server import observe_server
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets_tests.clusters import Database
@@ -135,7 +135,7 @@ class Ledger:
         """Which start of the source server a sync finds."""
         with (
             self.replica.stations(self.config) as stations,
-            transact(stations.source, Isolation.READ, "looking") as cursor,
+            transaction_on(stations.source, TransactionMode.READ, "looking") as cursor,
         ):
             return observe_server(cursor).started
 

@@ -174,7 +174,7 @@ def sync(load: Load, table: str) -> Sync:
             seen.extend(under_exported_snapshot(replica.source, table))
 
     replica = load.replica
-    result = replica.sync(load.table(table), report=look)
+    result = replica.sync(load.table(table), on_progress=look)
     total = replica.target.fetch("SELECT sum(amount) FROM ledger")[0][0] if table == "ledger" else 0
     found = Sync(table, result, content(replica.target, table, "source_xmin"), int(total))
     if seen:

@@ -147,11 +147,11 @@ def test_a_process_that_looks_at_many_runs_keeps_few_files_open(tmp_path: Path) 
 
 def test_what_a_schema_has_is_asked_once_and_what_it_lacks_every_time(instance: DagsterInstance) -> None:
     storage = instance.event_log_storage
-    asked: list[str] = []
+    requested: list[str] = []
     look = storage.has_table  # type: ignore[attr-defined]
 
     def has_table(name: str) -> bool:
-        asked.append(name)
+        requested.append(name)
         return bool(look(name))
 
     storage.has_table = has_table  # type: ignore[attr-defined]
@@ -159,4 +159,4 @@ def test_what_a_schema_has_is_asked_once_and_what_it_lacks_every_time(instance: 
     for _ in range(3):
         assert storage.has_table("event_logs")  # type: ignore[attr-defined]
         assert not storage.has_table("not_yet")  # type: ignore[attr-defined]
-    assert asked == ["event_logs", "not_yet", "not_yet", "not_yet"]
+    assert requested == ["event_logs", "not_yet", "not_yet", "not_yet"]

@@ -122,7 +122,7 @@ def ticking(deployment: Deployment, source_db: Database) -> Ticking:
 
 
 @pytest.fixture
-def settled(ticking: Ticking) -> Ticking:
+def flushed(ticking: Ticking) -> Ticking:
     """Two tables in sync, and a sensor that knows it."""
     ticking.settle()
     return ticking
@@ -176,88 +176,88 @@ def test_assets_with_other_names_are_requested_by_these(ticking: Ticking) -> Non
     assert len(request.asset_check_keys or ()) == 5
 
 
-def test_only_the_table_that_changed_is_requested(settled: Ticking) -> None:
-    assert settled.said() == "No table has changed."
+def test_only_the_table_that_changed_is_requested(flushed: Ticking) -> None:
+    assert flushed.said() == "No table has changed."
 
-    settled.write("UPDATE orders SET item = 'x' WHERE id = 1")
-    (request,) = settled.tick().run_requests or ()
+    flushed.write("UPDATE orders SET item = 'x' WHERE id = 1")
+    (request,) = flushed.tick().run_requests or ()
 
     assert request.tags["xmin_assets/table"] == "public.orders"
     assert request.tags["xmin_assets/reason"] == "rows were inserted, updated or deleted"
-    assert settled.run(request).success
-    assert settled.said() == "No table has changed."
+    assert flushed.run(request).success
+    assert flushed.said() == "No table has changed."
 
 
-def test_a_table_that_changes_again_in_the_same_way_is_requested_again(settled: Ticking) -> None:
+def test_a_table_that_changes_again_in_the_same_way_is_requested_again(flushed: Ticking) -> None:
     for _ in range(2):
-        settled.write("UPDATE orders SET item = item WHERE id = 1")
-        (request,) = settled.tick().run_requests or ()
+        flushed.write("UPDATE orders SET item = item WHERE id = 1")
+        (request,) = flushed.tick().run_requests or ()
         assert request.run_key is None
-        settled.run(request)
+        flushed.run(request)
 
 
 @pytest.mark.parametrize("status", sensors.IN_FLIGHT)
-def test_a_table_whose_run_is_in_flight_is_not_requested(settled: Ticking, status: DagsterRunStatus) -> None:
-    settled.write("UPDATE orders SET item = 'x' WHERE id = 1")
-    (request,) = settled.tick().run_requests or ()
-    run_id = settled.queue(request, status)
+def test_a_table_whose_run_is_in_flight_is_not_requested(flushed: Ticking, status: DagsterRunStatus) -> None:
+    flushed.write("UPDATE orders SET item = 'x' WHERE id = 1")
+    (request,) = flushed.tick().run_requests or ()
+    run_id = flushed.queue(request, status)
 
-    assert settled.said() == "1 of 2 tables has changed, but its sync is still running."
-    settled.write("UPDATE others SET item = 'x'; UPDATE orders SET item = 'y' WHERE id = 1")
-    assert settled.requested() == ["public.others"]
-    settled.instance.delete_run(run_id)
-    assert "public.orders" in settled.requested()
+    assert flushed.said() == "1 of 2 tables has changed, but its sync is still running."
+    flushed.write("UPDATE others SET item = 'x'; UPDATE orders SET item = 'y' WHERE id = 1")
+    assert flushed.requested() == ["public.others"]
+    flushed.instance.delete_run(run_id)
+    assert "public.orders" in flushed.requested()
 
 
-def test_a_change_during_a_run_is_requested_when_the_run_has_ended(settled: Ticking) -> None:
-    settled.write("UPDATE orders SET item = 'x' WHERE id = 1")
-    (request,) = settled.tick().run_requests or ()
-    run_id = settled.queue(request)
-    settled.write("UPDATE orders SET item = 'y' WHERE id = 1")
-    assert settled.said() is not None
-    settled.instance.delete_run(run_id)
-    with_both = settled.run(request)
+def test_a_change_during_a_run_is_requested_when_the_run_has_ended(flushed: Ticking) -> None:
+    flushed.write("UPDATE orders SET item = 'x' WHERE id = 1")
+    (request,) = flushed.tick().run_requests or ()
+    run_id = flushed.queue(request)
+    flushed.write("UPDATE orders SET item = 'y' WHERE id = 1")
+    assert flushed.said() is not None
+    flushed.instance.delete_run(run_id)
+    with_both = flushed.run(request)
     assert with_both.success
 
-    assert settled.requested() == ["public.orders"]
+    assert flushed.requested() == ["public.orders"]
 
 
-def test_a_run_of_another_job_is_in_flight_too(settled: Ticking) -> None:
-    settled.write("UPDATE orders SET item = 'x' WHERE id = 1; UPDATE others SET item = 'x'")
-    jobs = settled.definitions
+def test_a_run_of_another_job_is_in_flight_too(flushed: Ticking) -> None:
+    flushed.write("UPDATE orders SET item = 'x' WHERE id = 1; UPDATE others SET item = 'x'")
+    jobs = flushed.definitions
     verify = jobs.resolve_job_def("verify_all_tables")
-    other = settled.instance.create_run_for_job(verify, status=DagsterRunStatus.STARTED)
-    kept = settled.cursor
-    assert settled.requested() == ["public.orders", "public.others"]
-    settled.cursor = kept
+    other = flushed.instance.create_run_for_job(verify, status=DagsterRunStatus.STARTED)
+    kept = flushed.cursor
+    assert flushed.requested() == ["public.orders", "public.others"]
+    flushed.cursor = kept
 
     everything = jobs.resolve_job_def("sync_all_tables")
-    settled.instance.create_run_for_job(everything, status=DagsterRunStatus.STARTED)
+    flushed.instance.create_run_for_job(everything, status=DagsterRunStatus.STARTED)
 
-    assert settled.said() == "2 of 2 tables have changed, but their syncs are still running."
-    assert settled.instance.get_run_by_id(other.run_id)
+    assert flushed.said() == "2 of 2 tables have changed, but their syncs are still running."
+    assert flushed.instance.get_run_by_id(other.run_id)
 
 
 def test_a_table_whose_sync_fails_is_requested_again_with_longer_and_longer_pauses(
-    settled: Ticking,
+    flushed: Ticking,
 ) -> None:
-    settled.write("UPDATE orders SET item = 'x' WHERE id = 1")
-    assert settled.requested() == ["public.orders"]
-    assert settled.requested() == ["public.orders"]
+    flushed.write("UPDATE orders SET item = 'x' WHERE id = 1")
+    assert flushed.requested() == ["public.orders"]
+    assert flushed.requested() == ["public.orders"]
 
     why = "1 of 2 tables has changed, but the last sync of 1 table has failed; the next one is requested in "
-    assert str(settled.said()).startswith(why)
-    settled.cursor = earlier(settled.cursor, 61)
-    assert settled.requested() == ["public.orders"]
-    settled.cursor = earlier(settled.cursor, 170)
-    assert str(settled.said()).startswith(why)
-    settled.cursor = earlier(settled.cursor, 11)
-    assert settled.requested() == ["public.orders"]
+    assert str(flushed.said()).startswith(why)
+    flushed.cursor = earlier(flushed.cursor, 61)
+    assert flushed.requested() == ["public.orders"]
+    flushed.cursor = earlier(flushed.cursor, 170)
+    assert str(flushed.said()).startswith(why)
+    flushed.cursor = earlier(flushed.cursor, 11)
+    assert flushed.requested() == ["public.orders"]
     for _ in range(10):
-        settled.cursor = earlier(settled.cursor, 901)
-        assert settled.requested() == ["public.orders"]
-    settled.write("UPDATE others SET item = 'x'")
-    assert settled.requested() == ["public.others"]
+        flushed.cursor = earlier(flushed.cursor, 901)
+        assert flushed.requested() == ["public.orders"]
+    flushed.write("UPDATE others SET item = 'x'")
+    assert flushed.requested() == ["public.others"]
 
 
 def earlier(cursor: str | None, seconds: float) -> str:
@@ -269,69 +269,69 @@ def earlier(cursor: str | None, seconds: float) -> str:
     return json.dumps(data)
 
 
-def test_many_tables_at_once_are_one_run(settled: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_tables_at_once_are_one_run(flushed: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "MANY", 2)
-    settled.write("UPDATE orders SET item = 'x' WHERE id = 1; UPDATE others SET item = 'x'")
+    flushed.write("UPDATE orders SET item = 'x' WHERE id = 1; UPDATE others SET item = 'x'")
 
-    (request,) = settled.tick().run_requests or ()
+    (request,) = flushed.tick().run_requests or ()
 
     assert request.tags["xmin_assets/reason"] == "2 tables may have changed"
     assert len(request.asset_selection or ()) == 8
-    assert settled.run(request).success
-    assert settled.said() == "No table has changed."
+    assert flushed.run(request).success
+    assert flushed.said() == "No table has changed."
 
 
 @pytest.mark.parametrize("side", ["SOURCE", "TARGET"])
 def test_a_database_that_does_not_answer_is_asked_less_and_less_often(
-    settled: Ticking, monkeypatch: pytest.MonkeyPatch, side: str
+    flushed: Ticking, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
-    known = SensorCursor.read(settled.cursor).asked
+    known = SensorCursor.read(flushed.cursor).requested
     with monkeypatch.context() as patched:
         patched.setenv(f"XMIN_{side}_URL", "postgresql://u:secret@127.0.0.1:1/d")
-        first = str(settled.said())
+        first = str(flushed.said())
         assert f"No connection to the {side.lower()}" in first
         assert "The next look is in 1 min." in first
         assert "secret" not in first
-        assert str(settled.said()).startswith("A database did not answer; the next look is in ")
-        settled.cursor = earlier(settled.cursor, 61)
-        assert "The next look is in 3 min." in str(settled.said())
+        assert str(flushed.said()).startswith("A database did not answer; the next look is in ")
+        flushed.cursor = earlier(flushed.cursor, 61)
+        assert "The next look is in 3 min." in str(flushed.said())
         for _ in range(10):
-            settled.cursor = earlier(settled.cursor, 3600)
-            last = str(settled.said())
+            flushed.cursor = earlier(flushed.cursor, 3600)
+            last = str(flushed.said())
         assert "The next look is in 15 min." in last
 
-    settled.cursor = earlier(settled.cursor, 3600)
-    assert settled.said() == "No table has changed."
-    assert SensorCursor.read(settled.cursor).failures == 0
-    assert set(SensorCursor.read(settled.cursor).asked) == set(known)
+    flushed.cursor = earlier(flushed.cursor, 3600)
+    assert flushed.said() == "No table has changed."
+    assert SensorCursor.read(flushed.cursor).failures == 0
+    assert set(SensorCursor.read(flushed.cursor).requested) == set(known)
 
 
-def test_a_database_that_is_not_configured_is_said(settled: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_not_configured_is_said(flushed: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XMIN_SOURCE_URL")
-    assert "Set XMIN_SOURCE_URL" in str(settled.said())
+    assert "Set XMIN_SOURCE_URL" in str(flushed.said())
 
 
 @pytest.mark.parametrize(
     "cursor",
     ["", "1234", "[]", "null", "{}", '{"version": 0, "tables": {"public.orders": 5}}', '{"version": 1, "tables": 7}'],
 )
-def test_a_cursor_that_cannot_be_read_costs_one_sync_of_every_table(settled: Ticking, cursor: str) -> None:
-    settled.cursor = cursor
-    assert settled.requested() == ["public.orders", "public.others"]
+def test_a_cursor_that_cannot_be_read_costs_one_sync_of_every_table(flushed: Ticking, cursor: str) -> None:
+    flushed.cursor = cursor
+    assert flushed.requested() == ["public.orders", "public.others"]
 
 
-def test_a_cursor_of_another_release_is_not_read(settled: Ticking) -> None:
-    settled.cursor = json.dumps({**json.loads(settled.cursor or ""), "version": 0})
-    assert settled.requested() == ["public.orders", "public.others"]
+def test_a_cursor_of_another_release_is_not_read(flushed: Ticking) -> None:
+    flushed.cursor = json.dumps({**json.loads(flushed.cursor or ""), "version": 0})
+    assert flushed.requested() == ["public.orders", "public.others"]
 
 
-def test_the_cursor_holds_what_is_remembered_and_forgets_tables_that_are_gone(settled: Ticking) -> None:
-    kept = SensorCursor.read(settled.cursor)
+def test_the_cursor_holds_what_is_remembered_and_forgets_tables_that_are_gone(flushed: Ticking) -> None:
+    kept = SensorCursor.read(flushed.cursor)
     assert SensorCursor.read(kept.text()) == kept
-    assert set(kept.asked) == {"public.orders", "public.others"}
-    settled.tables = ["public.orders"]
-    assert settled.said() == "No table has changed."
-    assert set(SensorCursor.read(settled.cursor).asked) == {"public.orders"}
+    assert set(kept.requested) == {"public.orders", "public.others"}
+    flushed.tables = ["public.orders"]
+    assert flushed.said() == "No table has changed."
+    assert set(SensorCursor.read(flushed.cursor).requested) == {"public.orders"}
 
 
 def test_three_hundred_tables_are_one_run_and_a_small_cursor(ticking: Ticking) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.replication.scan.ranges import BLOCK_SIZE, MIN_BYTES, SPAN_BYTES
-from xmin_assets.replication.verification.buckets import LEAF_BYTES, cuts
+from xmin_assets.replication.scan.ranges import BLOCK_SIZE, MIN_BYTES, RANGE_BYTES
+from xmin_assets.replication.verification.buckets import LEAF_BYTES, cut_blocks
 
 
 def leaves(blocks: list[int]) -> tuple[Storage, ...]:
@@ -23,7 +23,7 @@ def leaves(blocks: list[int]) -> tuple[Storage, ...]:
     workers=st.integers(1, 64),
 )
 def test_cuts_begin_with_the_first_block_follow_one_another_and_have_no_end(blocks: list[int], workers: int) -> None:
-    found = cuts(leaves(blocks), workers)
+    found = cut_blocks(leaves(blocks), workers)
 
     edge: int | None = 0
     for cut in found:
@@ -34,14 +34,14 @@ def test_cuts_begin_with_the_first_block_follow_one_another_and_have_no_end(bloc
 
 
 def test_a_large_table_is_cut_for_the_workers_and_many_small_ones_are_read_together() -> None:
-    size = SPAN_BYTES // BLOCK_SIZE
+    size = RANGE_BYTES // BLOCK_SIZE
 
-    assert cuts((), 8) == [None]
-    assert cuts(leaves([0]), 8) == [(0, None)]
-    assert cuts(leaves([MIN_BYTES // BLOCK_SIZE]), 8) == [(0, None)]
-    assert len(cuts(leaves([4 * size]), 1)) == 16
-    assert len(cuts(leaves([1000 * size]), 8)) == 1000
+    assert cut_blocks((), 8) == [None]
+    assert cut_blocks(leaves([0]), 8) == [(0, None)]
+    assert cut_blocks(leaves([MIN_BYTES // BLOCK_SIZE]), 8) == [(0, None)]
+    assert len(cut_blocks(leaves([4 * size]), 1)) == 16
+    assert len(cut_blocks(leaves([1000 * size]), 8)) == 1000
     # 1000 relations of 1 MiB each: LEAF_BYTES of each at a time.
-    assert cuts(leaves([MIN_BYTES // BLOCK_SIZE] * 1000), 2) == [
+    assert cut_blocks(leaves([MIN_BYTES // BLOCK_SIZE] * 1000), 2) == [
         (start, start + 32 if start < 96 else None) for start in range(0, 128, LEAF_BYTES // BLOCK_SIZE)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.postgres.expression import Words, flaw
+from xmin_assets.postgres.expression import Words, expression_error
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from xmin_assets.postgres.expression import Words, flaw
     ],
 )
 def test_an_expression_may_hold_anything_between_quotes_and_in_comments(expression: str) -> None:
-    assert flaw(expression) is None
+    assert expression_error(expression) is None
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_expression_may_hold_anything_between_quotes_and_in_comments(expressi
     ],
 )
 def test_what_ends_its_brackets_or_the_statement_is_refused(expression: str, words: str) -> None:
-    assert words in str(flaw(expression))
+    assert words in str(expression_error(expression))
 
 
 @pytest.mark.parametrize(

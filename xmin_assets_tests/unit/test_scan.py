@@ -15,16 +15,16 @@ from xmin_assets.replication.scan.ranges import (
     BATCH_BYTES,
     BLOCK_SIZE,
     MIN_BYTES,
-    SPAN_BYTES,
-    Range,
+    RANGE_BYTES,
+    CtidRange,
     batches,
+    cut_into_ranges,
     rows_estimate,
-    spans,
 )
 
 MIN_BLOCKS = MIN_BYTES // BLOCK_SIZE
 BATCH_BLOCKS = BATCH_BYTES // BLOCK_SIZE
-SPAN_BLOCKS = SPAN_BYTES // BLOCK_SIZE
+SPAN_BLOCKS = RANGE_BYTES // BLOCK_SIZE
 
 
 def leaf(blocks: int, oid: int = 1, all_bytes: int | None = None) -> Storage:
@@ -32,7 +32,7 @@ def leaf(blocks: int, oid: int = 1, all_bytes: int | None = None) -> Storage:
     return Storage(oid, oid, QualifiedName("public", f"t{oid}"), "r", size, all_bytes or size, 0, False)
 
 
-def assert_whole(ranges: list[Range], start: int, end: int | None) -> None:
+def assert_whole(ranges: list[CtidRange], start: int, end: int | None) -> None:
     """The ranges follow one another from `start` to `end`."""
     assert ranges[0].start == start
     assert ranges[-1].end == end
@@ -47,7 +47,7 @@ def assert_whole(ranges: list[Range], start: int, end: int | None) -> None:
 def test_spans_cover_all_blocks_of_all_leaves_and_the_last_one_is_open(blocks: list[int], workers: int) -> None:
     leaves = tuple(leaf(count, oid) for oid, count in enumerate(blocks, start=1))
 
-    ranges = spans(leaves, workers)
+    ranges = cut_into_ranges(leaves, workers)
 
     for one in leaves:
         own = [found for found in ranges if found.leaf is one]
@@ -69,48 +69,48 @@ def test_batches_cover_their_span(
 ) -> None:
     table = leaf(first + blocks, all_bytes=(first + blocks) * BLOCK_SIZE * (1 + toast))
     end = None if is_last else first + blocks
-    span = Range(table, first, end, blocks)
+    ctid_range = CtidRange(table, first, end, blocks)
 
-    ranges = batches(span, rows, batch_size)
+    ranges = batches(ctid_range, rows, batch_size)
 
     assert_whole(ranges, first, end)
     assert sum(found.blocks for found in ranges) == blocks
 
 
 def test_empty_table_is_one_open_range() -> None:
-    assert spans((leaf(0),), 8) == [Range(leaf(0), 0, None, 0)]
+    assert cut_into_ranges((leaf(0),), 8) == [CtidRange(leaf(0), 0, None, 0)]
 
 
 def test_small_table_is_not_cut_up() -> None:
-    assert len(spans((leaf(MIN_BLOCKS),), 8)) == 1
+    assert len(cut_into_ranges((leaf(MIN_BLOCKS),), 8)) == 1
 
 
 def test_large_table_gives_every_worker_work() -> None:
-    assert len(spans((leaf(64 * MIN_BLOCKS),), 4)) == 64
+    assert len(cut_into_ranges((leaf(64 * MIN_BLOCKS),), 4)) == 64
 
 
 @pytest.mark.parametrize(("toast", "pieces"), [(0, 1), (9, 10)])
 def test_batches_are_sized_by_toast_too(toast: int, pieces: int) -> None:
-    span = Range(leaf(BATCH_BLOCKS, all_bytes=BATCH_BYTES * (1 + toast)), 0, None, BATCH_BLOCKS)
+    ctid_range = CtidRange(leaf(BATCH_BLOCKS, all_bytes=BATCH_BYTES * (1 + toast)), 0, None, BATCH_BLOCKS)
 
-    assert len(batches(span, 1_000_000, 1000)) == pieces
+    assert len(batches(ctid_range, 1_000_000, 1000)) == pieces
 
 
 def test_batches_have_about_the_wanted_rows() -> None:
-    span = Range(leaf(100 * MIN_BLOCKS), 0, None, 100 * MIN_BLOCKS)
+    ctid_range = CtidRange(leaf(100 * MIN_BLOCKS), 0, None, 100 * MIN_BLOCKS)
 
-    assert len(batches(span, 5_000, 1000)) == 5
+    assert len(batches(ctid_range, 5_000, 1000)) == 5
 
 
 @pytest.mark.parametrize(("toast", "pieces"), [(0, 1), (9, 10)])
 def test_range_with_an_unknown_number_of_changes_is_cut_by_its_bytes(toast: int, pieces: int) -> None:
-    span = Range(leaf(SPAN_BLOCKS, all_bytes=SPAN_BYTES * (1 + toast)), 0, None, SPAN_BLOCKS)
+    ctid_range = CtidRange(leaf(SPAN_BLOCKS, all_bytes=RANGE_BYTES * (1 + toast)), 0, None, SPAN_BLOCKS)
 
-    assert len(batches(span, None, 1000)) == pieces
+    assert len(batches(ctid_range, None, 1000)) == pieces
 
 
 @pytest.mark.parametrize(("by_statistics", "estimate"), [(40_000, 1_000), (0, 1_600)])
 def test_rows_of_a_range_are_estimated_by_statistics_or_by_its_size(by_statistics: int, estimate: int) -> None:
     table = replace(leaf(1_000), rows_estimate=by_statistics)
 
-    assert rows_estimate(Range(table, 0, 25, 25)) == estimate
+    assert rows_estimate(CtidRange(table, 0, 25, 25)) == estimate

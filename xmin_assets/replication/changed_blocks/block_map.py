@@ -16,24 +16,24 @@ from xmin_assets.config import TableConfig
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import Server, wait_for_flush
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.changed_blocks.prerequisites import (
     BLOCKS_OF_DELETED_ROWS,
     CLOSED_PARTITIONS,
     REPEATED_KEYS,
     TURNED_OFF,
     UNLIKE_PARTITIONS,
-    NoMap,
-    observe,
+    BlockMapUnavailable,
+    require_prerequisites,
     savepoint,
 )
-from xmin_assets.replication.changed_blocks.wal_positions import lsn_text, start_of
-from xmin_assets.replication.changed_blocks.wal_summaries import Tail, Wal
+from xmin_assets.replication.changed_blocks.wal_positions import lsn_text, start_position
+from xmin_assets.replication.changed_blocks.wal_summaries import UnsummarizedWal, Wal
 from xmin_assets.replication.manifests.extract import BlockMap, BlockRange
 from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.runtime.units import bytes_text
-from xmin_assets.replication.scan.ranges import BLOCK_SIZE, Range
+from xmin_assets.replication.scan.ranges import BLOCK_SIZE, CtidRange
 
 MOST_RANGES = 1 << 16
 """Ranges that a table is read by; blocks between near ones are read along with them."""
@@ -74,47 +74,49 @@ def choose(
     """
     try:
         start = _start(table, storage, plan, state, unique_key)
-        with transact(source, Isolation.READ, f"{table.label}: looking for WAL summaries") as cursor:
-            setup = observe(cursor, server, storage, checkpoint=table.checkpoint)
-            following = Tail(cursor, server.timeline, setup).cost(start, server.lsn)
-        if following > max(LEAST_BYTES, sum(leaf.main_bytes for leaf in storage)):
-            raise NoMap(f"{bytes_text(following)} of WAL are more to read than the table")
-    except NoMap as reason:
+        with transaction_on(source, TransactionMode.READ, f"{table.label}: looking for WAL summaries") as cursor:
+            access = require_prerequisites(cursor, server, storage, checkpoint=table.checkpoint)
+            wal_to_read = UnsummarizedWal(cursor, server.timeline, access).cost(start, server.lsn)
+        if wal_to_read > max(LEAST_BYTES, sum(leaf.main_bytes for leaf in storage)):
+            raise BlockMapUnavailable(f"{bytes_text(wal_to_read)} of WAL are more to read than the table")
+    except BlockMapUnavailable as reason:
         return replace(plan, path=scan_because(reason))
     return replace(plan, map_from=start, path=f"blocks changed since WAL position {lsn_text(start)}")
 
 
-def scan_because(reason: NoMap) -> str:
+def scan_because(reason: BlockMapUnavailable) -> str:
     """What a plan or an extract says of its path where every block is read."""
     return f"every block, because {reason}"
 
 
 def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: State | None, unique_key: bool) -> int:
     if plan.watermark is None or state is None:
-        raise NoMap("this sync is not about what changed")
+        raise BlockMapUnavailable("this sync is not about what changed")
     if not table.wal_summaries:
-        raise NoMap(TURNED_OFF.reason)
+        raise BlockMapUnavailable(TURNED_OFF.reason)
     if not unique_key:
-        raise NoMap(REPEATED_KEYS.reason)
+        raise BlockMapUnavailable(REPEATED_KEYS.reason)
     if plan.checksum:
-        raise NoMap("the whole copy is checked by a checksum")
+        raise BlockMapUnavailable("the whole copy is checked by a checksum")
     if not all(leaf.readable for leaf in storage):
-        raise NoMap(CLOSED_PARTITIONS.reason)
+        raise BlockMapUnavailable(CLOSED_PARTITIONS.reason)
     if not all(leaf.alike for leaf in storage):
-        raise NoMap(UNLIKE_PARTITIONS.reason)
+        raise BlockMapUnavailable(UNLIKE_PARTITIONS.reason)
     if {(leaf.oid, leaf.relfilenode) for leaf in state.identity.leaves} != {
         (leaf.oid, leaf.relfilenode) for leaf in storage
     }:
-        raise NoMap("the table has other files than at the last sync")
+        raise BlockMapUnavailable("the table has other files than at the last sync")
     if plan.full_leaves:
-        raise NoMap("all rows of a partition are read")
+        raise BlockMapUnavailable("all rows of a partition are read")
     if plan.find_deletes and table.deletes != "ignore" and not table.track_blocks:
-        raise NoMap(BLOCKS_OF_DELETED_ROWS.reason)
+        raise BlockMapUnavailable(BLOCKS_OF_DELETED_ROWS.reason)
     if plan.find_deletes and state.deletes_left:
-        raise NoMap("the last sync did not look for deleted rows, and their blocks may be those of before")
-    start = start_of(state.pairs, state.watermark)
+        raise BlockMapUnavailable(
+            "the last sync did not look for deleted rows, and their blocks may be those of before"
+        )
+    start = start_position(state.wal_positions, state.watermark)
     if start is None:
-        raise NoMap("a transaction that was open at the last syncs may have written before them")
+        raise BlockMapUnavailable("a transaction that was open at the last syncs may have written before them")
     return start
 
 
@@ -133,21 +135,21 @@ def read(
         server: observed before.
         table: the table's configuration.
         storage: the relations that hold the table's rows, locked.
-        start: see `start_of`.
+        start: see `start_position`.
         stop: read after the snapshot was taken, and flushed.
 
     Raises:
-        NoMap: they cannot be told, or are too many.
+        BlockMapUnavailable: they cannot be told, or are too many.
     """
     with savepoint(cursor):
-        setup = observe(cursor, server, storage, checkpoint=table.checkpoint)
-        summarized = Tail(cursor, server.timeline, setup).reach(start, stop)
-        wal = Wal(cursor, server, [leaf.relfilenode for leaf in storage], setup.inspector)
+        access = require_prerequisites(cursor, server, storage, checkpoint=table.checkpoint)
+        summarized = UnsummarizedWal(cursor, server.timeline, access).reach(start, stop)
+        wal = Wal(cursor, server, [leaf.relfilenode for leaf in storage], access.inspector)
         found, wal_bytes = wal.blocks(start, summarized, stop)
     ranges = ranges_of(found)
     to_read, in_all = sum(r.end - r.start for r in ranges), sum(leaf.main_bytes // BLOCK_SIZE for leaf in storage)
     if to_read > min(MOST_BLOCKS, MOST_SHARE * in_all):
-        raise NoMap(f"{len(found):,} of its {in_all:,} blocks changed")
+        raise BlockMapUnavailable(f"{len(found):,} of its {in_all:,} blocks changed")
     return BlockMap(ranges, len(found), in_all, wal_bytes)
 
 
@@ -170,17 +172,17 @@ def attempt(
         # WAL is read as far as it is on disk, and no word is said of the rest.
         covered = wait_for_flush(cursor, position, planned.state.scan_seconds if planned.state else 0.0)
         if covered is None:
-            raise NoMap("what the snapshot shows is not in the WAL on the source's disk yet")
+            raise BlockMapUnavailable("what the snapshot shows is not in the WAL on the source's disk yet")
         made = read(cursor, server, planned.config, storage, start, covered)
-    except NoMap as reason:
+    except BlockMapUnavailable as reason:
         return None, scan_because(reason)
     return made, f"{made.changed:,} of {made.in_all:,} blocks: those changed since WAL position {lsn_text(start)}"
 
 
-def spans_of(found: BlockMap, storage: Sequence[Storage]) -> list[Range]:
+def ranges_to_read(found: BlockMap, storage: Sequence[Storage]) -> list[CtidRange]:
     """The ranges of a map, as they are read."""
     leaves = {leaf.relfilenode: leaf for leaf in storage}
-    return [Range(leaves[r.filenode], r.start, r.end, r.end - r.start) for r in found.ranges]
+    return [CtidRange(leaves[r.filenode], r.start, r.end, r.end - r.start) for r in found.ranges]
 
 
 def ranges_of(blocks: Iterable[tuple[int, int]]) -> tuple[BlockRange, ...]:

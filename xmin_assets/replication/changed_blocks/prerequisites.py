@@ -10,7 +10,7 @@ import psycopg2
 import psycopg2.extensions as ext
 
 from xmin_assets.postgres.catalog import Storage
-from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.server import Server
 
 MIN_VERSION = 17
@@ -37,12 +37,12 @@ _INSPECTS = "SELECT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s
 _BLOCK_INFO = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
 
 
-class NoMap(Exception):
+class BlockMapUnavailable(Exception):
     """The changed blocks cannot be told; the message says why."""
 
 
 @dataclass(frozen=True)
-class Setup:
+class WalAccess:
     """What the source offers for the WAL that is not summarized yet."""
 
     inspector: str | None
@@ -52,7 +52,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingPrerequisite:
     """Something without which a table is read whole."""
 
     reason: str
@@ -60,16 +60,16 @@ class Missing:
     """What to change."""
 
 
-WAY_TO_THE_PRESENT = Missing(
+WAY_TO_THE_PRESENT = MissingPrerequisite(
     "WAL that is not summarized yet can be read neither by pg_walinspect nor summarized by a checkpoint",
     "At the source: CREATE EXTENSION pg_walinspect; GRANT EXECUTE ON FUNCTION pg_get_wal_block_info(pg_lsn, pg_lsn, "
     "boolean) TO the role. Or GRANT pg_checkpoint TO the role, and set checkpoint: true for the table.",
 )
 
 
-def look(
+def check_prerequisites(
     cursor: ext.cursor, server: Server, storage: Sequence[Storage], *, checkpoint: bool
-) -> tuple[Setup, list[Missing]]:
+) -> tuple[WalAccess, list[MissingPrerequisite]]:
     """What the source offers, and all that is missing there for maps of this table.
 
     Args:
@@ -81,22 +81,26 @@ def look(
     major = server.version // 10000
     if major < MIN_VERSION:
         reason = f"the source is PostgreSQL {major}, and WAL summaries come with {MIN_VERSION}"
-        return Setup(None, False), [Missing(reason, f"Upgrade the source to PostgreSQL {MIN_VERSION} or newer.")]
+        return WalAccess(None, False), [
+            MissingPrerequisite(reason, f"Upgrade the source to PostgreSQL {MIN_VERSION} or newer.")
+        ]
     cursor.execute(_SETUP, {"leaves": [leaf.oid for leaf in storage]})
     summarizes, level, unlogged, may_read, inspector, may_checkpoint = cursor.fetchone() or (None,) * 6
     missing = []
     if level == "minimal":
-        missing.append(Missing("wal_level is minimal at the source", "Set wal_level = replica there, and restart it."))
+        missing.append(
+            MissingPrerequisite("wal_level is minimal at the source", "Set wal_level = replica there, and restart it.")
+        )
     if not summarizes:
         missing.append(
-            Missing(
+            MissingPrerequisite(
                 "summarize_wal is off at the source",
                 "There: ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();",
             )
         )
     if not may_read:
         missing.append(
-            Missing(
+            MissingPrerequisite(
                 "the role may not read WAL summaries",
                 "At the source, grant it EXECUTE on pg_available_wal_summaries(), pg_wal_summary_contents(bigint, "
                 "pg_lsn, pg_lsn) and pg_get_wal_summarizer_state().",
@@ -104,25 +108,29 @@ def look(
         )
     if unlogged:
         missing.append(
-            Missing("the table is UNLOGGED, so no WAL tells of it", "ALTER TABLE ... SET LOGGED, if it may be so.")
+            MissingPrerequisite(
+                "the table is UNLOGGED, so no WAL tells of it", "ALTER TABLE ... SET LOGGED, if it may be so."
+            )
         )
     if inspector is not None:
         cursor.execute(_INSPECTS, (inspector, _BLOCK_INFO))
         inspector = inspector if cursor.fetchone() == (True,) else None
     # On a standby it would be a restartpoint, and summaries end where the primary's checkpoints do.
-    return Setup(inspector, bool(may_checkpoint) and checkpoint and not server.in_recovery), missing
+    return WalAccess(inspector, bool(may_checkpoint) and checkpoint and not server.in_recovery), missing
 
 
-def observe(cursor: ext.cursor, server: Server, storage: Sequence[Storage], *, checkpoint: bool) -> Setup:
-    """As `look`, for who needs all of it.
+def require_prerequisites(
+    cursor: ext.cursor, server: Server, storage: Sequence[Storage], *, checkpoint: bool
+) -> WalAccess:
+    """As `check_prerequisites`, for who needs all of it.
 
     Raises:
-        NoMap: something is missing.
+        BlockMapUnavailable: something is missing.
     """
-    setup, missing = look(cursor, server, storage, checkpoint=checkpoint)
+    access, missing = check_prerequisites(cursor, server, storage, checkpoint=checkpoint)
     if missing:
-        raise NoMap(missing[0].reason)
-    return setup
+        raise BlockMapUnavailable(missing[0].reason)
+    return access
 
 
 @contextmanager
@@ -135,34 +143,34 @@ def savepoint(cursor: ext.cursor) -> Iterator[None]:
         if error.pgcode is None:
             raise
         cursor.execute("ROLLBACK TO SAVEPOINT block_map; RELEASE SAVEPOINT block_map")
-        raise NoMap(f"the source refuses to tell which blocks changed: {one_line(error)}") from None
-    except NoMap:
+        raise BlockMapUnavailable(f"the source refuses to tell which blocks changed: {one_line(error)}") from None
+    except BlockMapUnavailable:
         cursor.execute("RELEASE SAVEPOINT block_map")
         raise
     cursor.execute("RELEASE SAVEPOINT block_map")
 
 
-TURNED_OFF = Missing("wal_summaries is off", "Leave wal_summaries out of the table's configuration.")
+TURNED_OFF = MissingPrerequisite("wal_summaries is off", "Leave wal_summaries out of the table's configuration.")
 
 
-CLOSED_PARTITIONS = Missing(
+CLOSED_PARTITIONS = MissingPrerequisite(
     "the role may not read the table's partitions under their own names", "Grant it SELECT on them, too."
 )
 
 
-UNLIKE_PARTITIONS = Missing(
+UNLIKE_PARTITIONS = MissingPrerequisite(
     "where may name the table itself, or a partition has another expression for a virtual column",
     "Name columns in where without the table's name, and let all partitions have the table's expressions.",
 )
 
 
-REPEATED_KEYS = Missing(
+REPEATED_KEYS = MissingPrerequisite(
     "no unique index guarantees its key, so the keys of all rows are compared",
     "Create a unique index over NOT NULL columns of the key.",
 )
 
 
-BLOCKS_OF_DELETED_ROWS = Missing(
+BLOCKS_OF_DELETED_ROWS = MissingPrerequisite(
     "deleted rows are looked for by their keys",
     "Set track_blocks: true for the table, which finds them by their blocks, or delete_detection: 1 hour, which looks "
     "for them less often.",

@@ -18,9 +18,9 @@ from psycopg2 import sql
 from xmin_assets.postgres.server import Server
 from xmin_assets.replication.changed_blocks.prerequisites import (
     WAY_TO_THE_PRESENT,
-    NoMap,
-    Setup,
-    observe,
+    BlockMapUnavailable,
+    WalAccess,
+    require_prerequisites,
     savepoint,
 )
 from xmin_assets.replication.changed_blocks.wal_positions import lsn_text
@@ -30,7 +30,7 @@ MOST_TAIL = 256 << 20
 """WAL that is worth reading to tell which tables of many have changed, which is asked again and again."""
 
 
-PATIENCE = 5.0
+SUMMARY_TIMEOUT = 5.0
 """Seconds to wait for a checkpoint's summary."""
 
 
@@ -86,7 +86,7 @@ _LOGGED = (
 )
 
 
-class _Truncated(NoMap):
+class _Truncated(BlockMapUnavailable):
     """A summary lacks blocks."""
 
 
@@ -108,7 +108,7 @@ class Wal:
             stop: where the map ends.
 
         Raises:
-            NoMap: they cannot be told.
+            BlockMapUnavailable: they cannot be told.
         """
         found: set[tuple[int, int]] = set()
         read = 0
@@ -165,23 +165,23 @@ def _covering(cursor: ext.cursor, timeline: int, start: int, stop: int) -> list[
         chosen.append((int(first), int(last)))
         reached = max(reached, int(last))
     if reached < stop:
-        raise NoMap(f"the WAL since {lsn_text(reached)} is in no summary (see wal_summary_keep_time)")
+        raise BlockMapUnavailable(f"the WAL since {lsn_text(reached)} is in no summary (see wal_summary_keep_time)")
     return chosen
 
 
 @dataclass(frozen=True)
-class Tail:
+class UnsummarizedWal:
     """The WAL after the last summary."""
 
     cursor: ext.cursor
     timeline: int
-    setup: Setup
+    access: WalAccess
 
     def cost(self, start: int, stop: int) -> int:
         """Bytes of WAL that would be read.
 
         Raises:
-            NoMap: it cannot be read, nor summarized.
+            BlockMapUnavailable: it cannot be read, nor summarized.
         """
         summarized = self.summarized()
         _covering(self.cursor, self.timeline, start, min(summarized, stop))
@@ -191,39 +191,39 @@ class Tail:
         """How far the summaries go, up to the end of the map; after a checkpoint if that is the way.
 
         Raises:
-            NoMap: as `cost` does.
+            BlockMapUnavailable: as `cost` does.
         """
         summarized = self.summarized()
         self._left(start, summarized, stop)
-        if summarized >= stop or self.setup.inspector is not None:
+        if summarized >= stop or self.access.inspector is not None:
             return min(summarized, stop)
         self.cursor.execute("CHECKPOINT")
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SUMMARY_TIMEOUT
         while (summarized := self.summarized()) < stop:
             if time.monotonic() > deadline:
-                raise NoMap(f"no summary came within {PATIENCE:.0f} s after a checkpoint")
+                raise BlockMapUnavailable(f"no summary came within {SUMMARY_TIMEOUT:.0f} s after a checkpoint")
             time.sleep(0.01)
         return stop
 
     def _left(self, start: int, summarized: int, stop: int) -> int:
         if summarized >= stop:
             return 0
-        if self.setup.inspector is not None:
+        if self.access.inspector is not None:
             return stop - max(start, summarized)
-        if self.setup.checkpoint:
+        if self.access.checkpoint:
             return 0
-        raise NoMap(WAY_TO_THE_PRESENT.reason)
+        raise BlockMapUnavailable(WAY_TO_THE_PRESENT.reason)
 
     def summarized(self) -> int:
         """How far the summaries go.
 
         Raises:
-            NoMap: there are none of this timeline.
+            BlockMapUnavailable: there are none of this timeline.
         """
         self.cursor.execute(_SUMMARIZED)
         timeline, lsn = self.cursor.fetchone() or (0, None)
         if timeline != self.timeline or not lsn:
-            raise NoMap(f"nothing of timeline {self.timeline} is summarized yet")
+            raise BlockMapUnavailable(f"nothing of timeline {self.timeline} is summarized yet")
         return int(lsn)
 
 
@@ -239,19 +239,19 @@ def changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int]) 
         An answer for each file that is one of a logged relation.
 
     Raises:
-        NoMap: it cannot be told.
+        BlockMapUnavailable: it cannot be told.
     """
-    setup = observe(cursor, server, (), checkpoint=False)
+    access = require_prerequisites(cursor, server, (), checkpoint=False)
     cursor.execute(_LOGGED, ([*since],))
     since = {filenode: since[filenode] for (filenode,) in cursor.fetchall()}
     if not since:
         return {}
     with savepoint(cursor):
-        changed = _changed_files(cursor, server, since, setup)
+        changed = _changed_files(cursor, server, since, access)
     return {filenode: filenode in changed for filenode in since}
 
 
-def _changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int], setup: Setup) -> set[int]:
+def _changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int], access: WalAccess) -> set[int]:
     first, stop = min(since.values()), server.lsn
     about = {
         "timeline": server.timeline,
@@ -261,23 +261,23 @@ def _changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int],
     }
 
     def in_wal(start: int, end: int) -> set[int]:
-        if setup.inspector is None:
-            raise NoMap(WAY_TO_THE_PRESENT.reason)
+        if access.inspector is None:
+            raise BlockMapUnavailable(WAY_TO_THE_PRESENT.reason)
         if end - start > MOST_TAIL:
-            raise NoMap(f"{bytes_text(end - start)} of WAL are too many to read")
+            raise BlockMapUnavailable(f"{bytes_text(end - start)} of WAL are too many to read")
         cursor.execute(
-            sql.SQL(_FILES_IN_WAL).format(sql.Identifier(setup.inspector)), about | {"start": start, "stop": end}
+            sql.SQL(_FILES_IN_WAL).format(sql.Identifier(access.inspector)), about | {"start": start, "stop": end}
         )
         return {filenode for (filenode,) in cursor.fetchall()}
 
-    summarized = min(Tail(cursor, server.timeline, setup).summarized(), stop)
+    summarized = min(UnsummarizedWal(cursor, server.timeline, access).summarized(), stop)
     changed: set[int] = set()
     if first < summarized:
         starts, ends = zip(*_covering(cursor, server.timeline, first, summarized), strict=True)
         cursor.execute(_FILES_IN_SUMMARIES, about | {"starts": [*starts], "ends": [*ends]})
         maybe: dict[int, int] = {}
         for filenode, only_around, end in cursor.fetchall():
-            if only_around and setup.inspector is not None and end - since[filenode] <= MOST_TAIL:
+            if only_around and access.inspector is not None and end - since[filenode] <= MOST_TAIL:
                 maybe[filenode] = end  # what the summary is about may have been before
             else:
                 changed.add(filenode)

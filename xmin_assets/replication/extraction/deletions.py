@@ -5,9 +5,9 @@ from __future__ import annotations
 from xmin_assets.config import Mode
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.extraction.new_keys import count_new_keys
-from xmin_assets.replication.extraction.table_reader import Passes, Reader
+from xmin_assets.replication.extraction.table_reader import ReadWorker, TableReader
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.runtime.snapshot_workers import Crew
+from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
 
 PROBE_SHARE = 0.25
 """Changed rows, as a share of all, up to which asking the target which are new is cheaper than copying all keys."""
@@ -35,26 +35,26 @@ def deleted_rows(known: int, present: int, new: int) -> int:
     return known - present + new
 
 
-def _keys_needed(passes: Passes, crew: Crew[Reader], target: Database | None) -> bool:
+def _keys_needed(reader: TableReader, pool: SnapshotWorkers[ReadWorker], target: Database | None) -> bool:
     """Whether rows were deleted that the target still has, or may have been; or one may repeat another's key."""
-    snapshot, state = passes.snapshot, passes.snapshot.state
+    snapshot, state = reader.snapshot, reader.snapshot.state
     if snapshot.plan.mode is Mode.FULL_SYNC or state is None:
         return False  # a full extract brings all keys with its rows
-    if passes.changed_rows and not snapshot.selection.unique_key:
+    if reader.changed_rows and not snapshot.target_selection.unique_key:
         return True  # also where deleted rows are not looked for: what repeats a key would overwrite the other row
     if not _looks_for_deletes(snapshot):
         return False
     if snapshot.plan.mode is Mode.INCREMENTAL_SYNC:
         return True  # an unchanged cursor proves nothing, so nothing can be reckoned
-    changed, present = passes.changed_rows, passes.source_rows
+    changed, present = reader.changed_rows, reader.source_rows
     if not changed:
         return deleted_rows(state.rows, present, 0) != 0
     if target is None or changed > PROBE_SHARE * present:
         return True
-    new = count_new_keys(target, snapshot, passes.copy_changed_keys(crew), passes.spool)
+    new = count_new_keys(target, snapshot, reader.copy_changed_keys(pool), reader.spool)
     return deleted_rows(state.rows, present, new) != 0
 
 
 def _looks_for_deletes(snapshot: SourceSnapshot) -> bool:
     """Whether rows that were deleted at the source are looked for."""
-    return snapshot.plan.find_deletes and snapshot.selection.deletes != "ignore"
+    return snapshot.plan.find_deletes and snapshot.target_selection.deletes != "ignore"

@@ -19,23 +19,23 @@ from xmin_assets.config import Settings
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.transaction import Isolation, transaction
+from xmin_assets.postgres.transaction import TransactionMode, transaction
 from xmin_assets.postgres.types import still_means, types_of
 from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets.replication.extraction.deletions import _keys_needed, _looks_for_deletes
-from xmin_assets.replication.extraction.table_reader import Passes
+from xmin_assets.replication.extraction.table_reader import TableReader
 from xmin_assets.replication.extraction.unencodable import Unencodable, explained
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.planning.observation import locked_source
 from xmin_assets.replication.planning.resume_point import covering, resume_point
-from xmin_assets.replication.planning.source_identity import RESTARTED, started_anew, went_back
-from xmin_assets.replication.runtime.progress import Report, silent
+from xmin_assets.replication.planning.source_identity import RESTARTED, restarted, rewound
+from xmin_assets.replication.runtime.progress import ProgressCallback, ignore_progress
 from xmin_assets.replication.runtime.sizing import workers_for
-from xmin_assets.replication.runtime.snapshot_workers import Crew
+from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
 from xmin_assets.replication.scan import cursor_column, where_clause
-from xmin_assets.replication.scan.ranges import spans
+from xmin_assets.replication.scan.ranges import cut_into_ranges
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.spool.spool import Spool
 
@@ -50,8 +50,8 @@ def extract(
     settings: Settings,
     *,
     target: Database | None = None,
-    hand_on: Callable[[Part], None] | None = None,
-    report: Report = silent,
+    on_part_complete: Callable[[Part], None] | None = None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> CsvExtract:
     """Read what the plan says, under a snapshot of its own.
 
@@ -62,16 +62,16 @@ def extract(
         settings: workers, batches and limits.
         target: asked which of the changed keys it has, so that all keys are copied only if rows were deleted; without
             it they are copied whenever rows changed.
-        hand_on: gets the files of rows that are complete while others are written, from several threads; with it a
-            worker writes several files instead of one.
-        report: told of every batch, from several threads.
+        on_part_complete: called with each complete file of rows while others are written, from several threads;
+            with it a worker writes several files instead of one.
+        on_progress: told of every batch, from several threads.
 
     Raises:
         PlanOutdated: the table is no longer what was planned for.
         XminAssetsError: the source or the spool failed. The files of this sync are removed.
     """
     began = time.monotonic()
-    doing = f"{snapshot.table}: extracting"
+    action = f"{snapshot.table}: extracting"
     table = snapshot.config.source_name
     workers = workers_for(settings)
     spool.remove(snapshot.sync_id)
@@ -81,48 +81,48 @@ def extract(
             source.prepare()
         with source.connection() as connection, ExitStack() as files:
             kind = snapshot.identity.kind
-            with locked_source(source, connection, snapshot.config, kind, doing) as (cursor, facts, storage):
+            with locked_source(source, connection, snapshot.config, kind, action) as (cursor, facts, storage):
                 lsn, since = covering(cursor, snapshot, facts.server), time.monotonic()
                 _require_as_planned(snapshot, facts)
-                passes = Passes(snapshot, facts, spool, files, settings.batch_size, report, hand_on)
+                reader = TableReader(snapshot, facts, spool, files, settings.batch_size, on_progress, on_part_complete)
                 deadline = began + settings.max_snapshot_age
-                ranges = spans(storage, workers)
+                ranges = cut_into_ranges(storage, workers)
                 seen: tuple[str | None, int] = (None, 0)
                 changed, path, scan_seconds = None, snapshot.plan.path, 0.0
-                with Crew(source, cursor, table, workers, passes.hire, deadline, doing) as crew:
+                with SnapshotWorkers(source, cursor, table, workers, reader.make_worker, deadline, action) as pool:
                     if facts.selection.cursor:
-                        rows = passes.readers[0].query.condition()
+                        rows = reader.workers[0].query.condition()
                         seen = cursor_column.observe(cursor, table, facts.selection, rows)
                     if facts.identity.kind in VIEWS or snapshot.plan.cursor_from is not None:
-                        passes.copy_uncounted(crew)
-                    elif snapshot.state and passes.nothing_written(snapshot.state, storage):
-                        passes.take_over(snapshot.state.rows)
+                        reader.copy_whole(pool)
+                    elif snapshot.state and reader.nothing_written(snapshot.state, storage):
+                        reader.reuse_row_count(snapshot.state.rows)
                         path = "no block, because no transaction has written since the last sync"
                     else:
-                        passes.begin()
+                        reader.begin()
                         with where_clause.left(cursor, facts.selection.terms.path):
                             changed, path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn)
                         if changed is None:
-                            passes.read(crew, ranges)
+                            reader.read(pool, ranges)
                             scan_seconds = time.monotonic() - began
                     if changed is not None:
                         keys_needed = bool(changed.ranges) and _looks_for_deletes(snapshot)
-                        passes.copy_blocks(crew, block_map.spans_of(changed, storage), keys_needed)
-                    elif keys_needed := _keys_needed(passes, crew, target):
-                        passes.copy_keys(crew, passes.filled if snapshot.plan.cursor_from is None else ranges)
-                leaves = {span.leaf.oid: span.leaf.name for span in ranges if span.leaf}
+                        reader.copy_blocks(pool, block_map.ranges_to_read(changed, storage), keys_needed)
+                    elif keys_needed := _keys_needed(reader, pool, target):
+                        reader.copy_keys(pool, reader.filled if snapshot.plan.cursor_from is None else ranges)
+                leaves = {ctid_range.leaf.oid: ctid_range.leaf.name for ctid_range in ranges if ctid_range.leaf}
                 if catalog.renamed(cursor, {facts.identity.relation_oid: table, **leaves}):
                     raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
-            with transaction(source, connection, Isolation.READ, doing) as cursor:
+            with transaction(source, connection, TransactionMode.READ, action) as cursor:
                 _require_types_as_read(cursor, snapshot)
-                found = bool(passes.changed_rows or keys_needed)
-                resume = resume_point(cursor, snapshot, facts, passes.readers[0].query.now, lsn, since, found)
+                found = bool(reader.changed_rows or keys_needed)
+                resume = resume_point(cursor, snapshot, facts, reader.workers[0].query.next_xid, lsn, since, found)
     except BaseException as error:
         spool.remove(snapshot.sync_id)
         if isinstance(error, Unencodable):
             raise explained(source, snapshot, error) from None
         raise
-    parts, key_parts = passes.parts("rows"), passes.parts("keys")
+    parts, key_parts = reader.parts("rows"), reader.parts("keys")
     return CsvExtract(
         snapshot=snapshot,
         parts=parts,
@@ -130,32 +130,32 @@ def extract(
         rows=sum(part.rows for part in parts),
         bytes=sum(part.bytes for part in parts),
         key_bytes=sum(part.bytes for part in key_parts),
-        source_rows=None if changed else _source_rows(passes, keys_needed),
-        max_xmin=passes.max_xmin,
+        source_rows=None if changed else _source_rows(reader, keys_needed),
+        max_xmin=reader.max_xmin,
         horizon=resume.watermark,
         source_lsn=resume.lsn,
         source_started=facts.server.started,
-        checksum=passes.checksum if snapshot.plan.checksum else None,
+        checksum=reader.checksum if snapshot.plan.checksum else None,
         cursor=seen[0] if seen[0] is not None else snapshot.plan.cursor_from,
         null_cursors=seen[1],
         block_map=changed,
         path=path,
-        pairs=resume.pairs,
+        wal_positions=resume.wal_positions,
         unflushed=resume.unflushed,
         scan_seconds=scan_seconds,
-        workers=len(passes.readers),
+        workers=len(reader.workers),
         seconds=time.monotonic() - began,
     )
 
 
-def _source_rows(passes: Passes, keys_copied: bool) -> int | None:
-    if passes.snapshot.plan.cursor_from is None:
-        return passes.source_rows
-    return passes.keys_copied if keys_copied else None
+def _source_rows(reader: TableReader, keys_copied: bool) -> int | None:
+    if reader.snapshot.plan.cursor_from is None:
+        return reader.source_rows
+    return reader.keys_copied if keys_copied else None
 
 
 def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
-    if facts.identity != snapshot.identity or facts.selection != snapshot.read:
+    if facts.identity != snapshot.identity or facts.selection != snapshot.source_selection:
         raise PlanOutdated(
             f"{snapshot.table} changed after the sync was planned (another relation, columns or storage). "
             "Plan it again: run the sync, or materialize source_snapshot, once more."
@@ -164,8 +164,8 @@ def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
     plan, state = snapshot.plan, snapshot.state
     if state is None or plan.watermark is None:
         return
-    other = went_back(facts, state)
-    if other is None and started_anew(facts, state) and not plan.checksum:
+    other = rewound(facts, state)
+    if other is None and restarted(facts, state) and not plan.checksum:
         other = RESTARTED
     if other:
         raise PlanOutdated(f"{snapshot.table}: after the sync was planned, {other}. Plan it again.")
@@ -179,11 +179,11 @@ def _require_types_as_read(cursor: ext.cursor, snapshot: SourceSnapshot) -> None
     Raises:
         PlanOutdated: one was.
     """
-    selection = snapshot.read
+    selection = snapshot.source_selection
     read = {made.oid: made for made in (*selection.types, *selection.printed_types, *selection.terms.types)}
     if not read:
         return
-    now = {made.oid: made for made in types_of(cursor, read)}
+    next_xid = {made.oid: made for made in types_of(cursor, read)}
     for oid, made in read.items():
-        if not still_means(made, now.get(oid)):
+        if not still_means(made, next_xid.get(oid)):
             raise PlanOutdated(f"{snapshot.table}: the type {made.text} was changed while it was read. Run it again.")

@@ -8,12 +8,12 @@ from psycopg2 import sql
 
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
-from xmin_assets.postgres.matching import same_key
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.key_equality import same_key
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.schema.column_operations import column_definitions
-from xmin_assets.replication.schema.own_columns import alive
+from xmin_assets.replication.schema.metadata_columns import not_deleted
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import Spool
 
@@ -25,9 +25,9 @@ def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[P
         XminAssetsError: the target or the spool failed.
     """
     ensure_types(target, snapshot)
-    selection = snapshot.selection
+    selection = snapshot.target_selection
     keys = sql.Identifier("pg_temp", "xmin_assets_changed_keys")
-    with transact(target, Isolation.WRITE, f"{snapshot.table}: looking for new keys") as cursor:
+    with transaction_on(target, TransactionMode.WRITE, f"{snapshot.table}: looking for new keys") as cursor:
         cursor.execute(
             sql.SQL("CREATE TEMPORARY TABLE xmin_assets_changed_keys ({}) ON COMMIT DROP").format(
                 sql.SQL(", ").join(column_definitions(selection.key_columns))
@@ -41,7 +41,7 @@ def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[P
         same = same_key(cursor, snapshot.target_oid, selection.key, snapshot.target_oid)
         cursor.execute(
             sql.SQL("SELECT count(*) FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {} AND {})").format(
-                keys, snapshot.config.target_name.sql, same, alive(selection, "t")
+                keys, snapshot.config.target_name.sql, same, not_deleted(selection, "t")
             )
         )
         (new,) = cursor.fetchone() or (0,)

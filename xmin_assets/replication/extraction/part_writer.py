@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 
-class Writer:
+class PartWriter:
     """One worker's CSV files of one kind, the first one opened with its first batch.
 
     Args:
@@ -27,17 +27,22 @@ class Writer:
         sync_id: of the sync.
         name: of the files, without a suffix.
         files: closes the one that is open at last.
-        hand_on: gets each file that is large enough, and closed; without it there is one file, of any size.
+        on_part_complete: gets each file that is large enough, and closed; without it there is one file, of any size.
     """
 
     def __init__(
-        self, spool: Spool, sync_id: str, name: str, files: ExitStack, hand_on: Callable[[Part], None] | None = None
+        self,
+        spool: Spool,
+        sync_id: str,
+        name: str,
+        files: ExitStack,
+        on_part_complete: Callable[[Part], None] | None = None,
     ) -> None:
         self._spool = spool
         self._stem = spool.sync_folder(sync_id) / name
         self._files = files
-        self._hand_on = hand_on
-        self._handed_on: list[Part] = []
+        self._hand_on = on_part_complete
+        self._completed: list[Part] = []
         self._file: IO[bytes] | None = None
         self._closing = ExitStack()
         self._rows = 0
@@ -47,13 +52,13 @@ class Writer:
 
     @property
     def _path(self) -> Path | UPath:
-        number = f"-{len(self._handed_on)}" if self._handed_on else ""
+        number = f"-{len(self._completed)}" if self._completed else ""
         return self._stem.with_name(f"{self._stem.name}{number}.csv")
 
     @property
     def rows(self) -> int:
         """How many rows were written."""
-        return self._rows + sum(part.rows for part in self._handed_on)
+        return self._rows + sum(part.rows for part in self._completed)
 
     def append(self, cursor: ext.cursor, query: sql.Composable) -> int:
         """Copy the query's rows to the end of the file; their number. They count when they are kept.
@@ -84,14 +89,14 @@ class Writer:
             return
         self._closing.close()
         self._file, self._rows, self._bytes, self._end = None, 0, 0, 0
-        self._handed_on.append(part)
+        self._completed.append(part)
         self._hand_on(part)
 
     def keep(self) -> None:
         """Let what was appended count: all of its task is done, and nobody does it again."""
         self._rows, self._bytes, self._appended = self._rows + self._appended, self._end, 0
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """Drop what a failed task has left, batches included that were complete: another worker does it again."""
         self._appended, self._end = 0, self._bytes
         if self._file is not None:
@@ -105,7 +110,7 @@ class Writer:
 
     def parts(self) -> list[Part]:
         """The files that have rows."""
-        return [*self._handed_on, *([last] if (last := self._open_part()) else [])]
+        return [*self._completed, *([last] if (last := self._open_part()) else [])]
 
     def _open_part(self) -> Part | None:
         return Part(str(self._path), self._rows, self._bytes) if self._rows else None

@@ -15,13 +15,13 @@ from psycopg2 import errorcodes, sql
 from xmin_assets.errors import DataInvalid, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_out
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.scan import where_clause
 from xmin_assets.replication.scan.checksum import printed
-from xmin_assets.replication.scan.conditions import all_of, fulfils
-from xmin_assets.replication.scan.ranges import Range
+from xmin_assets.replication.scan.conditions import all_of, where_condition
+from xmin_assets.replication.scan.ranges import CtidRange
 from xmin_assets.replication.spool.csv_records import said
 
 CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARACTER)
@@ -30,9 +30,9 @@ CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARA
 class Unencodable(DataInvalid):
     """A row of a range cannot be sent."""
 
-    def __init__(self, said: str, span: Range) -> None:
+    def __init__(self, said: str, ctid_range: CtidRange) -> None:
         self.said = said
-        self.span = span
+        self.ctid_range = ctid_range
         super().__init__(said)
 
 
@@ -41,12 +41,12 @@ def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) ->
 
     They are looked for in a transaction of their own: the one that met them is over.
     """
-    doing = f"{snapshot.table}: looking for the row that cannot be sent"
+    action = f"{snapshot.table}: looking for the row that cannot be sent"
     where = ""
     try:
-        with transact(source, Isolation.READ_SNAPSHOT, doing) as cursor:
-            where_clause.enter(cursor, snapshot.read.terms.path)
-            where = _Search(cursor, snapshot, error.span).run()
+        with transaction_on(source, TransactionMode.READ_SNAPSHOT, action) as cursor:
+            where_clause.enter(cursor, snapshot.source_selection.terms.path)
+            where = _Search(cursor, snapshot, error.ctid_range).run()
     except XminAssetsError:
         pass  # the row may be gone by now; what is wrong is known all the same
     return DataInvalid(
@@ -58,10 +58,10 @@ def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) ->
 class _Search:
     """Looks for a row that cannot be sent, by halves."""
 
-    def __init__(self, cursor: ext.cursor, snapshot: SourceSnapshot, span: Range) -> None:
+    def __init__(self, cursor: ext.cursor, snapshot: SourceSnapshot, ctid_range: CtidRange) -> None:
         self._cursor = cursor
         self._snapshot = snapshot
-        self._span = span
+        self._span = ctid_range
 
     def run(self) -> str:
         """Which row and column it is, as the end of a sentence."""
@@ -96,7 +96,7 @@ class _Search:
         return int(blocks)
 
     def _columns(self) -> tuple[Column, ...]:
-        return self._snapshot.read.columns
+        return self._snapshot.source_selection.columns
 
     @staticmethod
     def _between(start: int, end: int) -> sql.Composed:
@@ -106,7 +106,7 @@ class _Search:
 
     def _sent(self, rows: sql.Composable) -> sql.Composable:
         """The condition on these rows, as far as they are copied."""
-        return all_of(rows, fulfils(self._snapshot.read.where))
+        return all_of(rows, where_condition(self._snapshot.source_selection.where))
 
     def _fails(self, columns: tuple[Column, ...], rows: sql.Composable) -> bool:
         assert self._span.leaf is not None
@@ -128,7 +128,7 @@ class _Search:
         return f"column {name}"
 
     def _key(self, here: sql.Composable, place: str) -> str:
-        key = self._snapshot.read.key_columns
+        key = self._snapshot.source_selection.key_columns
         if not key or self._fails(key, here):
             return f"in the row at ctid {place}"
         assert self._span.leaf is not None

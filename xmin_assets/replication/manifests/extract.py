@@ -71,7 +71,7 @@ class CsvExtract:
     """The blocks that were read; None where all were."""
     path: str = ""
     """Which blocks were read, and why, in words."""
-    pairs: tuple[tuple[int, int], ...] = ()
+    wal_positions: tuple[tuple[int, int], ...] = ()
     """See `State`."""
     scan_seconds: float = 0.0
     """What it took to read every block; 0 where that was not done."""

@@ -70,7 +70,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Settled:
+class FlushedSnapshot:
     """A WAL position that covers a snapshot of the source, and is on its disk: no crash can undo what that shows."""
 
     snapshot: str
@@ -88,15 +88,15 @@ class SourceSnapshot:
     table: str
     config: TableConfig
     identity: Identity
-    read: Selection
+    source_selection: Selection
     """As the source has it."""
-    selection: Selection
+    target_selection: Selection
     """As it lands in the target: with the types and collations that the columns get there."""
     horizon: int
     """Every transaction below it was finished when the sync was planned."""
     rows_estimate: int
     bytes: int
-    portable: bool
+    encodings_differ: bool
     """Whether the two databases have different encodings."""
     target: tuple[str, int]
     """System identifier and database oid of the target that was looked at: only there may the sync be merged."""
@@ -108,7 +108,7 @@ class SourceSnapshot:
     state: State | None
     plan: Plan
     seconds: float
-    settled: Settled | None = None
+    flushed: FlushedSnapshot | None = None
     """Of the source as it was first looked at; None on a standby, and if not all was on disk."""
     target_types: tuple[UserType, ...] = ()
     """Those of the target, as far as it had them, that stand for the enums and composites of the source."""

@@ -16,7 +16,7 @@ class Unflushed:
     watermark: int
     lsn: int
     """The WAL position that must be on disk."""
-    pair: tuple[int, int] | None
+    position: tuple[int, int] | None
     """Of `State.pairs`; None where rows have no xmin."""
 
 
@@ -47,7 +47,7 @@ class State:
     """What the last sync saw beyond `watermark`, if a crash of the source could still undo it."""
     reused_below: int = 0
     """Rows may bear ids up to this one that another history of the source has given out, too."""
-    pairs: tuple[tuple[int, int], ...] = ()
+    wal_positions: tuple[tuple[int, int], ...] = ()
     """WAL positions, each with the next xid64 to be assigned as it was read after it; oldest first."""
     scan_seconds: float = 0.0
     """What the last extract took that read every block; 0 where there was none."""

@@ -10,7 +10,7 @@ from xmin_assets.errors import MassDelete
 from xmin_assets.replication.manifests.extract import BlockMap
 from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.scan.conditions import block_key
-from xmin_assets.replication.schema.own_columns import alive
+from xmin_assets.replication.schema.metadata_columns import not_deleted
 from xmin_assets.replication.state.migrations import SCHEMA
 
 BREAKER_FROM = 1000
@@ -50,7 +50,7 @@ def delete_missing(
         )
     if selection.deletes == "soft":
         statement = sql.SQL("UPDATE {} AS t SET {} = pg_catalog.now() WHERE {} AND {}").format(
-            target, sql.Identifier(selection.deleted_at_column), alive(selection, "t"), missing
+            target, sql.Identifier(selection.deleted_at_column), not_deleted(selection, "t"), missing
         )
     else:
         statement = sql.SQL("DELETE FROM {} AS t WHERE {}").format(target, missing)
@@ -58,13 +58,13 @@ def delete_missing(
     deleted = cursor.rowcount
     # So few are few of any table that is large enough to be asked about.
     if deleted > BREAKER_FROM * table.max_delete_share and not allow_mass_delete:
-        cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(target, alive(selection)))
+        cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(target, not_deleted(selection)))
         (left,) = cursor.fetchone() or (0,)
-        require_few(table, deleted, left + deleted)
+        check_mass_delete(table, deleted, left + deleted)
     return deleted
 
 
-def require_few(table: TableConfig, deleted: int, before: int) -> None:
+def check_mass_delete(table: TableConfig, deleted: int, before: int) -> None:
     """The breaker.
 
     Args:
@@ -83,7 +83,7 @@ def require_few(table: TableConfig, deleted: int, before: int) -> None:
         )
 
 
-def disown_missing(cursor: ext.cursor, table: TableConfig, keys: str, same: sql.Composable) -> None:
+def clear_source_xmin(cursor: ext.cursor, table: TableConfig, keys: str, same: sql.Composable) -> None:
     """Empty `source_xmin` of rows that are kept though the source does not have them.
 
     They may be of another cluster, whose ids this one uses again: a row that gets such a key one day would pass for

@@ -7,7 +7,7 @@ from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
 from xmin_assets.replication.manifests.table import Selection
-from xmin_assets.replication.merging.deletes import require_few
+from xmin_assets.replication.merging.deletes import check_mass_delete
 from xmin_assets.replication.state.migrations import SCHEMA
 
 
@@ -59,7 +59,7 @@ def replace_contents(
     if deleted > inserted and not allow_mass_delete:
         cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(target))
         (rows,) = cursor.fetchone() or (0,)
-        require_few(table, deleted - inserted, rows + deleted - inserted)
+        check_mass_delete(table, deleted - inserted, rows + deleted - inserted)
     return inserted, deleted
 
 

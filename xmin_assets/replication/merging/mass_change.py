@@ -16,11 +16,11 @@ from xmin_assets.errors import MassChange
 from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.merging.deletes import BREAKER_FROM
 from xmin_assets.replication.merging.upsert import image_differs
-from xmin_assets.replication.schema.own_columns import alive
+from xmin_assets.replication.schema.metadata_columns import not_deleted
 from xmin_assets.replication.state.migrations import SCHEMA
 
 
-def require_likeness(
+def check_mass_change(
     cursor: ext.cursor,
     table: TableConfig,
     selection: Selection,
@@ -49,7 +49,7 @@ def require_likeness(
     Raises:
         MassChange: more than the allowed share of the target's rows would be others.
     """
-    cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(table.target_name.sql, alive(selection)))
+    cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(table.target_name.sql, not_deleted(selection)))
     (live,) = cursor.fetchone() or (0,)
     if live < BREAKER_FROM:
         return
@@ -89,13 +89,17 @@ def _unchanged(
     if same is None or not {*selection.key} <= had:
         statement = sql.SQL(
             "SELECT coalesce(sum(least(t.n, s.n)), 0) FROM ({here}) AS t JOIN ({there}) AS s ON s.row = t.row"
-        ).format(here=_texts(target, names, alive(selection)), there=_texts(source, names, sql.SQL("true")))
+        ).format(here=_texts(target, names, not_deleted(selection)), there=_texts(source, names, sql.SQL("true")))
     else:
         statement = sql.SQL(
             "SELECT count(*) FROM {target} AS t WHERE {live}"
             " AND EXISTS (SELECT FROM {source} AS s WHERE {same} AND NOT {differs})"
         ).format(
-            target=target, live=alive(selection, "t"), source=source, same=same, differs=image_differs(compared, types)
+            target=target,
+            live=not_deleted(selection, "t"),
+            source=source,
+            same=same,
+            differs=image_differs(compared, types),
         )
     cursor.execute(statement)
     (found,) = cursor.fetchone() or (0,)

@@ -18,25 +18,25 @@ from xmin_assets.errors import PlanOutdated, StaleExtract, TargetDrifted
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.matching import same_key
+from xmin_assets.postgres.key_equality import same_key
 from xmin_assets.postgres.server import started
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import TypeMap
 from xmin_assets.replication.merging import upsert
-from xmin_assets.replication.merging.deletes import delete_missing, disown_missing
+from xmin_assets.replication.merging.deletes import clear_source_xmin, delete_missing
 from xmin_assets.replication.merging.keyless import replace_contents
-from xmin_assets.replication.merging.mass_change import require_likeness
+from xmin_assets.replication.merging.mass_change import check_mass_change
 from xmin_assets.replication.merging.promote import promote
 from xmin_assets.replication.planning.source_identity import RESTARTED
 from xmin_assets.replication.scan.checksum import landed, row_hash
 from xmin_assets.replication.schema.alteration import alter
-from xmin_assets.replication.schema.column_changes import same_relation, target_changes
+from xmin_assets.replication.schema.column_changes import column_operations_for, same_relation
 from xmin_assets.replication.schema.column_operations import now_called
 from xmin_assets.replication.schema.keys import add_key, ensure_index, key_changes
-from xmin_assets.replication.schema.own_columns import alive, target_columns
+from xmin_assets.replication.schema.metadata_columns import not_deleted, target_columns
 from xmin_assets.replication.schema.type_making import require_as_made
 from xmin_assets.replication.staging.staged_table import drop_staged, lock_own, require_target
 from xmin_assets.replication.state import history
@@ -71,9 +71,9 @@ def merge(
     """
     began = time.monotonic()
     snapshot = staged.extract.snapshot
-    doing = f"{snapshot.table}: merging"
+    action = f"{snapshot.table}: merging"
     try:
-        with transact(target, Isolation.WRITE, doing) as cursor:
+        with transaction_on(target, TransactionMode.WRITE, action) as cursor:
             return _Merge(cursor, staged, allow_mass_delete, allow_mass_change, history_rows).run(began)
     except TargetDrifted as drift:
         resync(target, snapshot.config, drift.found)
@@ -169,7 +169,7 @@ class _Merge:
         self._cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(SCHEMA, name)))
         if self._cursor.fetchone() != (rows,):
             return False
-        key = self._snapshot.selection.key
+        key = self._snapshot.target_selection.key
         if not key or name != self._staged.name:
             return True
         relation = catalog.find_relation(self._cursor, QualifiedName(SCHEMA, name))
@@ -186,7 +186,7 @@ class _Merge:
         return _Counts(inserted=self._staged.rows)
 
     def _apply(self, state: State | None) -> _Counts:
-        cursor, selection = self._cursor, self._snapshot.selection
+        cursor, selection = self._cursor, self._snapshot.target_selection
         relation = catalog.find_relation(cursor, self._name)
         if relation is None:
             raise PlanOutdated(f"{self._table.label}: the target {self._name} is gone. Run the sync again.")
@@ -201,7 +201,7 @@ class _Merge:
         cursor.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(self._name.sql))
         known = state if state and state.target_oid == relation.oid else None
         columns = catalog.columns_of(cursor, relation.oid)
-        changes = target_changes(
+        changes = column_operations_for(
             self._table.label,
             known.selection if known else None,
             selection,
@@ -215,7 +215,7 @@ class _Merge:
         types = {attribute.name: attribute.type for attribute in altered}
         same = None if self._by_contents(known) else self._same_key(relation.oid)
         if self._plan.another_source and self._staged.name and not self._allow_mass_change:
-            require_likeness(
+            check_mass_change(
                 cursor,
                 self._table,
                 selection,
@@ -245,7 +245,7 @@ class _Merge:
                 cursor, self._table, selection, keys, same, self._allow_mass_delete, self._extract.block_map
             )
         elif keys and self._plan.mode is Mode.FULL_SYNC:
-            disown_missing(cursor, self._table, keys, same)
+            clear_source_xmin(cursor, self._table, keys, same)
         if self._staged.name and self._staged.rows:
             counts.inserted, counts.updated = upsert.run(
                 cursor, self._name, self._staged.name, selection, same, self._plan.compare_values, types
@@ -257,15 +257,15 @@ class _Merge:
 
     def _by_contents(self, known: State | None) -> bool:
         """Whether rows cannot be matched by a key: there is none, or the rows that the target has had another one."""
-        key = self._snapshot.selection.key
-        another = known is not None and known.selection.key != key and self._snapshot.selection.deletes == "hard"
+        key = self._snapshot.target_selection.key
+        another = known is not None and known.selection.key != key and self._snapshot.target_selection.deletes == "hard"
         return not key or (another and self._plan.mode is Mode.FULL_SYNC)
 
     def _same_key(self, target_oid: int) -> sql.Composable:
         staged = catalog.find_relation(self._cursor, QualifiedName(SCHEMA, self._staged.name or ""))
         if staged is None:
             return sql.SQL("false")
-        return same_key(self._cursor, staged.oid, self._snapshot.selection.key, target_oid)
+        return same_key(self._cursor, staged.oid, self._snapshot.target_selection.key, target_oid)
 
     def _tally(self, state: State | None, counts: _Counts) -> int:
         """Rows that the target now shares with the source.
@@ -275,7 +275,7 @@ class _Merge:
         Raises:
             TargetDrifted: they are not as many as the snapshot had, so somebody else has been writing to the target.
         """
-        selection = self._snapshot.selection
+        selection = self._snapshot.target_selection
         compared = self._staged.keys_name or self._plan.mode is Mode.FULL_SYNC or selection.deletes == "soft"
         if self._plan.create_target:
             rows = self._staged.rows
@@ -284,7 +284,7 @@ class _Merge:
         elif state and self._extract.block_map and selection.deletes == "hard":
             rows = state.rows + counts.inserted - counts.deleted
         else:
-            live = alive(selection)
+            live = not_deleted(selection)
             self._cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(self._name.sql, live))
             (rows,) = self._cursor.fetchone() or (0,)
         expected = self._extract.source_rows
@@ -304,13 +304,13 @@ class _Merge:
         """
         if self._extract.checksum is None:
             return
-        selection = self._snapshot.selection
+        selection = self._snapshot.target_selection
         place = sql.Identifier("t", selection.block_column) if selection.block_column else None
         self._cursor.execute(
             sql.SQL("SELECT coalesce(sum({}), 0) FROM {} AS t WHERE {}").format(
-                row_hash(landed(selection.columns), "t", portable=self._snapshot.portable, place=place),
+                row_hash(landed(selection.columns), "t", encodings_differ=self._snapshot.encodings_differ, place=place),
                 self._name.sql,
-                alive(selection),
+                not_deleted(selection),
             )
         )
         (found,) = self._cursor.fetchone() or (0,)
@@ -341,15 +341,15 @@ class _Merge:
             max_xmin=max_xmin,
             rows_extracted=extract.rows,
             bytes_extracted=extract.bytes,
-            columns=self._snapshot.selection.columns,
-            key=self._snapshot.selection.key,
+            columns=self._snapshot.target_selection.columns,
+            key=self._snapshot.target_selection.key,
             seconds=seconds,
         )
 
     def _reason(self) -> str:
         said = [self._plan.reason]
         if nulls := self._extract.null_cursors:
-            said.append(f"{nulls} rows have no {self._snapshot.selection.cursor} and are read by every sync")
+            said.append(f"{nulls} rows have no {self._snapshot.target_selection.cursor} and are read by every sync")
         if self._extract.unflushed and self._plan.watermark is not None:
             said.append("the source had not written all that was read to its disk yet, so the watermark stays")
         return "; ".join(said)
@@ -379,7 +379,7 @@ class _Merge:
             target_oid=target_oid,
             source_table=self._table.label,
             identity=self._snapshot.identity,
-            selection=self._snapshot.selection,
+            selection=self._snapshot.target_selection,
             merged_at=datetime.now(timezone.utc),
             source_started=self._extract.source_started,
             unflushed=self._extract.unflushed,
@@ -387,7 +387,7 @@ class _Merge:
             cursor=self._extract.cursor,
             deletes_compared_at=self._deletes_compared_at(),
             deletes_left=not self._plan.find_deletes,
-            pairs=self._extract.pairs,
+            wal_positions=self._extract.wal_positions,
             scan_seconds=self._extract.scan_seconds or (before.scan_seconds if before else 0.0),
             types=self._held(types, before.types if before else None, target_oid),
             borrowed=self._snapshot.borrowed,
@@ -402,6 +402,6 @@ class _Merge:
         names = {(made.schema, made.name) for made in now}
         if not (left := tuple(was for was in before or () if (was.schema, was.name) not in names)):
             return now
-        copied = {column.name for column in target_columns(self._snapshot.selection)}
+        copied = {column.name for column in target_columns(self._snapshot.target_selection)}
         kept = any(column.name not in copied for column in catalog.columns_of(self._cursor, target_oid))
         return (*now, *left) if kept else now

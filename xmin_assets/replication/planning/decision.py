@@ -19,9 +19,9 @@ from xmin_assets.replication.planning.source_identity import (
     another_source,
     replaced,
     require_caught_up,
+    restarted,
+    rewound,
     same_id_other_values,
-    started_anew,
-    went_back,
 )
 from xmin_assets.replication.planning.where_meaning import another_meaning
 from xmin_assets.replication.schema.column_changes import (
@@ -29,7 +29,7 @@ from xmin_assets.replication.schema.column_changes import (
     column_changes,
     redefined,
 )
-from xmin_assets.replication.schema.column_operations import Change, create_statement, describe, needs_all_rows
+from xmin_assets.replication.schema.column_operations import ColumnOperation, create_statement, describe, rereads_rows
 from xmin_assets.replication.schema.type_changes import misplaced, reworded
 
 
@@ -38,7 +38,7 @@ def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: 
 
     Raises:
         ForeignTarget: the target has rows that this project did not put there.
-        SchemaChangeRefused: see `target_changes`.
+        SchemaChangeRefused: see `column_operations_for`.
         SourceBehind: the source is a standby that has not replayed what the target already has.
     """
     known = state if state and target.oid == state.target_oid else None
@@ -83,7 +83,7 @@ def _without_deletes(plan: Plan, table: TableConfig, target: TargetFacts, state:
     return replace(plan, find_deletes=False, reason=reason)
 
 
-def _by_cursor(table: TableConfig, cursor: str, state: State, changes: tuple[Change, ...]) -> Plan:
+def _by_cursor(table: TableConfig, cursor: str, state: State, changes: tuple[ColumnOperation, ...]) -> Plan:
     less = "" if table.cursor_lookback is None else f" less {table.cursor_lookback}"
     reason = [f"rows whose {cursor} is at least {state.cursor}{less}, or NULL"]
     if changes:
@@ -97,7 +97,7 @@ def _by_cursor(table: TableConfig, cursor: str, state: State, changes: tuple[Cha
     )
 
 
-def _incremental(table: TableConfig, source: SourceFacts, state: State, changes: tuple[Change, ...]) -> Plan:
+def _incremental(table: TableConfig, source: SourceFacts, state: State, changes: tuple[ColumnOperation, ...]) -> Plan:
     known_leaves = {leaf.oid: leaf for leaf in state.identity.leaves}
     new_leaves = tuple(leaf.oid for leaf in source.identity.leaves if leaf.oid not in known_leaves)
     altered = altered_leaves(state.identity, source)
@@ -119,7 +119,7 @@ def _incremental(table: TableConfig, source: SourceFacts, state: State, changes:
         reason.append(f"the table was rewritten or truncated since the last sync, {survives}")
     if changes:
         reason.append(describe(changes))
-    anew = started_anew(source, state)
+    anew = restarted(source, state)
     if anew:
         reason.append(f"{RESTARTED}, so the whole copy is checked against it by a checksum")
     return Plan(
@@ -127,7 +127,7 @@ def _incremental(table: TableConfig, source: SourceFacts, state: State, changes:
         reason="; ".join(reason),
         watermark=state.watermark,
         full_leaves=(*new_leaves, *altered, *moved),
-        compare_values=same_id_other_values(state, new_leaves=bool(new_leaves or altered), started_anew=anew),
+        compare_values=same_id_other_values(state, new_leaves=bool(new_leaves or altered), restarted=anew),
         checksum=anew,
         statements=_texts(table, changes),
     )
@@ -139,7 +139,7 @@ def _reason_for_everything(
     target: TargetFacts,
     state: State | None,
     known: State | None,
-    changes: tuple[Change, ...],
+    changes: tuple[ColumnOperation, ...],
 ) -> str | None:
     """Why every row must be read, or None if those since the watermark will do."""
     if known is None:
@@ -170,14 +170,14 @@ def _reason_for_everything(
             f"the watermark {known.watermark} is {source.horizon - known.watermark} transactions old, and row ages "
             f"tell only the last {xid.CYCLE} apart"
         )
-    if reason := went_back(source, known):
+    if reason := rewound(source, known):
         return reason
-    if started_anew(source, known):
+    if restarted(source, known):
         if source.selection.cursor:
             return f"{RESTARTED}, and {source.selection.cursor} does not tell what that may have undone"
         if known.selection.deletes == "ignore":
             return f"{RESTARTED}, and a copy that keeps deleted rows cannot be checked by a checksum"
-    if needs_all_rows(changes):
+    if rereads_rows(changes):
         return f"{describe(changes)}: values may have changed without a new xmin"
     if others := redefined(known.selection, source.selection, True):
         return f"{describe(others)}: values may have changed without a new xmin"
@@ -209,5 +209,5 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
     return another_meaning(now.terms, before.terms)
 
 
-def _texts(table: TableConfig, changes: tuple[Change, ...]) -> tuple[str, ...]:
+def _texts(table: TableConfig, changes: tuple[ColumnOperation, ...]) -> tuple[str, ...]:
     return tuple(as_text(change.statement(table.target_name)) for change in changes)

@@ -41,7 +41,7 @@ def observe_held_back(cursor: ext.cursor) -> HeldBack:
     """How far the horizon of the cursor's snapshot is behind, and the oldest open transactions now."""
     # Not the snapshot's xmax: that is only one past the last transaction that has ended.
     oldest = horizon(cursor)
-    transactions = xid.present(cursor, oldest) - oldest
+    transactions = xid.read_next_xid(cursor, oldest) - oldest
     if not transactions:
         return HeldBack(0)
     cursor.execute(_HOLDERS, (SHOWN,))

@@ -15,7 +15,7 @@ from xmin_assets.errors import PlanOutdated, TableNotFound, UnsupportedTable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import Server, horizon, observe_server, require_version, started
-from xmin_assets.postgres.transaction import Isolation, transaction
+from xmin_assets.postgres.transaction import TransactionMode, transaction
 from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity, Leaf
@@ -29,7 +29,7 @@ MIN_SOURCE, MIN_TARGET = 14, 15
 
 @contextmanager
 def locked_source(
-    source: Database, connection: ext.connection, table: TableConfig, kind: str, doing: str
+    source: Database, connection: ext.connection, table: TableConfig, kind: str, action: str
 ) -> Iterator[tuple[ext.cursor, SourceFacts, tuple[catalog.Storage, ...]]]:
     """A transaction whose snapshot nobody can pull the table from under, and the table's facts in it.
 
@@ -38,18 +38,18 @@ def locked_source(
         connection: of it, with no transaction open.
         table: the table's configuration.
         kind: pg_class.relkind of the table, as it was last seen.
-        doing: the beginning of an error's sentence.
+        action: the beginning of an error's sentence.
 
     Raises:
         XminAssetsError: see `read_source`; or the source failed.
     """
-    with transaction(source, connection, Isolation.READ, doing) as cursor:
+    with transaction(source, connection, TransactionMode.READ, action) as cursor:
         server = observe_server(cursor)
     # TRUNCATE and rewriting ALTER TABLE are not MVCC-safe: under a snapshot older than they are, the table is empty.
     # The lock comes before the snapshot, so either they are over or they wait for us
     # (https://www.postgresql.org/docs/current/mvcc-caveats.html).
     lock = read_lock(table.source_name, kind)
-    with transaction(source, connection, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
+    with transaction(source, connection, TransactionMode.READ_SNAPSHOT, action, lock) as cursor:
         require_same_start(cursor, server, table)
         facts, storage = read_source(cursor, server, table)
         if len(storage) > 1:

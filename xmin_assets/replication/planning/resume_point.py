@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import psycopg2.extensions as ext
 
 from xmin_assets.postgres import xid
-from xmin_assets.postgres.server import Server, flushed_lsn, moment, wait_for_flush
-from xmin_assets.replication.changed_blocks.wal_positions import add_pair
+from xmin_assets.postgres.server import Server, flushed_lsn, snapshot_and_lsn, wait_for_flush
+from xmin_assets.replication.changed_blocks.wal_positions import remember_position
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State, Unflushed
@@ -31,7 +31,7 @@ class ResumePoint:
 
     watermark: int
     lsn: int
-    pairs: tuple[tuple[int, int], ...]
+    wal_positions: tuple[tuple[int, int], ...]
     unflushed: Unflushed | None = None
 
 
@@ -41,8 +41,8 @@ def covering(cursor: ext.cursor, planned: SourceSnapshot, server: Server) -> int
     To look at the catalog may log hint bits, which nobody has to wait for. If a transaction had ended since the source
     was looked at, another snapshot would tell; and what was on disk then, no crash has changed since.
     """
-    snapshot, lsn = moment(cursor)
-    known = planned.settled
+    snapshot, lsn = snapshot_and_lsn(cursor)
+    known = planned.flushed
     return known.lsn if known and (known.snapshot, known.started) == (snapshot, server.started) else lsn
 
 
@@ -50,7 +50,7 @@ def resume_point(
     cursor: ext.cursor,
     snapshot: SourceSnapshot,
     facts: SourceFacts,
-    following: int | None,
+    next_xid: int | None,
     lsn: int,
     since: float,
     found: bool,
@@ -64,7 +64,7 @@ def resume_point(
         cursor: at the source; the extract's transaction is over.
         snapshot: the sync.
         facts: as the extract saw them.
-        following: the next xid64 to be assigned, as it was read after the server's position in the facts; None where
+        next_xid: the next xid64 to be assigned, as it was read after the server's position in the facts; None where
             rows have no xmin.
         lsn: what `covering` gave.
         since: monotonic time in seconds of that.
@@ -77,11 +77,11 @@ def resume_point(
     before = ResumePoint(xid.FIRST_NORMAL, lsn, ())
     if state and plan.watermark is not None:
         same_start = state.source_started == facts.server.started
-        # In a copy of the server, a transaction that is open now may have written before the positions of these pairs.
+        # In a copy of the server, a transaction that is open now may have written before these positions.
         before = ResumePoint(
             state.watermark,
             max(state.source_lsn, lsn),
-            () if plan.checksum else state.pairs,
+            () if plan.checksum else state.wal_positions,
             state.unflushed if same_start else None,
         )
         moves = plan.checksum or plan.full_leaves or plan.statements or facts.horizon - state.watermark > UNMOVED
@@ -89,13 +89,13 @@ def resume_point(
             return replace(before, lsn=state.source_lsn)
     # The id was read after the position: whatever has it, or a later one, has written nothing before. A crash must not
     # let the position be reached again, though, by what is written after it.
-    pair = None if following is None else (min(facts.server.lsn, lsn), following)
+    position = None if next_xid is None else (min(facts.server.lsn, lsn), next_xid)
     # To read all of this again takes as long as it took now.
     on_disk = wait_for_flush(cursor, lsn, time.monotonic() - since)
     if on_disk is None:
         # The older one will be on disk before a newer one, so a busy source does not put it off for ever.
-        return replace(before, unflushed=before.unflushed or Unflushed(facts.horizon, lsn, pair))
-    return ResumePoint(facts.horizon, on_disk, _with(before.pairs, pair, facts.horizon))
+        return replace(before, unflushed=before.unflushed or Unflushed(facts.horizon, lsn, position))
+    return ResumePoint(facts.horizon, on_disk, _with(before.wal_positions, position, facts.horizon))
 
 
 def caught_up(state: State, server: Server, is_flushed: Callable[[int], bool]) -> State:
@@ -116,11 +116,14 @@ def caught_up(state: State, server: Server, is_flushed: Callable[[int], bool]) -
     if later is None or not same or not is_flushed(later.lsn):
         return state
     return replace(
-        state, watermark=later.watermark, pairs=_with(state.pairs, later.pair, later.watermark), unflushed=None
+        state,
+        watermark=later.watermark,
+        wal_positions=_with(state.wal_positions, later.position, later.watermark),
+        unflushed=None,
     )
 
 
 def _with(
-    pairs: tuple[tuple[int, int], ...], pair: tuple[int, int] | None, watermark: int
+    wal_positions: tuple[tuple[int, int], ...], position: tuple[int, int] | None, watermark: int
 ) -> tuple[tuple[int, int], ...]:
-    return add_pair(pairs, pair, watermark) if pair else pairs
+    return remember_position(wal_positions, position, watermark) if position else wal_positions

@@ -10,9 +10,9 @@ from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import flushed_lsn, observe_server, require_version
-from xmin_assets.postgres.transaction import Isolation, transact, transaction
+from xmin_assets.postgres.transaction import TransactionMode, transaction, transaction_on
 from xmin_assets.replication.changed_blocks import block_map
-from xmin_assets.replication.manifests.plan import Settled, SourceSnapshot
+from xmin_assets.replication.manifests.plan import FlushedSnapshot, SourceSnapshot
 from xmin_assets.replication.planning.decision import decide
 from xmin_assets.replication.planning.held_back import observe_held_back
 from xmin_assets.replication.planning.observation import (
@@ -22,7 +22,7 @@ from xmin_assets.replication.planning.observation import (
     require_same_start,
 )
 from xmin_assets.replication.planning.resume_point import caught_up
-from xmin_assets.replication.runtime.progress import Progress, Report, silent
+from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
 from xmin_assets.replication.scan.where_clause import try_out
 from xmin_assets.replication.schema.alteration import require_alterable
 from xmin_assets.replication.schema.borrowed_types import observe_borrowed
@@ -30,11 +30,18 @@ from xmin_assets.replication.schema.column_changes import same_relation
 from xmin_assets.replication.schema.selection import as_told_apart
 from xmin_assets.replication.schema.type_changes import plan_types
 from xmin_assets.replication.schema.type_making import copied_before
-from xmin_assets.replication.schema.type_mapping import Ground, land, needs_ground, observe
+from xmin_assets.replication.schema.type_mapping import (
+    TargetTypes,
+    map_to_target,
+    needs_target_types,
+    read_target_types,
+)
 from xmin_assets.replication.spool.sync_id import new_sync_id
 
 
-def snapshot(source: Database, target: Database, table: TableConfig, *, report: Report = silent) -> SourceSnapshot:
+def snapshot(
+    source: Database, target: Database, table: TableConfig, *, on_progress: ProgressCallback = ignore_progress
+) -> SourceSnapshot:
     """Look at both sides of a table and decide what its next sync does.
 
     Raises:
@@ -42,15 +49,15 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
             changed anywhere.
     """
     began = time.monotonic()
-    doing = f"{table.label}: looking at the source"
+    action = f"{table.label}: looking at the source"
     # The target's state is read first: whatever merges meanwhile, the source is not seen older than the state.
-    with transact(target, Isolation.READ, f"{table.label}: looking at the target") as cursor:
+    with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target") as cursor:
         here, target_facts, state = _read_target(cursor, table, target)
     with source.connection() as connection:
-        with transaction(source, connection, Isolation.READ, doing) as cursor:
+        with transaction(source, connection, TransactionMode.READ, action) as cursor:
             server = observe_server(cursor)
         require_version(server, str(source), MIN_SOURCE)
-        with transaction(source, connection, Isolation.READ_SNAPSHOT, doing) as cursor:
+        with transaction(source, connection, TransactionMode.READ_SNAPSHOT, action) as cursor:
             require_same_start(cursor, server, table)
             facts, storage = read_source(cursor, server, table)
             try_out(cursor, table, facts.selection.terms)
@@ -64,19 +71,19 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         facts.identity.relation_oid,
     ):
         raise ConfigError(f"{table.label}: source and target are the same table. Name another target.")
-    ground = Ground()
-    if needs_ground(facts.selection):
-        with transact(target, Isolation.READ, f"{table.label}: looking at the target's types") as cursor:
-            ground = observe(cursor, facts.selection, facts.identity, table.target_name)
+    target_types = TargetTypes()
+    if needs_target_types(facts.selection):
+        with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target's types") as cursor:
+            target_types = read_target_types(cursor, facts.selection, facts.identity, table.target_name)
     types = plan_types(
         table.label,
         facts.selection,
-        ground,
+        target_types,
         allowed=table.schema_changes == "apply",
         copied=copied_before(state, facts.identity),
     )
     target_facts = replace(target_facts, types=types.maps)
-    landed = replace(facts, selection=as_told_apart(land(facts.selection, ground), target_facts.columns))
+    landed = replace(facts, selection=as_told_apart(map_to_target(facts.selection, target_types), target_facts.columns))
     known = state if state and state.target_oid == target_facts.oid else None
     before = known.selection if known and same_relation(known.identity, facts.identity) else None
     borrowed = observe_borrowed(target, table, before, landed.selection, target_facts.columns)
@@ -89,12 +96,12 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         table=table.label,
         config=table,
         identity=facts.identity,
-        read=facts.selection,
-        selection=landed.selection,
+        source_selection=facts.selection,
+        target_selection=landed.selection,
         horizon=facts.horizon,
         rows_estimate=sum(leaf.rows_estimate for leaf in storage),
         bytes=sum(leaf.all_bytes for leaf in storage),
-        portable=server.encoding != here.encoding,
+        encodings_differ=server.encoding != here.encoding,
         target=(here.system_identifier, here.database_oid),
         target_oid=target_facts.oid,
         held_back=held_back,
@@ -102,9 +109,9 @@ def snapshot(source: Database, target: Database, table: TableConfig, *, report: 
         state=state,
         plan=replace(plan, statements=(*map(as_text, types.statements), *plan.statements, *map(as_text, keys))),
         seconds=time.monotonic() - began,
-        settled=Settled(server.snapshot, server.started, server.lsn) if on_disk else None,
-        target_types=ground.with_parts(facts.selection),
+        flushed=FlushedSnapshot(server.snapshot, server.started, server.lsn) if on_disk else None,
+        target_types=target_types.with_parts(facts.selection),
         borrowed=target_facts.borrowed,
     )
-    report(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
+    on_progress(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
     return result

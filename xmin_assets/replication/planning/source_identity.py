@@ -11,7 +11,7 @@ from xmin_assets.replication.manifests.table import Identity
 from xmin_assets.replication.schema.selection import VIEWS
 
 RESTARTED = "the source server was started anew or has recovered from a crash"
-"""What people are told where `started_anew`."""
+"""What people are told where `restarted`."""
 
 
 def altered_leaves(before: Identity, source: SourceFacts) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ def altered_leaves(before: Identity, source: SourceFacts) -> tuple[int, ...]:
     )
 
 
-def same_id_other_values(state: State, *, new_leaves: bool, started_anew: bool) -> bool:
+def same_id_other_values(state: State, *, new_leaves: bool, restarted: bool) -> bool:
     """Tell whether a changed row may have other values than the target's of the same key and xid64.
 
     - A transaction may have written one key both in a partition and in a table attached as one later.
@@ -47,9 +47,9 @@ def same_id_other_values(state: State, *, new_leaves: bool, started_anew: bool) 
     Args:
         state: of the last sync.
         new_leaves: whether there are partitions that it did not know.
-        started_anew: see `started_anew`.
+        restarted: see `restarted`.
     """
-    return new_leaves or started_anew or state.max_xmin >= xid.CYCLE or state.watermark <= state.reused_below
+    return new_leaves or restarted or state.max_xmin >= xid.CYCLE or state.watermark <= state.reused_below
 
 
 def another_source(table: TableConfig, source: SourceFacts, state: State) -> str | None:
@@ -73,7 +73,7 @@ def another_source(table: TableConfig, source: SourceFacts, state: State) -> str
     return None
 
 
-def went_back(source: SourceFacts, state: State) -> str | None:
+def rewound(source: SourceFacts, state: State) -> str | None:
     """How the source, of the same identity, is seen to lack what the last sync saw; None if it is not."""
     server = source.server
     if server.lsn < state.source_lsn or source.horizon < state.watermark:
@@ -81,7 +81,7 @@ def went_back(source: SourceFacts, state: State) -> str | None:
     return None
 
 
-def started_anew(source: SourceFacts, state: State) -> bool:
+def restarted(source: SourceFacts, state: State) -> bool:
     """Whether another start of the server answers than the one that the last sync saw.
 
     A copy of the data directory from before that sync, a storage snapshot say, has the same identity and timeline, and

@@ -13,7 +13,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifests.merge import MergedTarget
 from xmin_assets.replication.manifests.serialization import build
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.runtime.retries import _persistent
+from xmin_assets.replication.runtime.retries import retrying
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.spool.last_sync import LastSync
 
@@ -61,7 +61,7 @@ def unreachable(source: Database, target: Database) -> str | None:
             list(connected)
 
     try:
-        _persistent(most=FIRST_ATTEMPTS)(connect)
+        retrying(most=FIRST_ATTEMPTS)(connect)
     except XminAssetsError as error:
         _log.debug("no connection", exc_info=True)
         return str(error)

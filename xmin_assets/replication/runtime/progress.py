@@ -23,8 +23,8 @@ class Progress:
     """Whether an attempt has failed and the next one begins; `note` says why."""
 
 
-Report = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 
 
-def silent(_: Progress) -> None:
+def ignore_progress(_: Progress) -> None:
     """Show nothing."""

@@ -12,7 +12,7 @@ import tenacity
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import TransientError, XminAssetsError
 from xmin_assets.replication.manifests.report import Station
-from xmin_assets.replication.runtime.progress import Progress, Report
+from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 
 Result = TypeVar("Result")
 
@@ -20,10 +20,10 @@ Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
-def persistently(
+def with_retries(
     table: TableConfig,
     station: Station,
-    report: Report,
+    on_progress: ProgressCallback,
     attempt: Callable[[], Result],
     failed: Callable[[XminAssetsError], Result],
 ) -> Result:
@@ -32,17 +32,17 @@ def persistently(
     Args:
         table: what the work is about.
         station: where a retry is shown.
-        report: told of every retry.
+        on_progress: told of every retry.
         attempt: the work.
         failed: what to return, given the error.
     """
 
     def say_retry(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        report(Progress(table.label, station, 0, 0, f"trying again: {error}", is_retry=True))
+        on_progress(Progress(table.label, station, 0, 0, f"trying again: {error}", is_retry=True))
 
     try:
-        return _persistent(say_retry)(attempt)
+        return retrying(say_retry)(attempt)
     except XminAssetsError as error:
         _log.debug("%s: failed", table.label, exc_info=True)
         return failed(error)
@@ -52,7 +52,7 @@ def persistently(
         return failed(XminAssetsError(f"{table.label}: unexpected: {what}. Run it with --debug."))
 
 
-def _persistent(
+def retrying(
     before_sleep: Callable[[tenacity.RetryCallState], None] | None = None, most: int = TransientError.attempts
 ) -> tenacity.Retrying:
     """Try again what failed for a reason that may pass, as often as its kind is worth it, and `most` times at most.
@@ -73,7 +73,9 @@ def _persistent(
     )
 
 
-def side_by_side(work: Callable[[TableConfig], Result], tables: Sequence[TableConfig], workers: int) -> list[Result]:
+def run_concurrently(
+    work: Callable[[TableConfig], Result], tables: Sequence[TableConfig], workers: int
+) -> list[Result]:
     """What the work returns for each table; as many at the same time as there are workers."""
     if len(tables) == 1:
         return [work(tables[0])]

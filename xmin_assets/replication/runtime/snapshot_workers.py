@@ -23,7 +23,7 @@ from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import STARTED
-from xmin_assets.postgres.transaction import HEARTBEAT, Isolation, transaction
+from xmin_assets.postgres.transaction import HEARTBEAT, TransactionMode, transaction
 
 # Where one address leads to several servers, a helper may reach another one, which may have a snapshot of this name.
 _FINGERPRINT = sql.SQL("""
@@ -38,7 +38,7 @@ class Worker(Protocol):
     def keep(self) -> None:
         """Let count what the task has made that is done now."""
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """Forget the task that was being done when something failed."""
 
 
@@ -51,7 +51,7 @@ T = TypeVar("T")
 Job = Callable[[W], None]
 
 
-class Crew(Generic[W]):
+class SnapshotWorkers(Generic[W]):
     """The coordinator and up to `workers` - 1 helpers, all reading under the coordinator's snapshot.
 
     Args:
@@ -59,9 +59,10 @@ class Crew(Generic[W]):
         coordinator: the cursor whose transaction holds the snapshot and the lock.
         table: what to lock.
         workers: how many may read at the same time, the coordinator included.
-        hire: makes a worker from a cursor and its number; the coordinator is number 0. Called in the worker's thread.
+        make_worker: makes a worker from a cursor and its number; the coordinator is number 0. Called in the worker's
+            thread.
         deadline: monotonic time in seconds at which the snapshot has been held for too long.
-        doing: the beginning of an error's sentence.
+        action: the beginning of an error's sentence.
     """
 
     def __init__(
@@ -70,19 +71,19 @@ class Crew(Generic[W]):
         coordinator: ext.cursor,
         table: QualifiedName,
         workers: int,
-        hire: Callable[[ext.cursor, int], W],
+        make_worker: Callable[[ext.cursor, int], W],
         deadline: float,
-        doing: str,
+        action: str,
     ) -> None:
         self._database = database
         self._cursor = coordinator
         self._table = table
-        self._hire = hire
+        self._make_worker = make_worker
         self._deadline = deadline
-        self._doing = doing
-        self._coordinator = hire(coordinator, 0)
-        self._most_helpers = workers - 1
-        self._helpers: list[threading.Thread] = []
+        self._action = action
+        self._coordinator = make_worker(coordinator, 0)
+        self._most_threads = workers - 1
+        self._threads: list[threading.Thread] = []
         self._snapshot = ""
         self._fingerprint: tuple[object, ...] | None = None
         self._changed = threading.Condition()
@@ -91,14 +92,14 @@ class Crew(Generic[W]):
         self._closed = False
         self._failure: XminAssetsError | None = None
 
-    def __enter__(self) -> Crew[W]:
+    def __enter__(self) -> SnapshotWorkers[W]:
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for helper in self._helpers:
+        for helper in self._threads:
             helper.join()
 
     def run(self, tasks: Sequence[T], work: Callable[[W, T], None]) -> None:
@@ -110,8 +111,8 @@ class Crew(Generic[W]):
         with self._changed:
             self._pending.extend(_job(work, task) for task in tasks)
             self._changed.notify_all()
-        while len(self._helpers) < min(self._most_helpers, len(tasks) - 1):
-            self._call_helper()
+        while len(self._threads) < min(self._most_threads, len(tasks) - 1):
+            self._start_worker()
         while True:
             job = self._take(wait=False)
             if job is not None:
@@ -119,18 +120,18 @@ class Crew(Generic[W]):
             elif self._finished():
                 return
 
-    def _call_helper(self) -> None:
+    def _start_worker(self) -> None:
         if not self._snapshot:
             self._cursor.execute("SELECT pg_catalog.pg_export_snapshot()")
             (self._snapshot,) = self._cursor.fetchone() or ("",)
             self._cursor.execute(_FINGERPRINT)
             self._fingerprint = self._cursor.fetchone()
-        number = len(self._helpers) + 1
-        helper = threading.Thread(target=self._help, args=(number,), name=f"xmin-reader-{number}", daemon=True)
-        self._helpers.append(helper)
+        number = len(self._threads) + 1
+        helper = threading.Thread(target=self._work, args=(number,), name=f"xmin-reader-{number}", daemon=True)
+        self._threads.append(helper)
         helper.start()
 
-    def _help(self, number: int) -> None:
+    def _work(self, number: int) -> None:
         joined = False
         try:
             with self._database.spare_connection() as connection:
@@ -139,15 +140,15 @@ class Crew(Generic[W]):
                 with transaction(
                     self._database,
                     connection,
-                    Isolation.READ_SNAPSHOT,
-                    self._doing,
+                    TransactionMode.READ_SNAPSHOT,
+                    self._action,
                     sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self._snapshot)),
                     sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(self._table.sql),
                 ) as cursor:
                     cursor.execute(_FINGERPRINT)
                     if cursor.fetchone() != self._fingerprint:
                         return
-                    worker = self._hire(cursor, number)
+                    worker = self._make_worker(cursor, number)
                     joined = True
                     while (job := self._take(wait=True)) is not None:
                         self._do(worker, job)
@@ -164,13 +165,13 @@ class Crew(Generic[W]):
         try:
             if time.monotonic() > self._deadline:
                 raise TerminalError(
-                    f"{self._doing}: the snapshot was held for longer than max_snapshot_age. Raise it, or use more "
+                    f"{self._action}: the snapshot was held for longer than max_snapshot_age. Raise it, or use more "
                     "workers."
                 )
             job(worker)
             worker.keep()
         except BaseException:
-            worker.abandon()
+            worker.discard()
             with self._changed:
                 self._pending.append(job)
                 self._in_flight -= 1

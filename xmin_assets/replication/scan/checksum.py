@@ -11,7 +11,7 @@ from xmin_assets.replication.manifests.table import Column
 
 
 def row_hash(
-    columns: Iterable[Column], alias: str = "", *, portable: bool = False, place: sql.Composable | None = None
+    columns: Iterable[Column], alias: str = "", *, encodings_differ: bool = False, place: sql.Composable | None = None
 ) -> sql.Composable:
     """64 bits of a row's text. Summed up (sum() of int8 is exact), neither the order nor the way of reading matters.
 
@@ -23,14 +23,14 @@ def row_hash(
         columns: what belongs to the row, in order. One whose type is overridden in the target has the text that the
             target's type gives it.
         alias: of the table in the query.
-        portable: whether the servers may have other encodings than one another.
+        encodings_differ: whether the servers may have other encodings than one another.
         place: the block that the row is in, where that belongs to it, too.
     """
-    return hash_of(row_text(columns, alias, portable=portable, place=place))
+    return hash_of(row_text(columns, alias, encodings_differ=encodings_differ, place=place))
 
 
 def row_text(
-    columns: Iterable[Column], alias: str = "", *, portable: bool = False, place: sql.Composable | None = None
+    columns: Iterable[Column], alias: str = "", *, encodings_differ: bool = False, place: sql.Composable | None = None
 ) -> sql.Composable:
     """A row's text; see `row_hash`.
 
@@ -41,7 +41,7 @@ def row_text(
     values = [value_of(column, alias) for column in columns]
     if place is not None:
         values.append(place)
-    return text_of(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(values)), portable)
+    return text_of(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(values)), encodings_differ)
 
 
 def value_of(column: Column, alias: str = "") -> sql.Composable:
@@ -65,9 +65,13 @@ def printed(value: sql.Composable) -> sql.Composable:
     return sql.SQL("pg_catalog.format('%s', {})").format(value)
 
 
-def text_of(text: sql.Composable, portable: bool) -> sql.Composable:
+def text_of(text: sql.Composable, encodings_differ: bool) -> sql.Composable:
     """A text as it is, or one that has the same bytes, and so the same order, in databases of all encodings."""
-    return sql.SQL("pg_catalog.encode(pg_catalog.convert_to({}, 'UTF8'), 'hex')").format(text) if portable else text
+    return (
+        sql.SQL("pg_catalog.encode(pg_catalog.convert_to({}, 'UTF8'), 'hex')").format(text)
+        if encodings_differ
+        else text
+    )
 
 
 def hash_of(text: sql.Composable) -> sql.Composable:

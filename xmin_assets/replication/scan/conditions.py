@@ -6,7 +6,7 @@ from psycopg2 import sql
 
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.scan.ranges import (
-    Range,
+    CtidRange,
 )
 
 
@@ -16,9 +16,13 @@ def block_key(filenode: int, block: int) -> int:
     return bits - (1 << 64) if bits >= 1 << 63 else bits
 
 
-def _block(span: Range) -> sql.Composable:
+def _block(ctid_range: CtidRange) -> sql.Composable:
     """The `block_key` of a row. PostgreSQL up to 18 tells a ctid's block only as text."""
-    file = sql.Literal(span.leaf.relfilenode) if span.leaf else sql.SQL("pg_catalog.pg_relation_filenode(tableoid)")
+    file = (
+        sql.Literal(ctid_range.leaf.relfilenode)
+        if ctid_range.leaf
+        else sql.SQL("pg_catalog.pg_relation_filenode(tableoid)")
+    )
     return sql.SQL("(({}::int8 << 32) | (ctid::text::point)[0]::int8)").format(file)
 
 
@@ -36,18 +40,18 @@ def read_lock(table: QualifiedName, kind: str) -> sql.Composed:
     return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table.sql)
 
 
-def read_from(span: Range, table: QualifiedName) -> sql.Composable:
+def read_from(ctid_range: CtidRange, table: QualifiedName) -> sql.Composable:
     """What a range is read from: its leaf alone, or the table under its own name."""
-    return table.sql if span.leaf is None else sql.SQL("ONLY {}").format(span.leaf.name.sql)
+    return table.sql if ctid_range.leaf is None else sql.SQL("ONLY {}").format(ctid_range.leaf.name.sql)
 
 
-def within(span: Range) -> sql.Composable | None:
+def within(ctid_range: CtidRange) -> sql.Composable | None:
     """The condition that a row is in the range; None if all are."""
-    if span.leaf is None:
+    if ctid_range.leaf is None:
         return None
-    if span.ends:
-        return sql.SQL("ctid >= {} AND ctid < {}").format(*span.ends)
-    return between(span.start, span.end)
+    if ctid_range.ends:
+        return sql.SQL("ctid >= {} AND ctid < {}").format(*ctid_range.ends)
+    return between(ctid_range.start, ctid_range.end)
 
 
 def between(start: int, end: int | None) -> sql.Composable:
@@ -58,7 +62,7 @@ def between(start: int, end: int | None) -> sql.Composable:
     return sql.SQL("{} AND ctid < {}::tid").format(low, sql.Literal(f"({end},0)"))
 
 
-def fulfils(where: str | None) -> sql.Composable | None:
+def where_condition(where: str | None) -> sql.Composable | None:
     """A configured ``where`` as a condition; None for none."""
     # The line break keeps a comment at the end of the clause from swallowing the bracket.
     return sql.SQL("({}\n)").format(sql.SQL(where)) if where else None

@@ -16,14 +16,14 @@ from xmin_assets.replication.scan.checksum import row_hash
 from xmin_assets.replication.scan.conditions import (
     _block,
     all_of,
-    fulfils,
     read_from,
+    where_condition,
     within,
 )
 from xmin_assets.replication.scan.ranges import (
     WHOLE,
     Count,
-    Range,
+    CtidRange,
 )
 
 _MARK = "xmin_assets.mark"
@@ -41,9 +41,9 @@ class Query:
         table: the source table.
         plan: what is to be read.
         selection: as the source has it.
-        now: the xid64 from which ages count in the transaction; None where rows have no xmin.
+        next_xid: the xid64 from which ages count in the transaction; None where rows have no xmin.
         since: the condition that a row may have changed, where that is not told by xmin.
-        portable: see `checksum.row_hash`.
+        encodings_differ: see `checksum.row_hash`.
     """
 
     def __init__(
@@ -51,155 +51,158 @@ class Query:
         table: QualifiedName,
         plan: Plan,
         selection: Selection,
-        now: int | None,
+        next_xid: int | None,
         since: sql.Composable | None = None,
         *,
-        portable: bool = False,
+        encodings_differ: bool = False,
     ) -> None:
         self._table = table
         self._plan = plan
         self._selection = selection
-        self.now = now
+        self.next_xid = next_xid
         self._since = since
-        self._portable = portable
+        self._portable = encodings_differ
 
-    def copies_all(self, span: Range) -> bool:
+    def copies_all(self, ctid_range: CtidRange) -> bool:
         """Whether all rows of the range are to be copied, changed or not."""
-        return self._changed(span) is None
+        return self._changed(ctid_range) is None
 
-    def count(self, span: Range) -> sql.Composable:
+    def count(self, ctid_range: CtidRange) -> sql.Composable:
         """What `counted` understands.
 
         Every idle sync evaluates it for every row of the table. An expression of ``xmin`` in the WHERE clause costs as
         much as the rest of the scan, in an aggregate more (docs/performance.md). So the rows are counted that are
         unchanged, or else fulfil a condition which is true and leaves a mark.
         """
-        changed = self._changed(span)
+        changed = self._changed(ctid_range)
         found: sql.Composable = sql.SQL("true")
         unless = None
         if changed is not None:
-            found = self.marked(span)
-            unless = sql.SQL("(NOT {} OR {})").format(changed, _leave_mark(span))
+            found = self.marked(ctid_range)
+            unless = sql.SQL("(NOT {} OR {})").format(changed, _leave_mark(ctid_range))
         return sql.SQL("SELECT count(*), {found}, {checksum} FROM {relation} WHERE {rows}").format(
             found=found,
-            checksum=self._checksum(span),
-            relation=read_from(span, self._table),
-            rows=all_of(within(span), self._where(), unless),
+            checksum=self._checksum(ctid_range),
+            relation=read_from(ctid_range, self._table),
+            rows=all_of(within(ctid_range), self._where(), unless),
         )
 
-    def counted(self, span: Range, row: tuple[Any, ...]) -> Count:
+    def counted(self, ctid_range: CtidRange, row: tuple[Any, ...]) -> Count:
         """What the row that `count` gives says of the range."""
         rows, some, checksum = row
-        return Count(span, rows, None if some else 0, int(checksum))
+        return Count(ctid_range, rows, None if some else 0, int(checksum))
 
-    def usual(self, span: Range) -> sql.Composable:
+    def common_xid(self, ctid_range: CtidRange) -> sql.Composable:
         """The xid of some row of the range, as PostgreSQL and as we write it; no row, if there is none."""
         return sql.SQL("SELECT xmin::text, {} FROM {} WHERE {} LIMIT 1").format(
-            self._xid64(), read_from(span, self._table), all_of(within(span))
+            self._xid64(), read_from(ctid_range, self._table), all_of(within(ctid_range))
         )
 
-    def marked(self, span: Range) -> sql.Composable:
+    def marked(self, ctid_range: CtidRange) -> sql.Composable:
         """Whether the last statement about the range has left a mark: see `count` and `rows`."""
         return sql.SQL("pg_catalog.current_setting({}, true) IS NOT DISTINCT FROM {}").format(
-            sql.Literal(_MARK), sql.Literal(_mark(span))
+            sql.Literal(_MARK), sql.Literal(_mark(ctid_range))
         )
 
-    def highest(self, span: Range) -> sql.Composable:
+    def highest(self, ctid_range: CtidRange) -> sql.Composable:
         """The highest xid64 of the rows to be copied."""
         return sql.SQL("SELECT coalesce(max({}), 0) FROM {} WHERE {}").format(
-            self._xid64(), read_from(span, self._table), all_of(within(span), self._changed(span), self._where())
+            self._xid64(),
+            read_from(ctid_range, self._table),
+            all_of(within(ctid_range), self._changed(ctid_range), self._where()),
         )
 
     def condition(self) -> sql.Composable:
         """The condition on the rows to be copied, of the table as a whole."""
         return all_of(self._changed(WHOLE), self._where())
 
-    def rows(self, span: Range, usual: tuple[str, int] | None = None) -> sql.Composable:
+    def rows(self, ctid_range: CtidRange, common_xid: tuple[str, int] | None = None) -> sql.Composable:
         """The rows to be copied, as `Selection.staged_columns` has them.
 
         Args:
-            span: the range.
-            usual: what `Query.usual` gave, where all rows are copied: the first row with another xid leaves a mark.
+            ctid_range: the range.
+            common_xid: what `Query.common_xid` gave, where all rows are copied: the first row with another xid leaves a
+                mark.
                 Elsewhere the highest xid64 is noted.
         """
         columns: list[sql.Composable] = [sql.Identifier(column.name) for column in self._selection.columns]
         xid64 = self._xid64()
-        if usual:
+        if common_xid:
             xid64 = sql.SQL("CASE WHEN xmin = {}::xid THEN {}::int8 WHEN {} THEN {} END").format(
-                *map(sql.Literal, usual), _leave_mark(span), xid64
+                *map(sql.Literal, common_xid), _leave_mark(ctid_range), xid64
             )
-        elif self.now is not None and not self.copies_all(span):
+        elif self.next_xid is not None and not self.copies_all(ctid_range):
             xid64 = sql.SQL(
                 "CASE WHEN {0} > {1} THEN pg_catalog.set_config({2}, ({0})::text, true)::int8 ELSE {0} END"
             ).format(xid64, self.noted(), sql.Literal(_NOTE))
         columns.append(xid64)
         if self._selection.block_column:
-            columns.append(_block(span))
+            columns.append(_block(ctid_range))
         return sql.SQL("SELECT {columns} FROM {relation} WHERE {rows}").format(
             columns=sql.SQL(", ").join(columns),
-            relation=read_from(span, self._table),
-            rows=all_of(within(span), self._changed(span), self._where()),
+            relation=read_from(ctid_range, self._table),
+            rows=all_of(within(ctid_range), self._changed(ctid_range), self._where()),
         )
 
     @staticmethod
     def noted() -> sql.Composable:
-        """The highest xid64 that `rows` and `rows_of` have noted in the cursor's transaction; 0 for none."""
+        """The highest xid64 that `rows` and `rows_in` have noted in the cursor's transaction; 0 for none."""
         # After a transaction that has set it, such a parameter is empty.
         note = sql.SQL("coalesce(nullif(pg_catalog.current_setting({}, true), ''), '0')::int8")
         return note.format(sql.Literal(_NOTE))
 
-    def rows_of(self, spans: Sequence[Range]) -> sql.Composable:
+    def rows_in(self, cut_into_ranges: Sequence[CtidRange]) -> sql.Composable:
         """As `rows`, of several ranges of one leaf."""
-        return _of_each(spans, self.rows)
+        return _of_each(cut_into_ranges, self.rows)
 
-    def keys_of(self, spans: Sequence[Range]) -> sql.Composable:
+    def keys_in(self, cut_into_ranges: Sequence[CtidRange]) -> sql.Composable:
         """As `keys`, of several ranges of one leaf."""
-        return _of_each(spans, self.keys)
+        return _of_each(cut_into_ranges, self.keys)
 
-    def changed_keys(self, span: Range) -> sql.Composable:
+    def changed_keys(self, ctid_range: CtidRange) -> sql.Composable:
         """The keys of the rows to be copied."""
-        return self._keys(span, self._changed(span))
+        return self._keys(ctid_range, self._changed(ctid_range))
 
-    def keys(self, span: Range) -> sql.Composable:
+    def keys(self, ctid_range: CtidRange) -> sql.Composable:
         """The keys of all rows."""
-        return self._keys(span, None)
+        return self._keys(ctid_range, None)
 
-    def _keys(self, span: Range, condition: sql.Composable | None) -> sql.Composable:
+    def _keys(self, ctid_range: CtidRange, condition: sql.Composable | None) -> sql.Composable:
         return sql.SQL("SELECT {key} FROM {relation} WHERE {rows}").format(
             key=sql.SQL(", ").join(map(sql.Identifier, self._selection.key)),
-            relation=read_from(span, self._table),
-            rows=all_of(within(span), condition, self._where()),
+            relation=read_from(ctid_range, self._table),
+            rows=all_of(within(ctid_range), condition, self._where()),
         )
 
-    def _checksum(self, span: Range) -> sql.Composable:
+    def _checksum(self, ctid_range: CtidRange) -> sql.Composable:
         if not self._plan.checksum:
             return sql.SQL("0")
         # Of a copy of another history, equal rows may be in other blocks than those by which deleted ones are found.
-        place = _block(span) if self._selection.block_column else None
-        hashed = row_hash(self._selection.columns, portable=self._portable, place=place)
+        place = _block(ctid_range) if self._selection.block_column else None
+        hashed = row_hash(self._selection.columns, encodings_differ=self._portable, place=place)
         return sql.SQL("coalesce(sum({}), 0)").format(hashed)
 
     def _xid64(self) -> sql.Composable:
-        return sql.SQL("NULL::int8") if self.now is None else xid.row_xid64(self.now)
+        return sql.SQL("NULL::int8") if self.next_xid is None else xid.row_xid64(self.next_xid)
 
-    def _changed(self, span: Range) -> sql.Composable | None:
+    def _changed(self, ctid_range: CtidRange) -> sql.Composable | None:
         if self._since is not None:
             return self._since
-        if self._plan.watermark is None or self.now is None:
+        if self._plan.watermark is None or self.next_xid is None:
             return None
-        changed = xid.at_or_above(self._plan.watermark, self.now)
+        changed = xid.at_or_above(self._plan.watermark, self.next_xid)
         if not self._plan.full_leaves:
             return changed
-        if span.leaf is not None:
-            return None if span.leaf.oid in self._plan.full_leaves else changed
+        if ctid_range.leaf is not None:
+            return None if ctid_range.leaf.oid in self._plan.full_leaves else changed
         leaves = sql.Literal([*self._plan.full_leaves])
         return sql.SQL("({} OR tableoid = ANY({}::oid[]))").format(changed, leaves)
 
     def _where(self) -> sql.Composable | None:
-        return fulfils(self._selection.where)
+        return where_condition(self._selection.where)
 
 
-def _of_each(spans: Sequence[Range], query: Callable[[Range], sql.Composable]) -> sql.Composable:
+def _of_each(cut_into_ranges: Sequence[CtidRange], query: Callable[[CtidRange], sql.Composable]) -> sql.Composable:
     """A query's rows of each range.
 
     There is no scan of several TID ranges, but one is done again for other ends. OFFSET keeps the query one of its own,
@@ -207,25 +210,25 @@ def _of_each(spans: Sequence[Range], query: Callable[[Range], sql.Composable]) -
     """
     alias = "xmin_assets changed blocks"  # which no table is called
     ranges = sql.SQL("unnest({}::tid[], {}::tid[]) AS {} (low, high)").format(
-        sql.Literal([f"({span.start},0)" for span in spans]),
-        sql.Literal([f"({span.end},0)" for span in spans]),
+        sql.Literal([f"({ctid_range.start},0)" for ctid_range in cut_into_ranges]),
+        sql.Literal([f"({ctid_range.end},0)" for ctid_range in cut_into_ranges]),
         sql.Identifier(alias),
     )
     low, high = sql.Identifier(alias, "low"), sql.Identifier(alias, "high")
-    each = query(replace(spans[0], ends=(low, high)))
+    each = query(replace(cut_into_ranges[0], ends=(low, high)))
     return sql.SQL("SELECT found.* FROM {}, LATERAL ({} OFFSET 0) AS found").format(ranges, each)
 
 
-def _leave_mark(span: Range) -> sql.Composable:
+def _leave_mark(ctid_range: CtidRange) -> sql.Composable:
     """A condition that is true, and evaluated once at most.
 
     A subquery that depends on no row waits for the first one that needs it (README of PostgreSQL's executor,
     "initplans").
     """
     return sql.SQL("(SELECT pg_catalog.set_config({}, {}, true)) IS NOT NULL").format(
-        sql.Literal(_MARK), sql.Literal(_mark(span))
+        sql.Literal(_MARK), sql.Literal(_mark(ctid_range))
     )
 
 
-def _mark(span: Range) -> str:
-    return f"{span.leaf.oid} {span.start}" if span.leaf else "whole"
+def _mark(ctid_range: CtidRange) -> str:
+    return f"{ctid_range.leaf.oid} {ctid_range.start}" if ctid_range.leaf else "whole"

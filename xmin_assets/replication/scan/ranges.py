@@ -22,7 +22,7 @@ BATCH_BYTES = 4 << 20
 """Smaller batches are joined: copying a table by 4 MiB takes 5 % less CPU than by 1 MiB; larger ones gain little."""
 
 
-SPAN_BYTES = 64 << 20
+RANGE_BYTES = 64 << 20
 """The most that is counted, or copied, by one statement."""
 
 
@@ -30,12 +30,12 @@ ROW_BYTES = 128
 """What a row is taken to need as long as nothing is known of a table's rows."""
 
 
-SPANS_PER_WORKER = 16
+RANGES_PER_WORKER = 16
 """Ranges that a large table gives each worker at least, so that none is idle for long while another does the last."""
 
 
 @dataclass(frozen=True)
-class Range:
+class CtidRange:
     """Blocks `start` to `end` (not included; None is no end) of one leaf relation, or all rows of the table."""
 
     leaf: Storage | None
@@ -52,18 +52,18 @@ class Range:
 class Count:
     """What a range holds."""
 
-    span: Range
+    ctid_range: CtidRange
     rows: int
     changed: int | None
     """Rows to be copied; None: some, and how many shows when they are."""
     checksum: int = 0
 
 
-WHOLE = Range(None, 0, None, 1)
+WHOLE = CtidRange(None, 0, None, 1)
 """A table that is read in one piece."""
 
 
-def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
+def cut_into_ranges(storage: tuple[Storage, ...], workers: int) -> list[CtidRange]:
     """Cut a table into ranges to be counted: large ones, but enough of them to keep the workers busy.
 
     A view has nothing to be cut, and a role that may read a table, but not its partitions under their own names, reads
@@ -71,45 +71,45 @@ def spans(storage: tuple[Storage, ...], workers: int) -> list[Range]:
     """
     if not storage or not all(leaf.readable and leaf.alike for leaf in storage):
         return [WHOLE]
-    ranges: list[Range] = []
+    ranges: list[CtidRange] = []
     for leaf in storage:
         blocks = leaf.main_bytes // BLOCK_SIZE
         least = max(1, MIN_BYTES // BLOCK_SIZE)
-        most = SPAN_BYTES // BLOCK_SIZE
-        size = min(most, max(least, math.ceil(blocks / (SPANS_PER_WORKER * workers))))
+        most = RANGE_BYTES // BLOCK_SIZE
+        size = min(most, max(least, math.ceil(blocks / (RANGES_PER_WORKER * workers))))
         ranges += _cut(leaf, 0, None, blocks, max(1, math.ceil(blocks / size)))
     return ranges
 
 
-def batches(span: Range, rows: int | None, batch_size: int) -> list[Range]:
+def batches(ctid_range: CtidRange, rows: int | None, batch_size: int) -> list[CtidRange]:
     """Cut a range into batches of about `batch_size` rows each, and of 4 MiB at least.
 
     Args:
-        span: what to cut.
+        ctid_range: what to cut.
         rows: how many of its rows are to be copied. If that is not known, it is cut only where it has much TOAST.
         batch_size: rows.
     """
-    if span.leaf is None:
-        return [span]
+    if ctid_range.leaf is None:
+        return [ctid_range]
     # All bytes and not only the heap's: a few blocks may point to gigabytes of TOAST.
-    bytes_per_block = max(BLOCK_SIZE, span.leaf.all_bytes // max(1, span.leaf.main_bytes // BLOCK_SIZE))
-    size = span.blocks * bytes_per_block
+    bytes_per_block = max(BLOCK_SIZE, ctid_range.leaf.all_bytes // max(1, ctid_range.leaf.main_bytes // BLOCK_SIZE))
+    size = ctid_range.blocks * bytes_per_block
     pieces = 1 if rows is None else min(math.ceil(rows / batch_size), max(1, size // BATCH_BYTES))
-    return _cut(span.leaf, span.start, span.end, span.blocks, max(pieces, size // SPAN_BYTES))
+    return _cut(ctid_range.leaf, ctid_range.start, ctid_range.end, ctid_range.blocks, max(pieces, size // RANGE_BYTES))
 
 
-def rows_estimate(span: Range) -> int:
+def rows_estimate(ctid_range: CtidRange) -> int:
     """About how many rows a range of blocks has, by the statistics of its table, or by its size if there are none."""
-    if span.leaf is None:
+    if ctid_range.leaf is None:
         return 0
-    if span.leaf.rows_estimate:
-        return span.leaf.rows_estimate * span.blocks // max(1, span.leaf.main_bytes // BLOCK_SIZE)
-    return span.blocks * BLOCK_SIZE // ROW_BYTES
+    if ctid_range.leaf.rows_estimate:
+        return ctid_range.leaf.rows_estimate * ctid_range.blocks // max(1, ctid_range.leaf.main_bytes // BLOCK_SIZE)
+    return ctid_range.blocks * BLOCK_SIZE // ROW_BYTES
 
 
-def _cut(leaf: Storage, start: int, end: int | None, blocks: int, pieces: int) -> list[Range]:
+def _cut(leaf: Storage, start: int, end: int | None, blocks: int, pieces: int) -> list[CtidRange]:
     pieces = max(1, min(pieces, blocks))
     edges = [start + blocks * piece // pieces for piece in range(pieces + 1)]
     ends = [*edges[1:-1], end]
     sizes = [after - before for before, after in pairwise(edges)]
-    return [Range(leaf, *cut) for cut in zip(edges[:-1], ends, sizes, strict=True)]
+    return [CtidRange(leaf, *cut) for cut in zip(edges[:-1], ends, sizes, strict=True)]

@@ -25,12 +25,12 @@ from psycopg2 import errorcodes, sql
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import ConfigError, RelationGone, ServerError, UnsupportedTable
 from xmin_assets.postgres.catalog import Attribute, Storage, virtual_columns_differ
+from xmin_assets.postgres.error_translation import one_line, translate
 from xmin_assets.postgres.expression import Words
-from xmin_assets.postgres.failure import one_line, translate
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_in, types_of
 from xmin_assets.replication.manifests.table import Column, Selection, Terms
-from xmin_assets.replication.scan.conditions import fulfils
+from xmin_assets.replication.scan.conditions import where_condition
 
 _NAME_OF_AN_OBJECT = {
     "regclass",
@@ -169,7 +169,7 @@ def try_out(cursor: ext.cursor, table: TableConfig, terms: Terms) -> None:
     Raises:
         ConfigError: it does not, or the role may not use what the clause names.
     """
-    condition = fulfils(table.where)
+    condition = where_condition(table.where)
     if condition is None:
         return
     nothing = sql.SQL("SELECT FROM {} LIMIT 0").format(table.source_name.sql)

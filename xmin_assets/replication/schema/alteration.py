@@ -9,14 +9,20 @@ from psycopg2 import errorcodes, sql
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.identifiers import as_text
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.postgres.types import UserType
 from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.schema.column_changes import column_changes
-from xmin_assets.replication.schema.column_operations import Change, Drop, Rename, Retype, now_called
+from xmin_assets.replication.schema.column_operations import (
+    AlterColumnType,
+    ColumnOperation,
+    DropColumn,
+    RenameColumn,
+    now_called,
+)
 from xmin_assets.replication.schema.keys import key_changes
 
 _DEPENDENTS = """
@@ -55,9 +61,11 @@ def require_alterable(
     changes = column_changes(table, source, here, known)
     key = source.selection.key
     same_key = known is not None and now_called(known.selection.key, changes) == key
-    if here.oid is None or (same_key and not any(isinstance(change, (Retype, Drop)) for change in changes)):
+    if here.oid is None or (
+        same_key and not any(isinstance(change, (AlterColumnType, DropColumn)) for change in changes)
+    ):
         return []
-    with transact(target, Isolation.WRITE, f"{table.label}: looking at the target's columns") as cursor:
+    with transaction_on(target, TransactionMode.WRITE, f"{table.label}: looking at the target's columns") as cursor:
         before: list[sql.Composed] = []
         after: list[sql.Composed] = []
         if not same_key:
@@ -65,12 +73,12 @@ def require_alterable(
             before, after = key_changes(cursor, table.target_name, here.oid, former, key)
         _require_free(cursor, table, here.oid, changes)
         for change in changes:
-            if isinstance(change, Retype):
+            if isinstance(change, AlterColumnType):
                 _require_cast(cursor, table, change, source.selection.types)
     return [*before, *after]
 
 
-def alter(cursor: ext.cursor, table: TableConfig, changes: tuple[Change, ...]) -> None:
+def alter(cursor: ext.cursor, table: TableConfig, changes: tuple[ColumnOperation, ...]) -> None:
     """Change the target's columns, in the merge transaction.
 
     Raises:
@@ -80,7 +88,7 @@ def alter(cursor: ext.cursor, table: TableConfig, changes: tuple[Change, ...]) -
         _alter_one(cursor, table, change)
 
 
-def _alter_one(cursor: ext.cursor, table: TableConfig, change: Change) -> None:
+def _alter_one(cursor: ext.cursor, table: TableConfig, change: ColumnOperation) -> None:
     statement = change.statement(table.target_name)
     try:
         cursor.execute(statement)
@@ -93,12 +101,12 @@ def _alter_one(cursor: ext.cursor, table: TableConfig, change: Change) -> None:
         ) from None
 
 
-def _require_free(cursor: ext.cursor, table: TableConfig, oid: int, changes: tuple[Change, ...]) -> None:
-    names: dict[str, Change] = {}
-    was = {change.to: change.name for change in changes if isinstance(change, Rename)}
+def _require_free(cursor: ext.cursor, table: TableConfig, oid: int, changes: tuple[ColumnOperation, ...]) -> None:
+    names: dict[str, ColumnOperation] = {}
+    was = {change.to: change.name for change in changes if isinstance(change, RenameColumn)}
     for change in changes:
-        if isinstance(change, (Retype, Drop)):
-            names[change.name if isinstance(change, Drop) else was.get(change.name, change.name)] = change
+        if isinstance(change, (AlterColumnType, DropColumn)):
+            names[change.name if isinstance(change, DropColumn) else was.get(change.name, change.name)] = change
     cursor.execute(_DEPENDENTS, (oid, list(names)))
     found = cursor.fetchall()
     if found:
@@ -111,7 +119,7 @@ def _require_free(cursor: ext.cursor, table: TableConfig, oid: int, changes: tup
         )
 
 
-def _require_cast(cursor: ext.cursor, table: TableConfig, change: Retype, types: tuple[UserType, ...]) -> None:
+def _require_cast(cursor: ext.cursor, table: TableConfig, change: AlterColumnType, types: tuple[UserType, ...]) -> None:
     made = next((made for made in types if made.text == change.type), None)
     # A domain that the sync will make is castable to as its base is.
     wanted = made.base if made and made.kind == "domain" and made.base else change.type
@@ -129,8 +137,8 @@ def _require_cast(cursor: ext.cursor, table: TableConfig, change: Retype, types:
     cursor.execute("ROLLBACK TO SAVEPOINT probe")
 
 
-def _ways_out(change: Change) -> str:
-    if isinstance(change, Retype):
+def _ways_out(change: ColumnOperation) -> str:
+    if isinstance(change, AlterColumnType):
         return (
             f"Convert the target's column yourself (ALTER COLUMN ... TYPE {change.type} USING ...), drop it there to "
             f"have it copied anew, store it as text with type_overrides: {{{change.name}: text}}, or leave it out with "

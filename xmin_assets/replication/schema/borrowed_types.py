@@ -16,7 +16,7 @@ from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.postgres.types import FIRST_OWN_OID, UserType, types_of
 from xmin_assets.replication.manifests.table import Column, Selection
 from xmin_assets.replication.schema.column_changes import altered_by_hand
@@ -68,22 +68,22 @@ def observe_borrowed(
     altered = tuple((column, found) for column, found in altered if found.type_oid >= FIRST_OWN_OID)
     if not wanted and not altered:
         return ()
-    with transact(target, Isolation.READ, f"{table.label}: looking at the target's types") as cursor:
+    with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target's types") as cursor:
         for column, found in altered:
             _require_storable(cursor, table, column, found)
         return _with_parts(cursor, [*(found.type_oid for _, found in altered), *_named(cursor, wanted)])
 
 
-def lent(cursor: ext.cursor, read: Selection) -> frozenset[QualifiedName]:
+def lent(cursor: ext.cursor, source_selection: Selection) -> frozenset[QualifiedName]:
     """Those of a table's types that it borrows itself, or any table that is synced does.
 
     Args:
         cursor: in a transaction at the target.
-        read: the table's columns and their types, as the source has them.
+        source_selection: the table's columns and their types, as the source has them.
     """
-    if not any(made.has_parts for made in read.types):
+    if not any(made.has_parts for made in source_selection.types):
         return frozenset()
-    oids = _named(cursor, _overrides(read.columns))
+    oids = _named(cursor, _overrides(source_selection.columns))
     if schema_version(cursor):
         cursor.execute(_LENT, (FIRST_OWN_OID,))
         oids += [oid for (oid,) in cursor.fetchall()]

@@ -17,20 +17,20 @@ from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Column, Identity, Selection
 from xmin_assets.replication.schema.column_operations import (
-    Add,
-    Change,
-    Drop,
-    Refill,
-    Relax,
-    Rename,
-    Retype,
+    AddColumn,
+    AlterColumnType,
+    ColumnOperation,
+    DropColumn,
+    DropDefault,
+    DropNotNull,
+    RenameColumn,
     describe,
     in_order,
 )
-from xmin_assets.replication.schema.own_columns import own_columns
+from xmin_assets.replication.schema.metadata_columns import metadata_columns
 
 
-def target_changes(
+def column_operations_for(
     table: str,
     before: Selection | None,
     now: Selection,
@@ -38,7 +38,7 @@ def target_changes(
     target: tuple[Attribute, ...],
     allowed: bool,
     drop: bool = False,
-) -> tuple[Change, ...]:
+) -> tuple[ColumnOperation, ...]:
     """What must be done to a target table that exists, in the order in which it must be done.
 
     Args:
@@ -62,29 +62,29 @@ def target_changes(
         for column in now.columns
         if (known := old.get(_identity(column, same_relation))) and known.name in here
     }
-    renames = [Rename(name, column.name) for name, column in holds.items() if name != column.name]
+    renames = [RenameColumn(name, column.name) for name, column in holds.items() if name != column.name]
     own_renames = _own_renames(before, now, here) if before else []
     leaving = {rename.name for rename in own_renames}
     copied_before = before.columns if before else ()
     gone = [column.name for column in copied_before if column.name in here and column.name not in holds]
-    drops = [Drop(name) for name in gone if drop]
-    rest: list[Change] = []
+    drops = [DropColumn(name) for name in gone if drop]
+    rest: list[ColumnOperation] = []
     for column in now.columns:
         known = old.get(_identity(column, same_relation))
         stale = here.get(column.name) if column.name not in holds and column.name not in leaving else None
         if known and known.name in holds:
-            if stale and Drop(column.name) not in drops:
-                renames.append(Rename(column.name, _put_by(column.name, here)))
+            if stale and DropColumn(column.name) not in drops:
+                renames.append(RenameColumn(column.name, _put_by(column.name, here)))
             if _retyped(known, column, here[known.name]):
-                rest.append(Retype(column.name, column.type, here[known.name].type, column.collation))
-        elif stale is None or Drop(column.name) in drops:
-            rest.append(Add(column.name, column.type, collation=column.collation))
+                rest.append(AlterColumnType(column.name, column.type, here[known.name].type, column.collation))
+        elif stale is None or DropColumn(column.name) in drops:
+            rest.append(AddColumn(column.name, column.type, collation=column.collation))
         elif stale.type == column.type:
             if before:
-                rest.append(Refill(column.name))
+                rest.append(DropDefault(column.name))
         elif before:
-            renames.append(Rename(column.name, _put_by(column.name, here)))
-            rest.append(Add(column.name, column.type, collation=column.collation))
+            renames.append(RenameColumn(column.name, _put_by(column.name, here)))
+            rest.append(AddColumn(column.name, column.type, collation=column.collation))
         else:
             raise SchemaChangeRefused(
                 f"{table}: column {column.name} is {column.type} at the source and {stale.type} in the target "
@@ -97,12 +97,12 @@ def target_changes(
     dropped = {change.name for change in drops}
     have = {renamed.get(name, name): attribute for name, attribute in here.items() if name not in dropped}
     copied = {column.name for column in now.columns}
-    rest += [Relax(name) for name, attribute in have.items() if attribute.not_null and name not in copied]
+    rest += [DropNotNull(name) for name, attribute in have.items() if attribute.not_null and name not in copied]
     changes = (*drops, *in_order(renames), *rest)
     if before and changes and not allowed:
         raise refused(table, changes)
-    own = [Add(name, kind, ours=True) for name, kind in own_columns(now) if name not in have]
-    for name, kind in own_columns(now):
+    own = [AddColumn(name, kind, is_metadata=True) for name, kind in metadata_columns(now) if name not in have]
+    for name, kind in metadata_columns(now):
         if name in have and have[name].type != kind:
             raise SchemaChangeRefused(
                 f"{table}: the target has a column {name} that is {have[name].type}; ours of that name is {kind}. "
@@ -112,7 +112,7 @@ def target_changes(
     return (*drops, *in_order([*renames, *own_renames]), *rest, *own)
 
 
-def refused(table: str, changes: tuple[Change, ...]) -> SchemaChangeRefused:
+def refused(table: str, changes: tuple[ColumnOperation, ...]) -> SchemaChangeRefused:
     """The error for changes where none is allowed."""
     return SchemaChangeRefused(
         f"{table}: the source's columns changed ({describe(changes)}) and schema_changes is 'fail'. "
@@ -120,13 +120,13 @@ def refused(table: str, changes: tuple[Change, ...]) -> SchemaChangeRefused:
     )
 
 
-def dropped(before: Selection, now: Selection, same_relation: bool) -> tuple[Drop, ...]:
+def dropped(before: Selection, now: Selection, same_relation: bool) -> tuple[DropColumn, ...]:
     """The columns that were copied and are no longer, whatever becomes of the target's."""
     left = {_identity(column, same_relation) for column in now.columns}
-    return tuple(Drop(column.name) for column in before.columns if _identity(column, same_relation) not in left)
+    return tuple(DropColumn(column.name) for column in before.columns if _identity(column, same_relation) not in left)
 
 
-def redefined(before: Selection, now: Selection, same_relation: bool) -> tuple[Retype, ...]:
+def redefined(before: Selection, now: Selection, same_relation: bool) -> tuple[AlterColumnType, ...]:
     """The columns that are of another type or collation at the source, or stored otherwise, whatever the target's are.
 
     Where no row is written anew for it, a value may print otherwise all the same, and no xmin tells: a timestamp that
@@ -138,7 +138,7 @@ def redefined(before: Selection, now: Selection, same_relation: bool) -> tuple[R
         was = old.get(_identity(column, same_relation))
         if was and _definition_of(was) != _definition_of(column):
             there = column.source_type if column.source_type != was.source_type else column.type
-            found.append(Retype(column.name, there, was.source_type, column.collation))
+            found.append(AlterColumnType(column.name, there, was.source_type, column.collation))
     return tuple(found)
 
 
@@ -162,23 +162,23 @@ def altered_by_hand(
     return tuple(found)
 
 
-def _own_renames(before: Selection, now: Selection, here: Mapping[str, Attribute]) -> list[Rename]:
+def _own_renames(before: Selection, now: Selection, here: Mapping[str, Attribute]) -> list[RenameColumn]:
     """Our columns that are called otherwise now; a column of the source may have had such a name."""
     copied = {column.name for column in before.columns}
     pairs = [(before.xmin_column, now.xmin_column), (before.deleted_at_column, now.deleted_at_column)]
     if before.block_column and now.block_column:
         pairs.append((before.block_column, now.block_column))
-    return [Rename(name, to) for name, to in pairs if name != to and name in here and name not in copied]
+    return [RenameColumn(name, to) for name, to in pairs if name != to and name in here and name not in copied]
 
 
 def _out_of_our_way(
-    now: Selection, here: Mapping[str, Attribute], own_renames: list[Rename], moving: set[str]
-) -> list[Rename]:
+    now: Selection, here: Mapping[str, Attribute], own_renames: list[RenameColumn], moving: set[str]
+) -> list[RenameColumn]:
     """Columns that are only kept, and have a name that ours get."""
     to = {rename.to for rename in own_renames}
     return [
-        Rename(name, _put_by(name, here))
-        for name, kind in own_columns(now)
+        RenameColumn(name, _put_by(name, here))
+        for name, kind in metadata_columns(now)
         if name in here and name not in moving and (name in to or here[name].type != kind)
     ]
 
@@ -205,8 +205,8 @@ def _put_by(name: str, taken: Mapping[str, Attribute]) -> str:
 
 def column_changes(
     table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None
-) -> tuple[Change, ...]:
-    """What must be done to the target's columns, as `target_changes` says.
+) -> tuple[ColumnOperation, ...]:
+    """What must be done to the target's columns, as `column_operations_for` says.
 
     Args:
         table: the table's configuration.
@@ -230,7 +230,7 @@ def column_changes(
         # The target's column may have the type already, or never get it.
         if others := redefined(state.selection, source.selection, same):
             raise refused(table.label, others)
-    return target_changes(
+    return column_operations_for(
         table.label,
         state.selection if state else None,
         source.selection,

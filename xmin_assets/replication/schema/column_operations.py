@@ -8,16 +8,16 @@ from psycopg2 import sql
 
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.manifests.table import Column, Selection
-from xmin_assets.replication.schema.own_columns import target_columns
+from xmin_assets.replication.schema.metadata_columns import target_columns
 
 
 @dataclass(frozen=True)
-class Add:
+class AddColumn:
     """A column that the target lacks."""
 
     name: str
     type: str
-    ours: bool = False
+    is_metadata: bool = False
     collation: str | None = None
 
     def statement(self, target: QualifiedName) -> sql.Composed:
@@ -28,7 +28,7 @@ class Add:
 
 
 @dataclass(frozen=True)
-class Rename:
+class RenameColumn:
     """A column that has another name at the source now."""
 
     name: str
@@ -42,7 +42,7 @@ class Rename:
 
 
 @dataclass(frozen=True)
-class Retype:
+class AlterColumnType:
     """A column that has another type at the source now."""
 
     name: str
@@ -58,7 +58,7 @@ class Retype:
 
 
 @dataclass(frozen=True)
-class Relax:
+class DropNotNull:
     """A column that the source no longer fills and the target must not demand."""
 
     name: str
@@ -69,7 +69,7 @@ class Relax:
 
 
 @dataclass(frozen=True)
-class Drop:
+class DropColumn:
     """A column that is no longer copied and is not to be kept."""
 
     name: str
@@ -80,7 +80,7 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Refill:
+class DropDefault:
     """A column that the target has from a time when the source's column of this name was another one."""
 
     name: str
@@ -90,40 +90,41 @@ class Refill:
         return sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(target.sql, sql.Identifier(self.name))
 
 
-Change = Add | Rename | Retype | Refill | Relax | Drop
+ColumnOperation = AddColumn | RenameColumn | AlterColumnType | DropDefault | DropNotNull | DropColumn
 
 
-def now_called(names: tuple[str, ...], changes: tuple[Change, ...]) -> tuple[str, ...]:
+def now_called(names: tuple[str, ...], changes: tuple[ColumnOperation, ...]) -> tuple[str, ...]:
     """What these columns of the target are called after the changes."""
     called = []
     for name in names:
         for change in changes:
-            if isinstance(change, Rename) and change.name == name:
+            if isinstance(change, RenameColumn) and change.name == name:
                 name = change.to
         called.append(name)
     return tuple(called)
 
 
-def needs_all_rows(changes: tuple[Change, ...]) -> bool:
+def rereads_rows(changes: tuple[ColumnOperation, ...]) -> bool:
     """Whether values may have changed that no xmin tells of: a column with a fast default, a new type."""
     return any(
-        isinstance(change, (Retype, Refill)) or (isinstance(change, Add) and not change.ours) for change in changes
+        isinstance(change, (AlterColumnType, DropDefault)) or (isinstance(change, AddColumn) and not change.is_metadata)
+        for change in changes
     )
 
 
-def describe(changes: tuple[Change, ...]) -> str:
+def describe(changes: tuple[ColumnOperation, ...]) -> str:
     """The changes in words."""
     words = []
     for change in changes:
-        if isinstance(change, Add):
+        if isinstance(change, AddColumn):
             words.append(f"column {change.name} added")
-        elif isinstance(change, Rename):
+        elif isinstance(change, RenameColumn):
             words.append(f"column {change.name} renamed to {change.to}")
-        elif isinstance(change, Retype):
+        elif isinstance(change, AlterColumnType):
             words.append(f"column {change.name} is now {change.type}")
-        elif isinstance(change, Refill):
+        elif isinstance(change, DropDefault):
             words.append(f"column {change.name} is another one now")
-        elif isinstance(change, Drop):
+        elif isinstance(change, DropColumn):
             words.append(f"column {change.name} dropped")
         else:
             words.append(f"column {change.name} no longer copied")
@@ -153,17 +154,17 @@ def _collate(collation: str | None) -> sql.Composable:
     return sql.SQL(" COLLATE {}").format(sql.SQL(collation)) if collation else sql.SQL("")
 
 
-def in_order(renames: list[Rename]) -> list[Rename]:
+def in_order(renames: list[RenameColumn]) -> list[RenameColumn]:
     """Names that are still in use are freed first; where they form a circle, by way of a name that nobody has."""
-    ordered: list[Rename] = []
+    ordered: list[RenameColumn] = []
     waiting = list(renames)
     while waiting:
         in_use = {rename.name for rename in waiting}
         free = [rename for rename in waiting if rename.to not in in_use]
         if not free:
             first, away = waiting[0], f"xmin_assets renames {len(ordered)}"
-            ordered.append(Rename(first.name, away))
-            waiting = [Rename(away, first.to), *waiting[1:]]
+            ordered.append(RenameColumn(first.name, away))
+            waiting = [RenameColumn(away, first.to), *waiting[1:]]
         ordered += free
         waiting = [rename for rename in waiting if rename not in free]
     return ordered

@@ -9,7 +9,7 @@ from psycopg2 import sql
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import KeyInvalid
 from xmin_assets.postgres import catalog
-from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.identifiers import QualifiedName
 
 _PRIMARY_KEY = """

@@ -16,8 +16,8 @@ from xmin_assets.errors import SchemaChangeRefused, UnsupportedTable
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.types import Field, UserType
 from xmin_assets.replication.manifests.table import Selection, TypeMap
-from xmin_assets.replication.schema.column_operations import Rename, in_order
-from xmin_assets.replication.schema.type_mapping import Ground, moved, renamed
+from xmin_assets.replication.schema.column_operations import RenameColumn, in_order
+from xmin_assets.replication.schema.type_mapping import TargetTypes, renamed_type, renamed_types
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,15 @@ class TypePlan:
     """Of enums and composites, as they will be."""
 
 
-def plan_types(table: str, read: Selection, ground: Ground, *, allowed: bool, copied: bool) -> TypePlan:
+def plan_types(
+    table: str, source_selection: Selection, target_types: TargetTypes, *, allowed: bool, copied: bool
+) -> TypePlan:
     """Decide what must be made and changed in the target.
 
     Args:
         table: the table's name for people.
-        read: the columns and their types, as the source has them.
-        ground: what the target has, and remembers.
+        source_selection: the columns and their types, as the source has them.
+        target_types: what the target has, and remembers.
         allowed: whether changes of a type that was copied before are applied.
         copied: whether this table was copied before, from the same database.
 
@@ -44,18 +46,18 @@ def plan_types(table: str, read: Selection, ground: Ground, *, allowed: bool, co
         SchemaChangeRefused: a type of the target is another one and cannot be made equal, or may not be changed.
         UnsupportedTable: a type cannot be made by a sync.
     """
-    names = moved(read.types, ground)
-    schemas: set[str] = set(ground.schemas)
+    names = renamed_types(source_selection.types, target_types)
+    schemas: set[str] = set(target_types.schemas)
     extensions: set[str] = set()
     statements: list[sql.Composed] = []
     maps: list[TypeMap] = []
-    for wanted in read.types:
-        made = _landed(wanted, names, ground)
-        here = ground.of(wanted)
+    for wanted in source_selection.types:
+        made = _landed(wanted, names, target_types)
+        here = target_types.of(wanted)
         parts: dict[int, int] = {}
         if made.extension:
             if here is None and made.extension not in extensions:
-                statements += _create_extension(table, made, ground, schemas)
+                statements += _create_extension(table, made, target_types, schemas)
                 extensions.add(made.extension)
         elif here is None:
             if made.schema not in schemas:
@@ -63,8 +65,8 @@ def plan_types(table: str, read: Selection, ground: Ground, *, allowed: bool, co
                 schemas.add(made.schema)
             statements.append(_create(table, made))
         else:
-            memory = ground.memory.get(wanted.qualified)
-            changes, parts = _alter(table, made, here, memory, wanted.qualified in ground.shared)
+            memory = target_types.memory.get(wanted.qualified)
+            changes, parts = _alter(table, made, here, memory, wanted.qualified in target_types.shared)
             if changes and (copied or memory) and not allowed:
                 raise SchemaChangeRefused(
                     f"{table}: the source's type {made.text} changed ({as_text(changes[0])}) and schema_changes is "
@@ -139,16 +141,16 @@ def reworded(before: Sequence[UserType], now: Sequence[UserType]) -> list[str]:
     return found
 
 
-def _landed(made: UserType, names: Mapping[str, str], ground: Ground) -> UserType:
+def _landed(made: UserType, names: Mapping[str, str], target_types: TargetTypes) -> UserType:
     return replace(
         made,
-        base=renamed(made.base, names) if made.base else None,
-        collation=made.collation if made.collation in ground.collations else None,
+        base=renamed_type(made.base, names) if made.base else None,
+        collation=made.collation if made.collation in target_types.collations else None,
         fields=tuple(
             replace(
                 part,
-                type=renamed(part.type, names),
-                collation=part.collation if part.collation in ground.collations else None,
+                type=renamed_type(part.type, names),
+                collation=part.collation if part.collation in target_types.collations else None,
             )
             for part in made.fields
         ),
@@ -187,7 +189,7 @@ def _create(table: str, made: UserType) -> sql.Composed:
 _WAYS_OUT = "Create it there, store its columns as text with type_overrides: {column: text}, or leave them out."
 
 
-def _create_extension(table: str, made: UserType, ground: Ground, schemas: set[str]) -> list[sql.Composed]:
+def _create_extension(table: str, made: UserType, target_types: TargetTypes, schemas: set[str]) -> list[sql.Composed]:
     assert made.extension is not None
     assert made.extension_schema is not None
     statements = []
@@ -199,7 +201,7 @@ def _create_extension(table: str, made: UserType, ground: Ground, schemas: set[s
             sql.Identifier(made.extension), sql.Identifier(made.extension_schema)
         )
     )
-    offered = ground.extensions.get(made.extension)
+    offered = target_types.extensions.get(made.extension)
     if offered is None:
         raise UnsupportedTable(
             f"{table}: the target needs the extension {made.extension}, which is not installed on its server. Install "
@@ -257,7 +259,7 @@ def _alter_enum(wanted: UserType, here: UserType, memory: TypeMap | None, shared
         sql.SQL("ALTER TYPE {} RENAME VALUE {} TO {}").format(
             wanted.sql, sql.Literal(rename.name), sql.Literal(rename.to)
         )
-        for rename in in_order([Rename(names[place], text) for place, text in wishes.items()])
+        for rename in in_order([RenameColumn(names[place], text) for place, text in wishes.items()])
     ]
     places = {text: place for place, text in (names | wishes).items()}
     first = next(iter(names | wishes), None)
@@ -295,7 +297,7 @@ def _alter_composite(table: str, wanted: UserType, here: UserType, memory: TypeM
         sql.SQL("ALTER TYPE {} RENAME ATTRIBUTE {} TO {}").format(
             wanted.sql, sql.Identifier(rename.name), sql.Identifier(rename.to)
         )
-        for rename in in_order([Rename(names[place], name) for place, name in wishes.items()])
+        for rename in in_order([RenameColumn(names[place], name) for place, name in wishes.items()])
     ]
     names |= wishes
     have = [(part.attnum, names[part.attnum], part.type) for part in here.fields if part.attnum not in gone]

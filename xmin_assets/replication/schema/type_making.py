@@ -14,9 +14,9 @@ from psycopg2 import sql
 from xmin_assets.config import Mode
 from xmin_assets.errors import PlanOutdated, UnsupportedTable
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.identifiers import QualifiedName, as_text
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.postgres.types import still_means, types_named
 from xmin_assets.replication.manifests.merge import MadeTypes, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -24,7 +24,7 @@ from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity
 from xmin_assets.replication.schema import type_memory
 from xmin_assets.replication.schema.type_changes import TypePlan, misplaced, plan_types
-from xmin_assets.replication.schema.type_mapping import Ground, observe
+from xmin_assets.replication.schema.type_mapping import TargetTypes, read_target_types
 from xmin_assets.replication.state.migrations import ensure_schema, lock_schemas
 
 
@@ -35,21 +35,21 @@ def ensure_types(target: Database, snapshot: SourceSnapshot) -> MadeTypes:
         PlanOutdated: they have become such that the rows of the last sync need to be copied again.
         XminAssetsError: see `plan_types`; or the role may not create them.
     """
-    if not snapshot.read.types:
+    if not snapshot.source_selection.types:
         return MadeTypes()
-    with transact(target, Isolation.WRITE, f"{snapshot.table}: creating types") as cursor:
-        ground, planned = _look(cursor, snapshot)
-        if planned.statements or not _remembered(ground, planned):
+    with transaction_on(target, TransactionMode.WRITE, f"{snapshot.table}: creating types") as cursor:
+        target_types, planned = _look_again(cursor, snapshot)
+        if planned.statements or not _remembered(target_types, planned):
             ensure_schema(cursor)
             lock_schemas(cursor)
             names = [QualifiedName(made.schema, made.name) for made in planned.maps]
             type_memory.lock(cursor, names, to_change=True)
             # Another sync may have done it, and another source's may have begun to use the type.
-            ground, planned = _look(cursor, snapshot)
-            _require_as_planned(snapshot, ground, planned)
+            target_types, planned = _look_again(cursor, snapshot)
+            _require_as_planned(snapshot, target_types, planned)
             for statement in planned.statements:
                 _make(cursor, snapshot.table, statement)
-            ground, planned = _look(cursor, snapshot)
+            target_types, planned = _look_again(cursor, snapshot)
             type_memory.remember(cursor, planned.maps, snapshot.identity)
         if (
             snapshot.plan.mode is not Mode.FULL_SYNC
@@ -57,7 +57,7 @@ def ensure_types(target: Database, snapshot: SourceSnapshot) -> MadeTypes:
             and misplaced(snapshot.state.types, planned.maps)
         ):
             raise _outdated(snapshot)
-    return MadeTypes(planned.maps, ground.with_parts(snapshot.read))
+    return MadeTypes(planned.maps, target_types.with_parts(snapshot.source_selection))
 
 
 def require_as_made(cursor: ext.cursor, staged: StagedTable) -> None:
@@ -84,29 +84,29 @@ def copied_before(state: State | None, now: Identity) -> bool:
     return (before.system_identifier, before.database_oid) == (now.system_identifier, now.database_oid)
 
 
-def _look(cursor: ext.cursor, snapshot: SourceSnapshot) -> tuple[Ground, TypePlan]:
-    ground = observe(cursor, snapshot.read, snapshot.identity, snapshot.config.target_name)
-    return ground, plan_types(
+def _look_again(cursor: ext.cursor, snapshot: SourceSnapshot) -> tuple[TargetTypes, TypePlan]:
+    target_types = read_target_types(cursor, snapshot.source_selection, snapshot.identity, snapshot.config.target_name)
+    return target_types, plan_types(
         snapshot.table,
-        snapshot.read,
-        ground,
+        snapshot.source_selection,
+        target_types,
         allowed=snapshot.config.schema_changes == "apply",
         copied=copied_before(snapshot.state, snapshot.identity),
     )
 
 
-def _require_as_planned(snapshot: SourceSnapshot, ground: Ground, now: TypePlan) -> None:
+def _require_as_planned(snapshot: SourceSnapshot, target_types: TargetTypes, now: TypePlan) -> None:
     """Do nothing to a type that another sync has changed since: it may have seen the source later than this one."""
     if not now.statements:
         return
-    there = {made.qualified: made for made in ground.with_parts(snapshot.read)}
+    there = {made.qualified: made for made in target_types.with_parts(snapshot.source_selection)}
     same = all(still_means(made, there.get(made.qualified)) for made in snapshot.target_types)
     if not same or not {as_text(statement) for statement in now.statements} <= {*snapshot.plan.statements}:
         raise _outdated(snapshot)
 
 
-def _remembered(ground: Ground, planned: TypePlan) -> bool:
-    return all(ground.memory.get(QualifiedName(made.schema, made.name)) == made for made in planned.maps)
+def _remembered(target_types: TargetTypes, planned: TypePlan) -> bool:
+    return all(target_types.memory.get(QualifiedName(made.schema, made.name)) == made for made in planned.maps)
 
 
 def _outdated(snapshot: SourceSnapshot) -> PlanOutdated:

@@ -49,7 +49,7 @@ class Extension:
 
 
 @dataclass(frozen=True)
-class Ground:
+class TargetTypes:
     """What the target database has of what the columns need."""
 
     types: Mapping[QualifiedName, UserType] = field(default_factory=dict)
@@ -67,9 +67,9 @@ class Ground:
         found = self.types.get(QualifiedName(self._schema_of(wanted), wanted.name))
         return found if found is None or found.extension == wanted.extension else None
 
-    def with_parts(self, read: Selection) -> tuple[UserType, ...]:
+    def with_parts(self, source_selection: Selection) -> tuple[UserType, ...]:
         """Those of the target's types that stand for the source's enums and composites."""
-        found = (self.of(wanted) for wanted in read.types if wanted.has_parts)
+        found = (self.of(wanted) for wanted in source_selection.types if wanted.has_parts)
         return tuple(made for made in found if made)
 
     def _schema_of(self, wanted: UserType) -> str:
@@ -79,59 +79,64 @@ class Ground:
         return wanted.schema
 
 
-def needs_ground(read: Selection) -> bool:
+def needs_target_types(source_selection: Selection) -> bool:
     """Whether the columns need more than PostgreSQL itself brings."""
-    return bool(read.types) or any(column.collation for column in read.columns)
+    return bool(source_selection.types) or any(column.collation for column in source_selection.columns)
 
 
-def observe(cursor: ext.cursor, read: Selection, source: Identity, table: QualifiedName) -> Ground:
+def read_target_types(
+    cursor: ext.cursor, source_selection: Selection, source: Identity, table: QualifiedName
+) -> TargetTypes:
     """What the database has of what the columns need.
 
     Args:
         cursor: in a transaction at the target.
-        read: the columns and their types, as the source has them.
+        source_selection: the columns and their types, as the source has them.
         source: where they are.
         table: the target table that they are for.
     """
-    collations = [column.collation for column in read.columns if column.collation]
-    for made in read.types:
+    collations = [column.collation for column in source_selection.columns if column.collation]
+    for made in source_selection.types:
         collations += [text for text in (made.collation, *(part.collation for part in made.fields)) if text]
     cursor.execute(_COLLATIONS, (collations,))
     known = frozenset(name for (name,) in cursor.fetchall())
     extensions = {}
-    if wanted := sorted({made.extension for made in read.types if made.extension}):
+    if wanted := sorted({made.extension for made in source_selection.types if made.extension}):
         cursor.execute(_EXTENSIONS, (wanted,))
         extensions = {name: Extension(schema, may_create) for name, schema, may_create in cursor.fetchall()}
-    names = {made.qualified for made in read.types}
-    for made in read.types:
+    names = {made.qualified for made in source_selection.types}
+    for made in source_selection.types:
         installed = extensions.get(made.extension or "")
         if installed and installed.schema:
             names.add(QualifiedName(installed.schema, made.name))
-    schemas_used = {name.schema for name in names} | {made.extension_schema for made in read.types}
+    schemas_used = {name.schema for name in names} | {made.extension_schema for made in source_selection.types}
     cursor.execute(_SCHEMAS, (sorted(filter(None, schemas_used)),))
     schemas = frozenset(schema for (schema,) in cursor.fetchall())
-    memory = recall(cursor, read.types, source, table)
-    shared = memory.shared | lent(cursor, read)
-    return Ground(types_named(cursor, names), known, extensions, schemas, memory.own, shared)
+    memory = recall(cursor, source_selection.types, source, table)
+    shared = memory.shared | lent(cursor, source_selection)
+    return TargetTypes(types_named(cursor, names), known, extensions, schemas, memory.own, shared)
 
 
-def land(read: Selection, ground: Ground) -> Selection:
+def map_to_target(source_selection: Selection, target_types: TargetTypes) -> Selection:
     """The selection as it lands in the target.
 
     A column has the type that the configuration asks for, else the source's; a type of an extension is named by the
     schema that has the extension in the target. A collation that the target does not know is left out.
     """
-    names = moved(read.types, ground)
-    return replace(read, columns=tuple(_landed_column(column, names, ground) for column in read.columns))
+    names = renamed_types(source_selection.types, target_types)
+    return replace(
+        source_selection,
+        columns=tuple(_landed_column(column, names, target_types) for column in source_selection.columns),
+    )
 
 
-def moved(types: Sequence[UserType], ground: Ground) -> dict[str, str]:
+def renamed_types(types: Sequence[UserType], target_types: TargetTypes) -> dict[str, str]:
     """Find the types that have another name in the target, because their extension is in another schema there."""
-    found = {made.text: here.text for made in types if made.extension and (here := ground.of(made))}
+    found = {made.text: here.text for made in types if made.extension and (here := target_types.of(made))}
     return {text: there for text, there in found.items() if text != there}
 
 
-def renamed(text: str, names: Mapping[str, str]) -> str:
+def renamed_type(text: str, names: Mapping[str, str]) -> str:
     """A type's text, of which the name may be followed by a modifier and by brackets."""
     for name, there in names.items():
         if text == name or text.startswith((name + "(", name + "[")):
@@ -139,9 +144,9 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
     return text
 
 
-def _landed_column(column: Column, names: Mapping[str, str], ground: Ground) -> Column:
-    kind = column.override or renamed(column.type, names)
-    known = column.collation in ground.collations and not column.override
+def _landed_column(column: Column, names: Mapping[str, str], target_types: TargetTypes) -> Column:
+    kind = column.override or renamed_type(column.type, names)
+    known = column.collation in target_types.collations and not column.override
     return replace(
         column,
         type=kind,

@@ -17,19 +17,19 @@ from xmin_assets.errors import DataInvalid, KeyInvalid, StaleExtract
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
-from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import started
-from xmin_assets.postgres.transaction import Isolation, give_memory, transact
+from xmin_assets.postgres.transaction import TransactionMode, give_memory, transaction_on
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.manifests.merge import MadeTypes
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
-from xmin_assets.replication.runtime.progress import Progress, Report
+from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.column_operations import column_definitions
 from xmin_assets.replication.schema.keys import ensure_index
-from xmin_assets.replication.schema.own_columns import target_columns
+from xmin_assets.replication.schema.metadata_columns import target_columns
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.csv_records import said
 from xmin_assets.replication.spool.spool import Spool
@@ -56,7 +56,7 @@ class Loading:
         snapshot: of the sync.
         spool: where the files are.
         settings: as many files are loaded side by side as there are workers.
-        report: told of every file once all are known, from several threads.
+        on_progress: told of every file once all are known, from several threads.
         types: by which the files are read.
     """
 
@@ -66,15 +66,15 @@ class Loading:
         snapshot: SourceSnapshot,
         spool: Spool,
         settings: Settings,
-        report: Report,
+        on_progress: ProgressCallback,
         types: MadeTypes | None,
     ) -> None:
         self.types = types
         self._target = target
         self._snapshot = snapshot
         self._spool = spool
-        self._report = report
-        self._doing = f"{self._snapshot.table}: staging"
+        self._on_progress = on_progress
+        self._action = f"{self._snapshot.table}: staging"
         self._pool = ThreadPoolExecutor(workers_for(settings), thread_name_prefix="xmin-stage")
         self._loads: dict[str, Future[int]] = {}
         self._guard = threading.Lock()
@@ -82,7 +82,7 @@ class Loading:
         self._total: int | None = None
         self.target_started: str | None = None
         self.name, self.keys_name = staged_names(self._snapshot.config.target_name)
-        self.columns = self._snapshot.selection.staged_columns
+        self.columns = self._snapshot.target_selection.staged_columns
 
     def __enter__(self) -> Loading:
         return self
@@ -93,7 +93,7 @@ class Loading:
     @classmethod
     @contextmanager
     def meanwhile(
-        cls, target: Database, snapshot: SourceSnapshot, spool: Spool, settings: Settings, report: Report
+        cls, target: Database, snapshot: SourceSnapshot, spool: Spool, settings: Settings, on_progress: ProgressCallback
     ) -> Iterator[Loading]:
         """A staged table that is there before the extract begins.
 
@@ -101,16 +101,16 @@ class Loading:
             XminAssetsError: the target failed.
         """
         types = ensure_types(target, snapshot)
-        with cls(target, snapshot, spool, settings, report, types) as loading:
+        with cls(target, snapshot, spool, settings, on_progress, types) as loading:
             loading.create()
             yield loading
 
     def create(self) -> None:
         """Replace whatever an earlier sync has left by an empty table."""
-        selection = self._snapshot.selection
+        selection = self._snapshot.target_selection
         # A staged table that is to become the target must survive a crash of the server; others need not.
         persistence = sql.SQL("" if self._snapshot.plan.create_target else "UNLOGGED")
-        with transact(self._target, Isolation.WRITE, self._doing) as cursor:
+        with transaction_on(self._target, TransactionMode.WRITE, self._action) as cursor:
             require_target(cursor, self._snapshot)
             self.target_started = started(cursor)
             ensure_schema(cursor)
@@ -122,9 +122,9 @@ class Loading:
                 self._set_not_null(cursor, selection.key)
 
     def _create_keys(self) -> None:
-        with transact(self._target, Isolation.WRITE, self._doing) as cursor:
+        with transaction_on(self._target, TransactionMode.WRITE, self._action) as cursor:
             lock_own(cursor, self.name, self._snapshot, "ROW EXCLUSIVE")
-            self._create(cursor, self.keys_name, sql.SQL("UNLOGGED"), self._snapshot.selection.key_columns)
+            self._create(cursor, self.keys_name, sql.SQL("UNLOGGED"), self._snapshot.target_selection.key_columns)
 
     def _create(self, cursor: ext.cursor, name: str, persistence: sql.Composable, columns: tuple[Column, ...]) -> None:
         table = sql.Identifier(SCHEMA, name)
@@ -135,7 +135,7 @@ class Loading:
 
     def _as_in_target(self, cursor: ext.cursor, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         """The columns; those of a key that is to be proven have the collations by which the target tells keys apart."""
-        selection, target = self._snapshot.selection, self._snapshot.target_oid
+        selection, target = self._snapshot.target_selection, self._snapshot.target_oid
         if selection.unique_key or target is None:
             return columns
         here = {found.name: found for found in catalog.columns_of(cursor, target) if found.name in selection.key}
@@ -176,7 +176,7 @@ class Loading:
                 self.take(part)
         if extract.key_parts is not None:
             self._create_keys()
-        key = self._snapshot.selection.key
+        key = self._snapshot.target_selection.key
         keys = [self._pool.submit(self._load_part, self.keys_name, key, part) for part in extract.key_parts or ()]
         rows = [self._loads[part.uri] for part in extract.parts]
         wait([*rows, *keys])
@@ -186,7 +186,10 @@ class Loading:
 
     def _load_part(self, name: str, columns: Sequence[str], part: Part) -> int:
         table = sql.Identifier(SCHEMA, name)
-        with self._spool.read(part.uri) as file, transact(self._target, Isolation.WRITE, self._doing) as cursor:
+        with (
+            self._spool.read(part.uri) as file,
+            transaction_on(self._target, TransactionMode.WRITE, self._action) as cursor,
+        ):
             lock_own(cursor, name, self._snapshot, "ROW EXCLUSIVE")
             try:
                 rows = copy_in(cursor, table, columns, file)
@@ -201,7 +204,7 @@ class Loading:
             with self._guard:
                 self._loaded += rows
             if self._total is not None:
-                self._report(Progress(self._snapshot.table, "stage", self._loaded, self._total))
+                self._on_progress(Progress(self._snapshot.table, "stage", self._loaded, self._total))
         return rows
 
     def _require_count(self, cursor: ext.cursor, name: str, rows: int) -> None:
@@ -221,22 +224,22 @@ class Loading:
             KeyInvalid: the key repeats or is NULL.
         """
         table = sql.Identifier(SCHEMA, self.name)
-        key = self._snapshot.selection.key
-        with transact(self._target, Isolation.WRITE, self._doing) as cursor:
+        key = self._snapshot.target_selection.key
+        with transaction_on(self._target, TransactionMode.WRITE, self._action) as cursor:
             lock_own(cursor, self.name, self._snapshot, "ACCESS EXCLUSIVE")
             if not self._snapshot.plan.create_target:
                 self._require_count(cursor, self.name, extract.rows)
             if extract.key_parts is not None:
-                mode = "SHARE UPDATE EXCLUSIVE" if self._snapshot.selection.unique_key else "ACCESS EXCLUSIVE"
+                mode = "SHARE UPDATE EXCLUSIVE" if self._snapshot.target_selection.unique_key else "ACCESS EXCLUSIVE"
                 lock_own(cursor, self.keys_name, self._snapshot, mode)
                 self._require_count(cursor, self.keys_name, sum(part.rows for part in extract.key_parts))
             if key:
                 give_memory(cursor, "maintenance_work_mem", INDEX_MEMORY)
                 self._add_key(cursor, table, key)
-                if extract.key_parts is not None and not self._snapshot.selection.unique_key:
+                if extract.key_parts is not None and not self._snapshot.target_selection.unique_key:
                     self._add_key(cursor, sql.Identifier(SCHEMA, self.keys_name), key, with_others=False)
-            if self._snapshot.plan.create_target and self._snapshot.selection.block_column:
-                self._index_blocks(cursor, table, self._snapshot.selection.block_column)
+            if self._snapshot.plan.create_target and self._snapshot.target_selection.block_column:
+                self._index_blocks(cursor, table, self._snapshot.target_selection.block_column)
             if not self._snapshot.plan.create_target:  # else nothing is joined with it, and autovacuum analyzes it
                 cursor.execute(sql.SQL("ANALYZE {}").format(table))
             if extract.key_parts is not None:
@@ -266,7 +269,7 @@ class Loading:
 
     def _null_key(self, cursor: ext.cursor, table: sql.Composable, with_others: bool) -> str:
         """A row with a NULL in its key, known by what else it has, if the table has that."""
-        selection = self._snapshot.selection
+        selection = self._snapshot.target_selection
         others = [column for column in selection.columns if with_others and column.name not in selection.key]
         shown = (*selection.key_columns, *others[:3])
         cursor.execute(

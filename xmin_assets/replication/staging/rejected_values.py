@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2 import errorcodes
 
 from xmin_assets.errors import DataInvalid
-from xmin_assets.postgres.failure import one_line
+from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.spool.csv_records import row_at, row_with, said
@@ -51,7 +51,7 @@ def refused(
         character = _CHARACTER.search(error.diag.message_primary or "")
         fields = row_with(file, bytes.fromhex(character[1].replace("0x", ""))) if character else []
         fields = fields or row_at(file, int(place["line"]))
-    key, row = snapshot.selection.key_columns, dict(zip(columns, fields, strict=False))
+    key, row = snapshot.target_selection.key_columns, dict(zip(columns, fields, strict=False))
     values = [row[column.name] for column in key if column.name in row]
     which = f" It is in the row with {said(key, values)}." if values else ""
     ways = f"type_overrides: {{{column}: text}}" if column else "type_overrides"

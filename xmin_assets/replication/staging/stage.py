@@ -13,7 +13,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.runtime.progress import Report, silent
+from xmin_assets.replication.runtime.progress import ProgressCallback, ignore_progress
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import PART_BYTES, Spool
 from xmin_assets.replication.staging.loader import Loading
@@ -26,7 +26,7 @@ def stage(
     settings: Settings,
     *,
     begun: Loading | None = None,
-    report: Report = silent,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> StagedTable:
     """Load the extract's files in parallel, check counts and keys, and let the planner know the result.
 
@@ -36,7 +36,7 @@ def stage(
         spool: where its files are.
         settings: workers and limits.
         begun: what has taken files of this extract already.
-        report: told of every file, from several threads.
+        on_progress: told of every file, from several threads.
 
     Raises:
         DataInvalid: keys repeat or are NULL, or the rows loaded are not the rows extracted.
@@ -52,7 +52,7 @@ def stage(
         types = ensure_types(target, snapshot)
     if nothing:
         return StagedTable(extract, None, None, 0, 0, time.monotonic() - began, types)
-    with begun or Loading(target, snapshot, spool, settings, report, types) as loading:
+    with begun or Loading(target, snapshot, spool, settings, on_progress, types) as loading:
         if not begun:
             loading.create()
         rows, keys = loading.complete(extract)

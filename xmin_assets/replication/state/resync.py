@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from xmin_assets.config import TableConfig
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.state.table_state import lock_table_state, read_result, read_state, write_state
 
 
@@ -15,7 +15,7 @@ def resync(target: Database, table: TableConfig, reason: str = "a resync was ask
 
     A sync that is under way was planned from the state before and will be refused.
     """
-    with transact(target, Isolation.WRITE, f"{table.label}: asking for a resync") as cursor:
+    with transaction_on(target, TransactionMode.WRITE, f"{table.label}: asking for a resync") as cursor:
         lock_table_state(cursor, table.target_name)
         state = read_state(cursor, table.target_name)
         result = read_result(cursor, table.target_name)

@@ -23,13 +23,15 @@ import psycopg2.extensions as ext
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import TableBusy, XminAssetsError
 from xmin_assets.postgres.connection import Database, check_cancelled
-from xmin_assets.postgres.transaction import HEARTBEAT, Isolation, transaction, translated
-from xmin_assets.replication.runtime.progress import Progress, Report, silent
+from xmin_assets.postgres.transaction import HEARTBEAT, TransactionMode, transaction, translate_errors
+from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
 
-_TAKE = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext('xmin_assets turn'), pg_catalog.hashtext(%s))"
+_TAKE = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext('xmin_assets table lock'), pg_catalog.hashtext(%s))"
 
 
-_GIVE_BACK = "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtext('xmin_assets turn'), pg_catalog.hashtext(%s))"
+_GIVE_BACK = (
+    "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtext('xmin_assets table lock'), pg_catalog.hashtext(%s))"
+)
 
 
 # pg_locks shows the two keys as oids, which have no sign.
@@ -38,7 +40,7 @@ SELECT pid
   FROM pg_catalog.pg_locks
  WHERE locktype = 'advisory' AND objsubid = 2 AND granted
    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-   AND classid::int8 = pg_catalog.hashtext('xmin_assets turn')::int8 & 4294967295
+   AND classid::int8 = pg_catalog.hashtext('xmin_assets table lock')::int8 & 4294967295
    AND objid::int8 = pg_catalog.hashtext(%s)::int8 & 4294967295
 """
 
@@ -51,7 +53,7 @@ _WORTH_A_WORD = 1.0
 """Seconds of waiting after which people are told."""
 
 
-class Turns:
+class TableLocks:
     """The turns of this process in one target database.
 
     Args:
@@ -65,7 +67,7 @@ class Turns:
         self._cursor: ext.cursor | None = None
         self._ended = threading.Event()
 
-    def __enter__(self) -> Turns:
+    def __enter__(self) -> TableLocks:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,32 +90,34 @@ class Turns:
         threading.Thread(target=join, name="xmin-turns-connect", daemon=True).start()
 
     @contextmanager
-    def turn(self, table: TableConfig, patience: float, report: Report = silent) -> Iterator[None]:
+    def hold(
+        self, table: TableConfig, timeout: float, on_progress: ProgressCallback = ignore_progress
+    ) -> Iterator[None]:
         """Wait until no other sync of the table is at work, and keep others waiting until the end.
 
         Args:
             table: whose target it is about.
-            patience: seconds to wait.
-            report: told that we wait.
+            timeout: seconds to wait.
+            on_progress: told that we wait.
 
         Raises:
             TableBusy: another sync is still at work.
             XminAssetsError: the target failed.
         """
-        doing, digest = f"{table.label}: waiting for its turn", table.target_name.digest
+        action, digest = f"{table.label}: waiting for its turn", table.target_name.digest
         began, pause, told = time.monotonic(), 0.02, False
-        while not self._ask(doing, _TAKE, digest):
+        while not self._ask(action, _TAKE, digest):
             waited = time.monotonic() - began
-            if waited >= patience:
+            if waited >= timeout:
                 raise TableBusy(
-                    f"{table.label}: another sync of this table was at work for all of the {patience:.0f} s that this "
-                    f"one waited ({self._holder(doing, digest)}). It brings what this one would have; raise "
+                    f"{table.label}: another sync of this table was at work for all of the {timeout:.0f} s that this "
+                    f"one waited ({self._holder(action, digest)}). It brings what this one would have; raise "
                     "queue_timeout to wait longer."
                 )
             if waited >= _WORTH_A_WORD and not told:
                 told = True
-                who = self._holder(doing, digest)
-                report(Progress(table.label, "snapshot", 0, 0, f"waiting: another sync is at work ({who})"))
+                who = self._holder(action, digest)
+                on_progress(Progress(table.label, "snapshot", 0, 0, f"waiting: another sync is at work ({who})"))
             check_cancelled()
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -121,26 +125,26 @@ class Turns:
             yield
         finally:
             with suppress(XminAssetsError):  # a session that is lost has given back its turns
-                self._ask(doing, _GIVE_BACK, digest)
+                self._ask(action, _GIVE_BACK, digest)
 
-    def _holder(self, doing: str, digest: str) -> str:
-        pid = self._ask(doing, _WHO, digest)
+    def _holder(self, action: str, digest: str) -> str:
+        pid = self._ask(action, _WHO, digest)
         return f"backend {pid} of the target" if pid else "it ends just now"
 
-    def _ask(self, doing: str, question: str, digest: str) -> Any:
+    def _ask(self, action: str, question: str, digest: str) -> Any:
         with self._guard:
             try:
-                cursor = self._cursor or self._join(doing)
-                with translated(self._target, doing):
+                cursor = self._cursor or self._join(action)
+                with translate_errors(self._target, action):
                     cursor.execute(question, (digest,))
                     return (cursor.fetchone() or (None,))[0]
             except XminAssetsError:
                 self._leave()
                 raise
 
-    def _join(self, doing: str) -> ext.cursor:
+    def _join(self, action: str) -> ext.cursor:
         connection = self._session.enter_context(self._target.extra_connection())
-        begun = self._session.enter_context(transaction(self._target, connection, Isolation.READ, doing))
+        begun = self._session.enter_context(transaction(self._target, connection, TransactionMode.READ, action))
         # Cut and not committed: a proxy would lend a session that is still in order to others, with its turns.
         self._session.callback(connection.close)
         self._cursor = begun
@@ -158,12 +162,14 @@ class Turns:
             with self._guard:
                 if self._cursor is not cursor:
                     return
-                with suppress(XminAssetsError), translated(self._target, "waiting"):
+                with suppress(XminAssetsError), translate_errors(self._target, "waiting"):
                     cursor.execute("SELECT 1")
 
 
 @contextmanager
-def own_turn(target: Database, table: TableConfig, patience: float, report: Report = silent) -> Iterator[None]:
-    """As `Turns.turn`, for who has only one table to sync."""
-    with Turns(target) as turns, turns.turn(table, patience, report):
+def hold_table_lock(
+    target: Database, table: TableConfig, timeout: float, on_progress: ProgressCallback = ignore_progress
+) -> Iterator[None]:
+    """As `TableLocks.hold`, for who has only one table to sync."""
+    with TableLocks(target) as table_locks, table_locks.hold(table, timeout, on_progress):
         yield

@@ -23,8 +23,8 @@ from psycopg2 import sql
 
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.replication.scan.conditions import all_of, between
-from xmin_assets.replication.scan.ranges import BLOCK_SIZE, MIN_BYTES, SPAN_BYTES, SPANS_PER_WORKER
-from xmin_assets.replication.verification.sides import Shape, Side, on_both
+from xmin_assets.replication.scan.ranges import BLOCK_SIZE, MIN_BYTES, RANGE_BYTES, RANGES_PER_WORKER
+from xmin_assets.replication.verification.sides import ComparedTable, RowFormat, on_both
 
 ROWS_PER_BUCKET = 1000
 
@@ -37,7 +37,7 @@ LEAF_BYTES = 256 << 10
 _NUMBERS = (67, 131, 257, 521, 1031, 2053, 4099, 8209, 16411)
 
 
-Cut = tuple[int, int | None]
+BlockCut = tuple[int, int | None]
 """A block, and the one before which to end; None is no end."""
 
 
@@ -62,11 +62,11 @@ class Buckets:
         """How many of them are looked at."""
         return self.number if self.chosen is None else len(self.chosen)
 
-    def narrowed(self, shape: Shape) -> sql.Composable | None:
+    def narrowed(self, row_format: RowFormat) -> sql.Composable | None:
         """The condition that a row is in a bucket that is looked at."""
         if self.chosen is None:
             return None
-        return sql.SQL("{} = ANY ({}::int4[])").format(shape.bucket(self.number), sql.Literal(list(self.chosen)))
+        return sql.SQL("{} = ANY ({}::int4[])").format(row_format.bucket(self.number), sql.Literal(list(self.chosen)))
 
 
 class Totals:
@@ -91,33 +91,35 @@ class Totals:
         return sum(self.rows)
 
 
-def count_both(source: Side, target: Side, buckets: Buckets, told: Callable[[int], None]) -> tuple[Totals, Totals]:
+def count_both(
+    source: ComparedTable, target: ComparedTable, buckets: Buckets, on_rows_read: Callable[[int], None]
+) -> tuple[Totals, Totals]:
     """Count and sum up the buckets of both sides.
 
     Args:
         source: the one side.
         target: the other.
         buckets: which ones.
-        told: gets the rows of every range that was read, from several threads.
+        on_rows_read: gets the rows of every range that was read, from several threads.
 
     Raises:
         XminAssetsError: a side failed.
     """
 
-    def count(side: Side, stopped: Event) -> Totals:
+    def count(side: ComparedTable, stopped: Event) -> Totals:
         totals = Totals(buckets.number)
 
-        def count_one(cursor: ext.cursor, cut: Cut | None) -> None:
+        def count_one(cursor: ext.cursor, cut: BlockCut | None) -> None:
             cursor.execute(_count(side, cut, buckets))
-            told(totals.add(cursor.fetchall()))
+            on_rows_read(totals.add(cursor.fetchall()))
 
-        side.run(cuts(side.leaves, side.workers), count_one, stopped)
+        side.run(cut_blocks(side.leaves, side.workers), count_one, stopped)
         return totals
 
     return on_both(source, target, count)
 
 
-def cuts(leaves: Sequence[Storage], workers: int) -> Sequence[Cut | None]:
+def cut_blocks(leaves: Sequence[Storage], workers: int) -> Sequence[BlockCut | None]:
     """What to read one by one, so that every row is read once; None, which is all, of what has no storage of its own.
 
     Each cut goes through every relation that the table has rows in. The first one begins with block 0 and the last one
@@ -127,7 +129,7 @@ def cuts(leaves: Sequence[Storage], workers: int) -> Sequence[Cut | None]:
         return [None]
     least = max(MIN_BYTES, LEAF_BYTES * len(leaves))
     total = sum(leaf.main_bytes for leaf in leaves)
-    size = min(max(SPAN_BYTES, least), max(least, math.ceil(total / (SPANS_PER_WORKER * workers))))
+    size = min(max(RANGE_BYTES, least), max(least, math.ceil(total / (RANGES_PER_WORKER * workers))))
     blocks = max(leaf.main_bytes for leaf in leaves) // BLOCK_SIZE
     pieces = max(1, min(blocks, math.ceil(total / size)))
     edges = [blocks * piece // pieces for piece in range(pieces)]
@@ -144,11 +146,11 @@ def differing(source: Totals, target: Totals, buckets: Buckets) -> Buckets | Non
     return Buckets(buckets.number, found) if found else None
 
 
-def _count(side: Side, cut: Cut | None, buckets: Buckets) -> sql.Composable:
-    shape = side.shape
+def _count(side: ComparedTable, cut: BlockCut | None, buckets: Buckets) -> sql.Composable:
+    row_format = side.row_format
     return sql.SQL("SELECT {bucket}, count(*), sum({hash}) FROM {table} WHERE {rows} GROUP BY 1").format(
-        bucket=shape.bucket(buckets.number),
-        hash=shape.hash(),
+        bucket=row_format.bucket(buckets.number),
+        hash=row_format.hash(),
         table=side.table.sql,
-        rows=all_of(between(*cut) if cut else None, shape.rows, buckets.narrowed(shape)),
+        rows=all_of(between(*cut) if cut else None, row_format.rows, buckets.narrowed(row_format)),
     )

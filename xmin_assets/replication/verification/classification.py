@@ -24,7 +24,7 @@ COMMON = 0.1
 Key = tuple[str, ...]
 
 
-Kind = Literal["missing", "extra", "different", "pending"]
+DifferenceKind = Literal["missing", "extra", "different", "pending"]
 
 
 class SourceRow(NamedTuple):
@@ -79,15 +79,15 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Classification:
     """What the differences are."""
 
-    tallies: dict[Kind, Tally]
+    tallies: dict[DifferenceKind, Tally]
     is_vague: bool
     """Whether it is known how many of the rows that only the target has are extra, but not which."""
 
 
-class Judge:
+class DifferenceClassifier:
     """Takes note of the rows that differ, one by one, and says in the end what they are."""
 
     def __init__(self, rules: Rules) -> None:
@@ -96,7 +96,7 @@ class Judge:
         self._different = Tally()
         self._to_come = Tally()  # inserted at the source since the last sync
         self._to_change = Tally()
-        self._disowned = Tally()  # only in the target, and not from the source
+        self._unattributed = Tally()  # only in the target, and not from the source
         self._suspect = Tally()  # only in the target, and written by somebody else
         self._lone = Tally()  # only in the target, nothing else is known
         self._shared = 0
@@ -123,35 +123,35 @@ class Judge:
         if self._rules.keeps_deleted:
             return
         if row.source_xmin is None:
-            self._disowned.add(key)
+            self._unattributed.add(key)
         elif self._rules.merges.foreign(row.xid64):
             self._suspect.add(key)
         else:
             self._lone.add(key)
 
-    def verdict(self, known: int, alive: int | None) -> Verdict:
+    def classify(self, known: int, alive: int | None) -> Classification:
         """What has been seen.
 
         Args:
             known: rows that the last sync left in the target.
             alive: rows that the target has now; None if they were not all read.
         """
-        ghosts = self._ghosts(known, alive)
-        surest = (self._disowned, self._suspect, self._lone)
+        unexpected = self._unexpected(known, alive)
+        surest = (self._unattributed, self._suspect, self._lone)
         named: list[Key] = []
-        left, vague = ghosts, False
+        left, vague = unexpected, False
         for tally in surest:
             if 0 < left < tally.count:
                 vague = True  # some of these, and nothing sets them apart
             elif left:
                 named += tally.keys
             left -= min(left, tally.count)
-        extra = Tally(ghosts, named[:EXAMPLES])
-        gone = Tally(sum(tally.count for tally in surest) - ghosts)
+        extra = Tally(unexpected, named[:EXAMPLES])
+        gone = Tally(sum(tally.count for tally in surest) - unexpected)
         if not vague:
             gone.keys = [key for tally in surest for key in tally.keys if key not in named]
         pending = (self._to_come, self._to_change, gone)
-        return Verdict(
+        return Classification(
             {
                 "missing": self._missing,
                 "extra": extra,
@@ -169,9 +169,9 @@ class Judge:
             return False
         return bool(row.is_fresh) or row.xid64 >= watermark
 
-    def _ghosts(self, known: int, alive: int | None) -> int:
+    def _unexpected(self, known: int, alive: int | None) -> int:
         """How many of the rows that only the target has should never have been there."""
-        certain, suspected = self._disowned.count, self._disowned.count + self._suspect.count
+        certain, suspected = self._unattributed.count, self._unattributed.count + self._suspect.count
         lone = suspected + self._lone.count
         if self._rules.watermark is None or self._rules.none_deleted:
             return lone

@@ -12,7 +12,7 @@ from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Column
-from xmin_assets.replication.planning.source_identity import another_source, went_back
+from xmin_assets.replication.planning.source_identity import another_source, rewound
 from xmin_assets.replication.planning.where_meaning import another_meaning
 from xmin_assets.replication.scan.checksum import landed
 from xmin_assets.replication.schema.column_changes import same_relation
@@ -103,7 +103,7 @@ def watermark_lost(table: TableConfig, source: SourceFacts, state: State) -> str
     same_clause = source.selection.where == state.selection.where
     return (
         another_source(table, source, state)
-        or went_back(source, state)
+        or rewound(source, state)
         or (another_meaning(source.selection.terms, state.selection.terms) if same_clause else None)
     )
 

@@ -1,7 +1,7 @@
 """The second pass of a comparison: the rows of the buckets that differ, side by side in the order of their keys.
 
 Each side sends keys, hashes and transaction ids, sorted by the text of the key. Both streams are walked at once, so
-memory does not grow with what is found; `judging.Judge` says what a difference means.
+memory does not grow with what is found; `judging.DifferenceClassifier` says what a difference means.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from psycopg2 import sql
 
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.postgres import xid
-from xmin_assets.postgres.transaction import translated
+from xmin_assets.postgres.transaction import translate_errors
 from xmin_assets.replication.scan.conditions import all_of
 from xmin_assets.replication.verification.buckets import Buckets
-from xmin_assets.replication.verification.classification import Judge, Key, SourceRow, TargetRow
-from xmin_assets.replication.verification.sides import Side, on_both
+from xmin_assets.replication.verification.classification import DifferenceClassifier, Key, SourceRow, TargetRow
+from xmin_assets.replication.verification.sides import ComparedTable, on_both
 
 FETCHED = 5000
 """Rows that one side sends at a time."""
 
 
 def compare(
-    source: Side,
-    target: Side,
+    source: ComparedTable,
+    target: ComparedTable,
     buckets: Buckets,
-    judge: Judge,
+    classifier: DifferenceClassifier,
     *,
     ids: tuple[sql.Composable, sql.Composable],
-    told: Callable[[int], None],
+    on_rows_read: Callable[[int], None],
 ) -> None:
     """Find the differing rows, and let the judge see them.
 
@@ -38,17 +38,17 @@ def compare(
         source: the one side.
         target: the other.
         buckets: those that differ.
-        judge: sees the rows.
+        classifier: sees the rows.
         ids: what each side sends beside key and hash, see `source_ids` and `target_ids`.
-        told: gets the rows of every portion that was read.
+        on_rows_read: gets the rows of every portion that was read.
 
     Raises:
         PlanOutdated: a partition was attached to the source table meanwhile.
         XminAssetsError: a side failed.
     """
     streams = {
-        source.database.side: _Stream(source, _rows(source, buckets, ids[0]), told),
-        target.database.side: _Stream(target, _rows(target, buckets, ids[1]), told),
+        source.database.side: _Stream(source, _rows(source, buckets, ids[0]), on_rows_read),
+        target.database.side: _Stream(target, _rows(target, buckets, ids[1]), on_rows_read),
     }
     # Sorting is most of the work, and both sides do it at the same time.
     on_both(source, target, lambda side, _: streams[side.database.side].begin())
@@ -56,36 +56,36 @@ def compare(
     ours.other, theirs.other = target, source
     source_rows = ((row[0], _listed(source, SourceRow(*row[1:]))) for row in ours)
     target_rows = ((row[0], TargetRow(*row[1:])) for row in theirs)
-    _walk(source_rows, target_rows, judge)
+    _walk(source_rows, target_rows, classifier)
 
 
 def source_ids(
-    now: int | None, known: Iterable[int], fresh: Iterable[int], sought: sql.Composable | None
+    next_xid: int | None, known: Iterable[int], fresh: Iterable[int], sought: sql.Composable | None
 ) -> sql.Composable:
     """What `judging.SourceRow` has of a source row beside its hash.
 
     Args:
-        now: see `xid.row_xid64`; None where transaction ids mean nothing.
+        next_xid: see `xid.row_xid64`; None where transaction ids mean nothing.
         known: oids of the relations whose rows the last sync has read.
         fresh: oids of those that the next one reads whole.
         sought: the condition that the next sync reads a row; None where that is told by its xmin.
     """
-    if now is None:
+    if next_xid is None:
         return sql.SQL("NULL::int8, false, true")
     listed = sql.SQL("CASE WHEN tableoid = ANY ({}::oid[]) THEN false WHEN tableoid = ANY ({}::oid[]) THEN true END")
     return sql.SQL("{}, {}, {}").format(
-        xid.row_xid64(now),
+        xid.row_xid64(next_xid),
         listed.format(sql.Literal(list(known)), sql.Literal(list(fresh))),
         sought or sql.SQL("true"),
     )
 
 
-def target_ids(now: int, xmin_column: str) -> sql.Composable:
+def target_ids(next_xid: int, xmin_column: str) -> sql.Composable:
     """The source_xmin of a target row, and the xid64 of the transaction that wrote it there."""
-    return sql.SQL("{}, {}").format(sql.Identifier(xmin_column), xid.row_xid64(now))
+    return sql.SQL("{}, {}").format(sql.Identifier(xmin_column), xid.row_xid64(next_xid))
 
 
-def _listed(side: Side, row: SourceRow) -> SourceRow:
+def _listed(side: ComparedTable, row: SourceRow) -> SourceRow:
     # Statements find partitions as they are now, and not as they were when the snapshot was taken. Another reason than
     # that would be that syncs do not know all that the table has rows in, which must not pass for a match.
     if row.is_fresh is None:
@@ -96,28 +96,28 @@ def _listed(side: Side, row: SourceRow) -> SourceRow:
     return row
 
 
-def _rows(side: Side, buckets: Buckets, ids: sql.Composable) -> sql.Composable:
-    shape = side.shape
+def _rows(side: ComparedTable, buckets: Buckets, ids: sql.Composable) -> sql.Composable:
+    row_format = side.row_format
     return sql.SQL("SELECT ARRAY[{key}], {hash}, {ids} FROM {table} WHERE {rows} ORDER BY {order}").format(
-        key=sql.SQL(", ").join(shape.key_texts()),
-        hash=shape.hash(),
+        key=sql.SQL(", ").join(row_format.key_texts()),
+        hash=row_format.hash(),
         ids=ids,
         table=side.table.sql,
-        rows=all_of(shape.rows, buckets.narrowed(shape)),
+        rows=all_of(row_format.rows, buckets.narrowed(row_format)),
         # Of equal rows without a key the oldest are paired, by their ids: what is left over came last.
-        order=sql.SQL(", ").join(shape.key_texts() if shape.key else [*shape.key_texts(), sql.SQL("3")]),
+        order=sql.SQL(", ").join(row_format.key_texts() if row_format.key else [*row_format.key_texts(), sql.SQL("3")]),
     )
 
 
 class _Stream:
     """One side's rows, a portion at a time."""
 
-    def __init__(self, side: Side, query: sql.Composable, told: Callable[[int], None]) -> None:
+    def __init__(self, side: ComparedTable, query: sql.Composable, on_rows_read: Callable[[int], None]) -> None:
         self._side = side
         self._query = query
-        self._told = told
+        self._told = on_rows_read
         self._rows: list[tuple[Any, ...]] = []
-        self.other: Side | None = None
+        self.other: ComparedTable | None = None
 
     def begin(self) -> None:
         """Let the server sort, and fetch the first portion."""
@@ -131,10 +131,10 @@ class _Stream:
         while self._rows:
             for key, *rest in self._rows:
                 yield tuple(key), *rest
-            with translated(self._side.database, self._side.doing):
+            with translate_errors(self._side.database, self._side.action):
                 self._fetch()
             if self.other:
-                with translated(self.other.database, self.other.doing):
+                with translate_errors(self.other.database, self.other.action):
                     self.other.stay()
 
     def _fetch(self) -> None:
@@ -145,17 +145,19 @@ class _Stream:
         self._told(len(self._rows))
 
 
-def _walk(source: Iterator[tuple[Key, SourceRow]], target: Iterator[tuple[Key, TargetRow]], judge: Judge) -> None:
+def _walk(
+    source: Iterator[tuple[Key, SourceRow]], target: Iterator[tuple[Key, TargetRow]], classifier: DifferenceClassifier
+) -> None:
     ours, theirs = next(source, None), next(target, None)
     while ours or theirs:
         # Python compares texts by code points, which is the order of their bytes in UTF-8.
         if theirs is None or (ours is not None and ours[0] < theirs[0]):
             assert ours is not None
-            judge.only_at_source(*ours)
+            classifier.only_at_source(*ours)
             ours = next(source, None)
         elif ours is None or theirs[0] < ours[0]:
-            judge.only_in_target(*theirs)
+            classifier.only_in_target(*theirs)
             theirs = next(target, None)
         else:
-            judge.on_both_sides(ours[0], ours[1], theirs[1])
+            classifier.on_both_sides(ours[0], ours[1], theirs[1])
             ours, theirs = next(source, None), next(target, None)

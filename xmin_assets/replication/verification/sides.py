@@ -17,9 +17,9 @@ from xmin_assets.errors import Cancelled, TerminalError
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database, cancelled
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.transaction import HEARTBEAT, translated
+from xmin_assets.postgres.transaction import HEARTBEAT, translate_errors
 from xmin_assets.replication.manifests.table import Column
-from xmin_assets.replication.runtime.snapshot_workers import Crew
+from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
 from xmin_assets.replication.scan import where_clause
 from xmin_assets.replication.scan.checksum import printed, row_hash, row_text, text_of, value_of
 
@@ -43,7 +43,7 @@ a server with its default settings has room for a little more than 6000 locks.""
 
 
 @dataclass(frozen=True)
-class Shape:
+class RowFormat:
     """How one side's rows are recognised and printed. Columns stand in the same order on both sides."""
 
     columns: tuple[Column, ...]
@@ -52,7 +52,7 @@ class Shape:
     """Empty where rows have no key: then a row's whole text is its key."""
     rows: sql.Composable | None
     """The condition on the rows that are compared; None for all."""
-    portable: bool
+    encodings_differ: bool
     """Whether the databases may have different encodings."""
     has_number: bool = False
     """Whether the key is an integer, on both sides."""
@@ -61,14 +61,18 @@ class Shape:
 
     def hash(self) -> sql.Composable:
         """64 bits of a row."""
-        return row_hash(self.columns, portable=self.portable)
+        return row_hash(self.columns, encodings_differ=self.encodings_differ)
 
     def key_texts(self) -> list[sql.Composable]:
         """The key's columns as texts, which sort in the order of their bytes."""
         if not self.key:
-            return [sql.SQL('({} COLLATE pg_catalog."C")').format(row_text(self.columns, portable=self.portable))]
+            return [
+                sql.SQL('({} COLLATE pg_catalog."C")').format(
+                    row_text(self.columns, encodings_differ=self.encodings_differ)
+                )
+            ]
         return [
-            sql.SQL('({} COLLATE pg_catalog."C")').format(text_of(printed(value_of(column)), self.portable))
+            sql.SQL('({} COLLATE pg_catalog."C")').format(text_of(printed(value_of(column)), self.encodings_differ))
             for column in self.key
         ]
 
@@ -80,12 +84,12 @@ class Shape:
         if self.has_number:
             number: sql.Composable = sql.SQL("{}::int8").format(value_of(self.key[0]))
         else:
-            number = row_hash(self.key or self.columns, portable=self.portable)
+            number = row_hash(self.key or self.columns, encodings_differ=self.encodings_differ)
         return sql.SQL("(pg_catalog.abs({} OPERATOR(pg_catalog.%) {})::int4)").format(number, sql.Literal(buckets))
 
 
 @dataclass
-class Reader:
+class ComparisonWorker:
     """One worker's cursor. What it finds is taken over when it is complete, so there is nothing to abandon."""
 
     cursor: ext.cursor
@@ -93,12 +97,12 @@ class Reader:
     def keep(self) -> None:
         """Nothing is left to be done."""
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """Nothing is left behind."""
 
 
 @dataclass
-class Side:
+class ComparedTable:
     """One table under one snapshot."""
 
     database: Database
@@ -107,8 +111,8 @@ class Side:
     table: QualifiedName
     leaves: tuple[Storage, ...]
     """What it has rows in, for the sizes. It is read by its own name."""
-    shape: Shape
-    doing: str
+    row_format: RowFormat
+    action: str
     workers: int
     deadline: float
     """Monotonic time in seconds at which the snapshot has been held for too long."""
@@ -120,24 +124,26 @@ class Side:
         """Do the tasks with as many workers as there are, until somebody says to stop.
 
         Raises:
-            XminAssetsError: see `Crew.run`.
+            XminAssetsError: see `SnapshotWorkers.run`.
         """
 
-        def one(reader: Reader, task: T) -> None:
+        def one(worker: ComparisonWorker, task: T) -> None:
             self.check(stopped)
-            work(reader.cursor, task)
+            work(worker.cursor, task)
 
-        hired, workers = self._hire, max(1, min(self.workers, MOST_LOCKED // max(1, len(self.leaves))))
-        with Crew(self.database, self.cursor, self.table, workers, hired, self.deadline, self.doing) as crew:
-            crew.run(tasks, one)
+        make_worker, workers = self._make_worker, max(1, min(self.workers, MOST_LOCKED // max(1, len(self.leaves))))
+        with SnapshotWorkers(
+            self.database, self.cursor, self.table, workers, make_worker, self.deadline, self.action
+        ) as pool:
+            pool.run(tasks, one)
 
     def check(self, stopped: Event | None = None) -> None:
         """Raise `Cancelled` or `TerminalError` where going on is of no use."""
         if cancelled() or (stopped and stopped.is_set()):
-            raise Cancelled(f"{self.doing}: stopped.")
+            raise Cancelled(f"{self.action}: stopped.")
         if time.monotonic() > self.deadline:
             raise TerminalError(
-                f"{self.doing}: the snapshot was held for longer than max_snapshot_age. Raise it, or use more workers."
+                f"{self.action}: the snapshot was held for longer than max_snapshot_age. Raise it, or use more workers."
             )
 
     def stay(self) -> None:
@@ -150,15 +156,17 @@ class Side:
         """Remember that the coordinator's cursor was used just now."""
         self._used = time.monotonic()
 
-    def _hire(self, cursor: ext.cursor, _: int) -> Reader:
+    def _make_worker(self, cursor: ext.cursor, _: int) -> ComparisonWorker:
         cursor.execute(_GROUP_BY_HASH)
         if self.leaves:
             cursor.execute(_ALONE)
-        where_clause.enter(cursor, self.shape.path)
-        return Reader(cursor)
+        where_clause.enter(cursor, self.row_format.path)
+        return ComparisonWorker(cursor)
 
 
-def on_both(source: Side, target: Side, work: Callable[[Side, Event], Result]) -> tuple[Result, Result]:
+def on_both(
+    source: ComparedTable, target: ComparedTable, work: Callable[[ComparedTable, Event], Result]
+) -> tuple[Result, Result]:
     """Do the work on both sides at the same time, each in a thread; if one fails, the other one stops soon.
 
     Args:
@@ -171,9 +179,9 @@ def on_both(source: Side, target: Side, work: Callable[[Side, Event], Result]) -
     """
     stopped = Event()
 
-    def run(side: Side) -> Result:
+    def run(side: ComparedTable) -> Result:
         try:
-            with translated(side.database, side.doing):
+            with translate_errors(side.database, side.action):
                 return work(side, stopped)
         except BaseException:
             stopped.set()
@@ -200,8 +208,8 @@ def _stopping(stopped: Event) -> Iterator[None]:
         raise
 
 
-def _keep_alive(futures: dict[Future[Result], Side], stopped: Event) -> None:
+def _keep_alive(futures: dict[Future[Result], ComparedTable], stopped: Event) -> None:
     for future, side in futures.items():
         if future.done() and not stopped.is_set():
-            with translated(side.database, side.doing):
+            with translate_errors(side.database, side.action):
                 side.stay()

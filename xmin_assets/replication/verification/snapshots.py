@@ -12,7 +12,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import NotComparable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.transaction import Isolation, transact
+from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.planning.observation import locked_source
@@ -23,7 +23,7 @@ from xmin_assets.replication.state.table_state import read_state
 
 
 @dataclass(frozen=True)
-class Copy:
+class TargetRead:
     """The target, under its snapshot."""
 
     cursor: ext.cursor
@@ -35,7 +35,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Original:
+class SourceRead:
     """The source, under its snapshot."""
 
     cursor: ext.cursor
@@ -45,21 +45,21 @@ class Original:
 
 
 @contextmanager
-def opened_target(target: Database, table: TableConfig, doing: str) -> Iterator[Copy]:
+def opened_target(target: Database, table: TableConfig, action: str) -> Iterator[TargetRead]:
     """The target's rows and the state that they were left in by one and the same merge.
 
     Raises:
         NotComparable: the table was never synced, or is another one now.
         XminAssetsError: the target failed.
     """
-    with transact(target, Isolation.READ, doing) as cursor:
+    with transaction_on(target, TransactionMode.READ, action) as cursor:
         _require_synced(cursor, table)  # there must be a table to lock
     # A command that empties or rewrites the table, or a merge that changes its columns, is over or waits for us.
     lock = read_lock(table.target_name, "r")
-    with transact(target, Isolation.READ_SNAPSHOT, doing, lock) as cursor:
+    with transaction_on(target, TransactionMode.READ_SNAPSHOT, action, lock) as cursor:
         state, relation = _require_synced(cursor, table)
         cursor.execute(lock)  # a partition attached between the lock and the snapshot is not locked yet
-        yield Copy(
+        yield TargetRead(
             cursor,
             state,
             catalog.storage_of(cursor, relation.oid),
@@ -70,7 +70,7 @@ def opened_target(target: Database, table: TableConfig, doing: str) -> Iterator[
 
 
 @contextmanager
-def opened_source(source: Database, table: TableConfig, state: State, doing: str) -> Iterator[Original]:
+def opened_source(source: Database, table: TableConfig, state: State, action: str) -> Iterator[SourceRead]:
     """The source's rows, as of later than what the state was read under.
 
     Raises:
@@ -80,10 +80,10 @@ def opened_source(source: Database, table: TableConfig, state: State, doing: str
     kind = state.identity.kind
     with (
         source.connection() as connection,
-        locked_source(source, connection, table, kind, doing) as (cursor, facts, leaves),
+        locked_source(source, connection, table, kind, action) as (cursor, facts, leaves),
     ):
         require_caught_up(table, facts, state)
-        yield Original(cursor, facts, leaves, catalog.columns_of(cursor, facts.identity.relation_oid))
+        yield SourceRead(cursor, facts, leaves, catalog.columns_of(cursor, facts.identity.relation_oid))
 
 
 def _require_synced(cursor: ext.cursor, table: TableConfig) -> tuple[State, catalog.Relation]:

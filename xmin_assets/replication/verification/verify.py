@@ -27,23 +27,28 @@ from xmin_assets.replication.planning.resume_point import caught_up
 from xmin_assets.replication.planning.source_identity import (
     RESTARTED,
     altered_leaves,
+    restarted,
     same_id_other_values,
-    started_anew,
 )
 from xmin_assets.replication.runtime.databases import open_databases, unreachable
-from xmin_assets.replication.runtime.progress import Progress, Report, silent
-from xmin_assets.replication.runtime.retries import persistently, side_by_side
+from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
+from xmin_assets.replication.runtime.retries import run_concurrently, with_retries
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.scan import cursor_column
-from xmin_assets.replication.scan.conditions import fulfils
+from xmin_assets.replication.scan.conditions import where_condition
 from xmin_assets.replication.scan.where_clause import left, search_path
-from xmin_assets.replication.schema.own_columns import alive
+from xmin_assets.replication.schema.metadata_columns import not_deleted
 from xmin_assets.replication.state.history import MergeXids
 from xmin_assets.replication.verification.buckets import Buckets, count_both, differing
-from xmin_assets.replication.verification.classification import Judge, Kind, Rules, Verdict
+from xmin_assets.replication.verification.classification import (
+    Classification,
+    DifferenceClassifier,
+    DifferenceKind,
+    Rules,
+)
 from xmin_assets.replication.verification.column_pairs import pair, watermark_lost
 from xmin_assets.replication.verification.row_diff import compare, source_ids, target_ids
-from xmin_assets.replication.verification.sides import Shape, Side
+from xmin_assets.replication.verification.sides import ComparedTable, RowFormat
 from xmin_assets.replication.verification.snapshots import opened_source, opened_target
 
 FEW_ROWS = 10_000
@@ -68,7 +73,7 @@ class TableVerification:
     rows_source: int = 0
     rows_target: int = 0
     """Rows that were compared on each side."""
-    examples: dict[Kind, list[dict[str, str]]] = field(default_factory=dict)
+    examples: dict[DifferenceKind, list[dict[str, str]]] = field(default_factory=dict)
     """Keys, up to 5 of each kind, as texts by column."""
     note: str | None = None
     """What limits the comparison."""
@@ -93,7 +98,7 @@ def verify_tables(
     *,
     tables: Sequence[str] = (),
     sample: float | None = None,
-    report: Report = silent,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Verification:
     """Compare target tables with their sources, side by side; one that fails does not stop the others.
 
@@ -103,7 +108,7 @@ def verify_tables(
         config: what is replicated; None loads the file that XMIN_CONFIG names.
         tables: names of the tables to compare; none means all.
         sample: share of the rows to compare, above 0 and up to 1, another choice each time; None compares all.
-        report: told of every step forward, from several threads.
+        on_progress: told of every step forward, from several threads.
 
     Raises:
         ConfigError: the configuration is wrong or names no such table, or the sample is no share.
@@ -118,15 +123,15 @@ def verify_tables(
         def verify(table: TableConfig) -> TableVerification:
             if reason:
                 return TableVerification(table=table.label, status="failed", error=reason)
-            return persistently(
+            return with_retries(
                 table,
                 "verify",
-                report,
-                lambda: verify_table(source, target, table, config.settings, sample=sample, report=report),
+                on_progress,
+                lambda: verify_table(source, target, table, config.settings, sample=sample, on_progress=on_progress),
                 lambda error: TableVerification(table=table.label, status="failed", error=str(error)),
             )
 
-        return Verification(tuple(side_by_side(verify, chosen, workers_for(config.settings))))
+        return Verification(tuple(run_concurrently(verify, chosen, workers_for(config.settings))))
 
 
 def verify_table(
@@ -136,7 +141,7 @@ def verify_table(
     settings: Settings,
     *,
     sample: float | None = None,
-    report: Report = silent,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> TableVerification:
     """Compare one table.
 
@@ -148,29 +153,37 @@ def verify_table(
     deadline = began + settings.max_snapshot_age
     here, there = f"{table.label}: reading the target", f"{table.label}: reading the source"
     with (
-        opened_target(target, table, here) as copy,
-        opened_source(source, table, copy.state, there) as original,
+        opened_target(target, table, here) as target_read,
+        opened_source(source, table, target_read.state, there) as source_read,
     ):
         # What the next sync resumes from decides what it brings.
-        state = caught_up(copy.state, original.facts.server, lambda lsn: flushed_lsn(original.cursor, lsn) is not None)
+        state = caught_up(
+            target_read.state, source_read.facts.server, lambda lsn: flushed_lsn(source_read.cursor, lsn) is not None
+        )
         selection = state.selection
-        pairing = pair(table.label, state, original.facts, original.attributes, copy.attributes)
+        pairing = pair(table.label, state, source_read.facts, source_read.attributes, target_read.attributes)
         source_key, target_key = pairing.key(selection.key)
-        portable = {original.facts.server.encoding, copy.encoding} != {"UTF8"}
+        encodings_differ = {source_read.facts.server.encoding, target_read.encoding} != {"UTF8"}
         has_number = pairing.has_number(selection.key)
-        path = search_path(original.cursor, table.source_name) if selection.where else ()
-        ours = Shape(pairing.source, source_key, fulfils(selection.where), portable, has_number, path)
-        theirs = Shape(pairing.target, target_key, alive(selection), portable, has_number)
+        path = search_path(source_read.cursor, table.source_name) if selection.where else ()
+        ours = RowFormat(
+            pairing.source, source_key, where_condition(selection.where), encodings_differ, has_number, path
+        )
+        theirs = RowFormat(pairing.target, target_key, not_deleted(selection), encodings_differ, has_number)
         return _Comparison(
             table,
             state,
-            original.facts,
-            copy.merges,
-            Side(source, original.cursor, table.source_name, original.leaves, ours, there, workers, deadline),
-            Side(target, copy.cursor, table.target_name, copy.leaves, theirs, here, workers, deadline),
-            watermark_lost(table, original.facts, state),
+            source_read.facts,
+            target_read.merges,
+            ComparedTable(
+                source, source_read.cursor, table.source_name, source_read.leaves, ours, there, workers, deadline
+            ),
+            ComparedTable(
+                target, target_read.cursor, table.target_name, target_read.leaves, theirs, here, workers, deadline
+            ),
+            watermark_lost(table, source_read.facts, state),
             pairing.left_out,
-        ).run(sample, report, began)
+        ).run(sample, on_progress, began)
 
 
 @dataclass(frozen=True)
@@ -181,41 +194,43 @@ class _Comparison:
     state: State
     facts: SourceFacts
     merges: MergeXids
-    source: Side
-    target: Side
+    source: ComparedTable
+    target: ComparedTable
     watermark_lost: str | None
     left_out: tuple[str, ...]
 
-    def run(self, sample: float | None, report: Report, began: float) -> TableVerification:
+    def run(self, sample: float | None, on_progress: ProgressCallback, began: float) -> TableVerification:
         """Both passes, and what comes of them."""
-        telling = _Telling(self.table.label, 2 * round(self.state.rows * (sample or 1)), report)
+        telling = _Telling(self.table.label, 2 * round(self.state.rows * (sample or 1)), on_progress)
         buckets = Buckets.for_rows(self.state.rows, sample)
-        ours, theirs = count_both(self.source, self.target, buckets, telling.told)
-        now = None if self.watermark_lost else xid.present(self.source.cursor, self.facts.horizon)
-        judge = Judge(self._rules(now))
+        ours, theirs = count_both(self.source, self.target, buckets, telling.on_rows_read)
+        next_xid = None if self.watermark_lost else xid.read_next_xid(self.source.cursor, self.facts.horizon)
+        classifier = DifferenceClassifier(self._rules(next_xid))
         if rest := differing(ours, theirs, buckets):
             if theirs.all_rows <= FEW_ROWS:
                 rest = buckets
             telling.note(f"comparing the rows of {rest.looked_at} parts row by row")
-            compare(self.source, self.target, rest, judge, ids=self._ids(now), told=telling.told)
+            compare(
+                self.source, self.target, rest, classifier, ids=self._ids(next_xid), on_rows_read=telling.on_rows_read
+            )
         oids = (self.facts.identity.relation_oid, self.state.target_oid)
         for side, oid in zip((self.source, self.target), oids, strict=True):
             if catalog.renamed(side.cursor, {oid: side.table}):
                 raise PlanOutdated(f"{side.table} got another name while it was read. Run it again.")
-        verdict = judge.verdict(self.state.rows, theirs.all_rows if buckets.chosen is None else None)
+        classification = classifier.classify(self.state.rows, theirs.all_rows if buckets.chosen is None else None)
         telling.end()
-        tallies = verdict.tallies
+        tallies = classification.tallies
         return TableVerification(
             table=self.table.label,
-            status=_status(verdict),
+            status=_status(classification),
             missing=tallies["missing"].count,
             extra=tallies["extra"].count,
             different=tallies["different"].count,
             pending=tallies["pending"].count,
             rows_source=ours.all_rows,
             rows_target=theirs.all_rows,
-            examples=self._examples(verdict),
-            note="; ".join(self._notes(buckets, verdict)) or None,
+            examples=self._examples(classification),
+            note="; ".join(self._notes(buckets, classification)) or None,
             seconds=round(time.monotonic() - began, 4),
         )
 
@@ -229,27 +244,27 @@ class _Comparison:
         """Those that the next one reads whole: the last one did not know them, or they were altered since."""
         return {leaf.oid for leaf in self.source.leaves} - self._known
 
-    def _rules(self, now: int | None) -> Rules:
+    def _rules(self, next_xid: int | None) -> Rules:
         return Rules(
             watermark=None if self.watermark_lost else self.state.watermark,
             next_compares_values=self.table.mode is not Mode.XMIN_INCREMENTAL
             or same_id_other_values(
                 self.state,
                 new_leaves=bool(self._fresh),
-                started_anew=started_anew(self.facts, self.state),
+                restarted=restarted(self.facts, self.state),
             ),
             merges=self.merges,
             keeps_deleted=self.state.selection.deletes == "ignore",
             # Whatever deletes rows takes a transaction id, but for a crash that empties what is UNLOGGED.
-            none_deleted=now == self.state.watermark
+            none_deleted=next_xid == self.state.watermark
             and not self.state.deletes_left
             and not any(leaf.unlogged for leaf in self.source.leaves),
         )
 
-    def _ids(self, now: int | None) -> tuple[sql.Composable, sql.Composable]:
-        here = xid.present(self.target.cursor, horizon(self.target.cursor))
+    def _ids(self, next_xid: int | None) -> tuple[sql.Composable, sql.Composable]:
+        here = xid.read_next_xid(self.target.cursor, horizon(self.target.cursor))
         return (
-            source_ids(now, self._known, self._fresh, self._sought()),
+            source_ids(next_xid, self._known, self._fresh, self._sought()),
             target_ids(here, self.state.selection.xmin_column),
         )
 
@@ -260,58 +275,58 @@ class _Comparison:
             return None
         plan = Plan(Mode.INCREMENTAL_SYNC, "", cursor_from=state.cursor)
         # The catalog is asked under an empty search_path.
-        with left(self.source.cursor, self.source.shape.path):
+        with left(self.source.cursor, self.source.row_format.path):
             return cursor_column.condition(self.source.cursor, self.table, plan, selection)
 
-    def _notes(self, buckets: Buckets, verdict: Verdict) -> Iterator[str]:
+    def _notes(self, buckets: Buckets, classification: Classification) -> Iterator[str]:
         if self.watermark_lost:
             yield f"every difference counts, none as pending: {self.watermark_lost}"
-        elif started_anew(self.facts, self.state) and _status(verdict) == "mismatch":
+        elif restarted(self.facts, self.state) and _status(classification) == "mismatch":
             yield f"{RESTARTED} since the last sync, which may have undone what that saw; the next compares all rows"
         if self.left_out:
             yield f"not compared: {', '.join(self.left_out)}"
         if buckets.chosen is not None:
             yield f"a sample: {buckets.looked_at} of {buckets.number} parts of the table"
-        if verdict.is_vague:
+        if classification.is_vague:
             yield "the number of extra rows is known from the counts, but not which ones they are"
 
-    def _examples(self, verdict: Verdict) -> dict[Kind, list[dict[str, str]]]:
+    def _examples(self, classification: Classification) -> dict[DifferenceKind, list[dict[str, str]]]:
         def readable(text: str) -> str:
-            return bytes.fromhex(text).decode() if self.target.shape.portable else text
+            return bytes.fromhex(text).decode() if self.target.row_format.encodings_differ else text
 
-        names = [column.name for column in self.target.shape.key] or ["row"]
+        names = [column.name for column in self.target.row_format.key] or ["row"]
         return {
             kind: [dict(zip(names, map(readable, key), strict=True)) for key in tally.keys]
-            for kind, tally in verdict.tallies.items()
+            for kind, tally in classification.tallies.items()
         }
 
 
 class _Telling:
     """Says how far a comparison is."""
 
-    def __init__(self, table: str, total: int, report: Report) -> None:
+    def __init__(self, table: str, total: int, on_progress: ProgressCallback) -> None:
         self._table = table
         self._total = total
-        self._report = report
+        self._on_progress = on_progress
         self._done = 0
         self._guard = threading.Lock()
 
-    def told(self, rows: int) -> None:
+    def on_rows_read(self, rows: int) -> None:
         """So many rows more were read, on either side."""
         with self._guard:
             self._done += rows
             # As many as there were after the last sync: an estimate, and not the end.
-            self._report(Progress(self._table, "verify", self._done, max(self._total, self._done + 1)))
+            self._on_progress(Progress(self._table, "verify", self._done, max(self._total, self._done + 1)))
 
     def note(self, text: str) -> None:
         """A line for people."""
-        self._report(Progress(self._table, "verify", self._done, 0, text))
+        self._on_progress(Progress(self._table, "verify", self._done, 0, text))
 
     def end(self) -> None:
         """All is read."""
-        self._report(Progress(self._table, "verify", self._done, self._done))
+        self._on_progress(Progress(self._table, "verify", self._done, self._done))
 
 
-def _status(verdict: Verdict) -> Literal["match", "mismatch"]:
-    faults: tuple[Kind, ...] = ("missing", "extra", "different")
-    return "mismatch" if any(verdict.tallies[kind].count for kind in faults) else "match"
+def _status(classification: Classification) -> Literal["match", "mismatch"]:
+    faults: tuple[DifferenceKind, ...] = ("missing", "extra", "different")
+    return "mismatch" if any(classification.tallies[kind].count for kind in faults) else "match"

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from xmin_assets.replication import change_detection
-from xmin_assets.replication.change_detection import look
+from xmin_assets.replication.change_detection import probe
 from xmin_assets.replication.changed_blocks import wal_summaries
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.stations.test_changes import Watcher
@@ -78,7 +78,7 @@ def test_positions_of_another_start_of_the_source_tell_nothing(uncounted: Watche
         " WHERE target_table = 't1'"
     )
 
-    seen = look(uncounted.config)
+    seen = probe(uncounted.config)
 
     assert {table.label for table in seen.changed} == {f"public.{name}" for name in TABLES} - {"public.t1"}
 
@@ -108,7 +108,7 @@ def test_a_table_without_a_modified_block_is_believed_for_as_long_as_it_is_so(
     watcher.settle()
     inspected.source.execute("INSERT INTO others VALUES (1)")
     watcher.settle()
-    seen = look(watcher.config)
+    seen = probe(watcher.config)
     later = replace(seen, at=seen.at + timedelta(seconds=2 * change_detection.TRUSTED))
 
     assert seen.changed[watcher.config.tables[0]] is False
@@ -124,6 +124,6 @@ def test_all_tables_are_one_question(inspected: Replica, target_db: Database) ->
     watcher.settle()
     inspected.source.execute("INSERT INTO s7 VALUES (1)")
 
-    seen = look(watcher.config)
+    seen = probe(watcher.config)
 
     assert [table.label for table, modified in seen.changed.items() if modified] == ["public.s7"]

@@ -97,7 +97,7 @@ def test_who_has_waited_for_long_enough_is_told_what_for(items: Items) -> None:
         began = time.monotonic()
         told: list[str] = []
         config = items.replica.config(TABLE, queue_timeout=1.5)
-        (impatient,) = sync_tables(config, report=lambda progress: told.append(progress.note)).tables
+        (impatient,) = sync_tables(config, on_progress=lambda progress: told.append(progress.note)).tables
         waited = time.monotonic() - began
         go_on.set()
         running.join()

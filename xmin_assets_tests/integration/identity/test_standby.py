@@ -151,7 +151,7 @@ def test_standby_that_catches_up_between_two_attempts_is_read(
             command(paused, "SELECT pg_wal_replay_resume()")
             await_replay(paused, primary)
 
-    result = ledger.read_from(paused).replica.sync(TABLE, report=catch_up)
+    result = ledger.read_from(paused).replica.sync(TABLE, on_progress=catch_up)
 
     assert (result.mode, counts(result)) == ("xmin_incremental", (0, 0, 0, 0))
 
@@ -186,7 +186,7 @@ def test_session_ended_by_a_recovery_conflict_is_retried(ledger: Ledger, primary
         elif progress.station == "extract" and not retries:
             _remove_what_snapshots_see(ledger, primary, standby)
 
-    result = there.replica.sync(there.config, report=conflict)
+    result = there.replica.sync(there.config, on_progress=conflict)
 
     assert len(retries) == 1
     assert result.rows_updated == 20
@@ -205,7 +205,7 @@ def test_query_cancelled_by_a_recovery_conflict_is_retried(ledger: Ledger, prima
         cursor = holder.cursor()
         cursor.execute("SELECT pg_advisory_lock(1)")
         syncing = pool.submit(
-            there.replica.sync, table, report=lambda step: retries.append(step.note) if step.is_retry else None
+            there.replica.sync, table, on_progress=lambda step: retries.append(step.note) if step.is_retry else None
         )
         wait_until(lambda: ask(standby, waiting), "the extract reads")
         _remove_what_snapshots_see(ledger, primary, standby)

@@ -118,7 +118,7 @@ class WatchedTable:
         is about how it got there.
         """
         points, before = Points(self.moment, steps), self.target_rows()
-        result = self.replica.sync({"source": self.name, **self.options}, report=points)
+        result = self.replica.sync({"source": self.name, **self.options}, on_progress=points)
         assert may_retry or not points.retried
         counts = Counts(result.rows_inserted, result.rows_updated, result.rows_deleted)
         self._assert_merged(points.seen(), before, counts, result.watermark, result.max_xmin)

@@ -17,7 +17,7 @@ import pytest
 from xmin_assets.config import ReplicationConfig
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.replication import change_detection
-from xmin_assets.replication.change_detection import Asked, Look, ask, look, reason
+from xmin_assets.replication.change_detection import SourceProbe, SyncRequest, next_request, probe, sync_reason
 from xmin_assets.replication.runtime.databases import open_target
 from xmin_assets.replication.state.resync import resync
 from xmin_assets.replication.sync import sync_tables
@@ -48,25 +48,25 @@ class Watcher:
 
     replica: Replica
     tables: tuple[str | dict[str, Any], ...] = ("public.items", "public.others")
-    asked: dict[str, Asked] = field(default_factory=dict)
+    requested: dict[str, SyncRequest] = field(default_factory=dict)
 
     @property
     def config(self) -> ReplicationConfig:
         return self.replica.config(*self.tables)
 
-    def reasons(self, seen: Look | None = None) -> dict[str, str]:
+    def reasons(self, seen: SourceProbe | None = None) -> dict[str, str]:
         """Which tables must be synced, and why."""
-        seen = seen or look(self.config)
-        found = {table.label: reason(table, seen, self.asked.get(table.label)) for table in self.config.tables}
+        seen = seen or probe(self.config)
+        found = {table.label: sync_reason(table, seen, self.requested.get(table.label)) for table in self.config.tables}
         return {label: said for label, said in found.items() if said}
 
     def request(self) -> dict[str, str]:
         """One look; what must be synced is remembered, and not synced yet."""
-        seen = look(self.config)
+        seen = probe(self.config)
         due = self.reasons(seen)
         for table in self.config.tables:
             if table.label in due:
-                self.asked[table.label] = ask(table, seen, self.asked.get(table.label))
+                self.requested[table.label] = next_request(table, seen, self.requested.get(table.label))
         return due
 
     def write(self, statement: str) -> None:
@@ -182,7 +182,7 @@ def test_a_transaction_that_stays_open_is_not_waited_for_forever(watcher: Watche
         watcher.write("UPDATE items SET n = -2 WHERE id = 2")
         watcher.changed("public.items")
         watcher.tick()
-        seen = look(watcher.config)
+        seen = probe(watcher.config)
         assert watcher.reasons(seen) == {}
         later = replace(seen, at=seen.at + timedelta(seconds=change_detection.HELD_BACK_PAUSE))
         assert set(watcher.reasons(later)) == {"public.items"}
@@ -226,11 +226,11 @@ def test_a_sync_that_failed_is_asked_for_again(watcher: Watcher) -> None:
         assert watcher.changed("public.items") == "the sync that was requested has not been merged"
         watcher.request()
         watcher.request()
-        assert watcher.asked["public.items"].repeats == 2
+        assert watcher.requested["public.items"].repeats == 2
     watcher.settle()
     watcher.write("UPDATE items SET n = 0 WHERE id = 3")
     watcher.request()
-    assert watcher.asked["public.items"].repeats == 0
+    assert watcher.requested["public.items"].repeats == 0
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_counters_are_not_believed_forever(watcher: Watcher) -> None:
     uncounted = watcher.replica.source.connect()
     with uncounted.cursor() as cursor:
         cursor.execute("SET track_counts = off; UPDATE items SET n = -1 WHERE id = 1")
-    seen = look(watcher.config)
+    seen = probe(watcher.config)
     assert watcher.reasons(seen) == {}
 
     later = replace(seen, at=seen.at + timedelta(seconds=change_detection.TRUSTED))
@@ -378,11 +378,11 @@ def test_deletes_that_were_not_looked_for_are_not_forgotten(replica: Replica) ->
     write(replica.source, TABLES)
     watcher = Watcher(replica, ({"source": "public.items", "delete_detection": "1 hour"},))
     watcher.settle()
-    assert watcher.reasons(replace(look(watcher.config), at=look(watcher.config).at + HOUR)) == {}
+    assert watcher.reasons(replace(probe(watcher.config), at=probe(watcher.config).at + HOUR)) == {}
     write(replica.source, "DELETE FROM items WHERE id = 1")
     watcher.changed("public.items")
     watcher.settle()
-    seen = look(watcher.config)
+    seen = probe(watcher.config)
 
     assert watcher.reasons(seen) == {}
     assert "deleted rows" in watcher.reasons(replace(seen, at=seen.at + HOUR))["public.items"]
@@ -446,12 +446,12 @@ def test_three_hundred_tables_are_looked_at_in_a_moment(replica: Replica) -> Non
     )
     watcher = Watcher(replica, tuple(f"public.t{number}" for number in range(1, 301)))
     config = watcher.config
-    look(config)
+    probe(config)
     began = time.monotonic()
-    seen = look(config)
+    seen = probe(config)
     seconds = time.monotonic() - began
 
-    assert len({mark.storage for mark in seen.marks.values()}) == 300
+    assert len({mark.storage for mark in seen.fingerprints.values()}) == 300
     assert seconds < 5
 
 

@@ -10,7 +10,7 @@ from psycopg2 import sql
 from xmin_assets.postgres import xid
 from xmin_assets.replication.planning.observation import locked_source
 from xmin_assets.replication.scan.queries import Query
-from xmin_assets.replication.scan.ranges import Count, spans
+from xmin_assets.replication.scan.ranges import Count, cut_into_ranges
 from xmin_assets_tests.replica import Replica
 
 TABLE = """
@@ -39,20 +39,20 @@ def scan(replica: Replica, where: str | None = None) -> Found:
             stations.source.connection() as connection,
             locked_source(stations.source, connection, stations.table, "r", "counting") as (cursor, facts, storage),
         ):
-            now = xid.present(cursor, facts.horizon)
+            now = xid.read_next_xid(cursor, facts.horizon)
             query = Query(stations.table.source_name, plan, facts.selection, now)
-            for span in spans(storage, 2):
-                cursor.execute(query.count(span))
+            for ctid_range in cut_into_ranges(storage, 2):
+                cursor.execute(query.count(ctid_range))
                 (row,) = cursor.fetchall()
-                found.counts.append(query.counted(span, row))
-                cursor.execute(query.usual(span))
-                usual = cursor.fetchone() if query.copies_all(span) else None
-                told = query.rows(span, usual)
+                found.counts.append(query.counted(ctid_range, row))
+                cursor.execute(query.common_xid(ctid_range))
+                common_xid = cursor.fetchone() if query.copies_all(ctid_range) else None
+                told = query.rows(ctid_range, common_xid)
                 general = sql.SQL("SELECT id, {} AS general FROM public.wide").format(xid.row_xid64(now))
                 both = sql.SQL("SELECT * FROM ({}) AS told(id, pad, xid64) JOIN ({}) AS rows USING (id)")
                 cursor.execute(both.format(told, general))
                 found.rows += [(row[-2], row[-1]) for row in cursor.fetchall()]
-                cursor.execute(sql.SQL("SELECT {}").format(query.marked(span)))
+                cursor.execute(sql.SQL("SELECT {}").format(query.marked(ctid_range)))
                 found.marked += [bool(row[0]) for row in cursor.fetchall()]
     return found
 

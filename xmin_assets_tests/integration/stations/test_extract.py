@@ -14,7 +14,7 @@ from xmin_assets.errors import PlanOutdated, SpoolError, UnsupportedTable
 from xmin_assets.replication.extraction import table_reader
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.runtime.progress import Progress
-from xmin_assets.replication.scan.ranges import Range
+from xmin_assets.replication.scan.ranges import CtidRange
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until
 
@@ -112,12 +112,12 @@ def test_a_helper_that_is_killed_after_its_batch_repeats_no_row(
     """The rows are in its file, and what else it has to ask about them fails: another worker copies them again."""
     killed: list[int] = []
 
-    def ask(reader: table_reader.Reader, span: Range) -> bool:
+    def ask(reader: table_reader.ReadWorker, ctid_range: CtidRange) -> bool:
         pid = reader.cursor.connection.info.backend_pid
         if threading.current_thread().name.startswith("xmin-reader") and not killed:
             killed.append(pid)
             wide.source.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
-        return is_marked(reader, span)
+        return is_marked(reader, ctid_range)
 
     is_marked = table_reader._is_marked
     monkeypatch.setattr(table_reader, "_is_marked", ask)
@@ -307,16 +307,16 @@ def test_an_extract_waits_for_no_wal_that_nothing_it_shows_is_in(wide: Replica) 
     with open_one.cursor() as cursor, wide.stations("public.wide") as stations:
         cursor.execute("DELETE FROM wide WHERE id = 1")
         # The end of a page that no commit is in stays in memory, so nothing is known to be on disk.
-        assert stations.snapshot().settled is None
+        assert stations.snapshot().flushed is None
 
         wide.source.execute("INSERT INTO wide VALUES (0, 'on disk')")
         planned = stations.snapshot()
         cursor.execute("DELETE FROM wide WHERE id > 5000")
         extracted = stations.extract(planned)
 
-        assert planned.settled is not None
-        assert extracted.source_lsn == planned.settled.lsn
-        assert extracted.pairs == ((planned.settled.lsn, extracted.horizon + 2),)
+        assert planned.flushed is not None
+        assert extracted.source_lsn == planned.flushed.lsn
+        assert extracted.wal_positions == ((planned.flushed.lsn, extracted.horizon + 2),)
         open_one.rollback()
 
 

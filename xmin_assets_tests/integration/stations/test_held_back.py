@@ -84,7 +84,7 @@ def test_a_sync_warns_of_a_transaction_older_than_the_threshold(items: Replica, 
     def note(progress: Progress) -> None:
         notes.append(progress.note)
 
-    sync_tables(items.config("public.items", held_back_warning=threshold), report=note)
+    sync_tables(items.config("public.items", held_back_warning=threshold), on_progress=note)
 
     assert any(text.startswith("warning: the watermark is held back") for text in notes) is warned
 

@@ -136,4 +136,4 @@ def test_a_file_that_cannot_be_taken_ends_the_extract(large: Replica) -> None:
     with large.stations("public.large") as stations:
         planned = stations.snapshot()
         with pytest.raises(DataInvalid, match="refused"):
-            extract(stations.source, planned, stations.spool, stations.config.settings, hand_on=refuse)
+            extract(stations.source, planned, stations.spool, stations.config.settings, on_part_complete=refuse)

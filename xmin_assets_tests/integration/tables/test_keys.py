@@ -542,7 +542,7 @@ def test_keys_of_own_types_are_guaranteed_where_both_sides_tell_them_apart_alike
     replica.source.execute(f"INSERT INTO t SELECT {value}, i FROM generate_series(9, 9) i")
 
     with replica.stations("public.t") as stations:
-        assert stations.snapshot().selection.unique_key is known
+        assert stations.snapshot().target_selection.unique_key is known
     replica.sync("public.t")
     replica.assert_equal("public.t")
 
@@ -554,10 +554,10 @@ def test_a_type_that_goes_by_the_locale_guarantees_keys_only_under_the_same_one(
     replica.sync("public.t")
     with replica.stations("public.t") as stations:
         planned = stations.snapshot()
-    (column,) = planned.selection.key_columns
+    (column,) = planned.target_selection.key_columns
 
     assert column.equality
     here = Attribute(1, "k", "public.citext", not_null=True, equality="6 xx_XX c")
-    assert planned.selection.unique_key
-    assert not as_told_apart(planned.selection, [here]).unique_key
-    assert as_told_apart(planned.selection, [replace(here, equality=column.equality)]).unique_key
+    assert planned.target_selection.unique_key
+    assert not as_told_apart(planned.target_selection, [here]).unique_key
+    assert as_told_apart(planned.target_selection, [replace(here, equality=column.equality)]).unique_key

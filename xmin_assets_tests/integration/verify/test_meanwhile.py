@@ -12,8 +12,8 @@ import pytest
 from xmin_assets.postgres.server import Server, observe_server
 from xmin_assets.replication.planning import observation
 from xmin_assets.replication.runtime.progress import Progress
-from xmin_assets.replication.runtime.snapshot_workers import Crew
-from xmin_assets.replication.verification.sides import Side
+from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
+from xmin_assets.replication.verification.sides import ComparedTable
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.verify.conftest import ROWS, counts, ids
 from xmin_assets_tests.replica import Replica
@@ -69,7 +69,7 @@ def test_changes_and_a_merge_during_a_verify_are_not_in_it(wide: Replica) -> Non
         wide.source.execute(LIFE)
         wide.sync("public.wide")
 
-    found = wide.verify("public.wide", report=once(change_and_sync))
+    found = wide.verify("public.wide", on_progress=once(change_and_sync))
 
     assert (counts(found), ids(found)) == ((0, 0, 1, 0), {"different": [7777]})
     assert counts(wide.verify("public.wide")) == (0, 0, 1, 0)
@@ -89,11 +89,11 @@ def test_a_merge_between_the_two_snapshots_leaves_what_it_brought_pending(
 
 
 def test_all_workers_of_a_side_read_the_same_snapshot(wide: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
-    call, check, guard = Crew._call_helper, Side.check, Lock()
+    call, check, guard = SnapshotWorkers._start_worker, ComparedTable.check, Lock()
     changed = Event()
     helped = {"source": Event(), "target": Event()}
 
-    def change_first(crew: Crew[Any]) -> None:
+    def change_first(crew: SnapshotWorkers[Any]) -> None:
         with guard:
             if not changed.is_set():
                 wide.source.execute("UPDATE wide SET filler = 'late' WHERE id > 10")
@@ -101,15 +101,15 @@ def test_all_workers_of_a_side_read_the_same_snapshot(wide: Replica, monkeypatch
                 changed.set()
         call(crew)
 
-    def let_helpers_have_some(side: Side, stopped: Event | None = None) -> None:
+    def let_helpers_have_some(side: ComparedTable, stopped: Event | None = None) -> None:
         check(side, stopped)
         if current_thread().name.startswith("xmin-reader"):
             helped[side.database.side].set()
         elif stopped:
             assert helped[side.database.side].wait(DEADLINE)
 
-    monkeypatch.setattr(Crew, "_call_helper", change_first)
-    monkeypatch.setattr(Side, "check", let_helpers_have_some)
+    monkeypatch.setattr(SnapshotWorkers, "_start_worker", change_first)
+    monkeypatch.setattr(ComparedTable, "check", let_helpers_have_some)
 
     assert counts(wide.verify("public.wide")) == (0, 0, 1, 0)
 
@@ -151,7 +151,7 @@ def test_connections_that_are_lost_are_made_again(wide: Replica, side: str) -> N
         kill(progress)
         retries.extend([progress] if progress.is_retry else [])
 
-    found = wide.verify("public.wide", report=report)
+    found = wide.verify("public.wide", on_progress=report)
 
     assert counts(found) == (0, 0, 1, 0)
     assert "trying again" in retries[0].note

@@ -284,7 +284,9 @@ def test_a_partition_attached_during_a_verify_is_pending(replica: Replica, monke
     monkeypatch.setattr(verify, "count_both", attach_first)
     retries: list[Progress] = []
 
-    found = replica.verify("public.t", report=lambda told: retries.append(told) if told.is_retry else None)
+    found = replica.verify(
+        "public.t", on_progress=lambda on_rows_read: retries.append(on_rows_read) if on_rows_read.is_retry else None
+    )
 
     assert (counts(found), len(retries)) == ((0, 0, 0, 100), 1)
 

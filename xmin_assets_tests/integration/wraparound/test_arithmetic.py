@@ -29,7 +29,7 @@ def cursor(traveller: Cluster, request: pytest.FixtureRequest) -> Iterator[Curso
 
 @pytest.fixture(scope="module")
 def now(cursor: Cursor) -> int:
-    return xid.present(cursor, horizon(cursor))
+    return xid.read_next_xid(cursor, horizon(cursor))
 
 
 def evaluate(cursor: Cursor, expression: sql.Composable, xid64: int) -> object:
@@ -51,7 +51,7 @@ def test_present_is_the_next_transaction(cursor: Cursor, now: int, traveller: Cl
 def test_present_is_found_from_any_horizon_less_than_a_cycle_old(cursor: Cursor, now: int) -> None:
     old = [now - age for age in (0, *AGES) if normal(now - age)]
 
-    assert [xid.present(cursor, reference) for reference in old] == [now] * len(old)
+    assert [xid.read_next_xid(cursor, reference) for reference in old] == [now] * len(old)
 
 
 def test_row_of_any_age_less_than_a_cycle_has_its_xid64(cursor: Cursor, now: int) -> None:

@@ -44,15 +44,15 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split()) + ("" if text.endswith("?") else ".")
 
 
-def translate(error: psycopg2.Error, doing: str) -> XminAssetsError:
+def translate(error: psycopg2.Error, action: str) -> XminAssetsError:
     """The error of ours that stands for a driver's error.
 
     Args:
         error: what psycopg2 raised.
-        doing: what was being done to which table, as the beginning of a sentence.
+        action: what was being done to which table, as the beginning of a sentence.
     """
     code = error.pgcode
-    message = f"{doing}: {one_line(error)}"
+    message = f"{action}: {one_line(error)}"
     # What libpq itself has to say has no SQLSTATE, nor a class of its own where it ends in the middle of a COPY.
     if code is None and (
         type(error) is psycopg2.DatabaseError or isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))

@@ -7,16 +7,16 @@ import pytest
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.replication.manifests.table import Column, Selection
-from xmin_assets.replication.schema.column_changes import target_changes
+from xmin_assets.replication.schema.column_changes import column_operations_for
 from xmin_assets.replication.schema.column_operations import (
-    Add,
-    Change,
-    Refill,
-    Relax,
-    Rename,
-    Retype,
+    AddColumn,
+    AlterColumnType,
+    ColumnOperation,
+    DropDefault,
+    DropNotNull,
+    RenameColumn,
     describe,
-    needs_all_rows,
+    rereads_rows,
 )
 
 ID = Column(1, "id", "integer")
@@ -47,8 +47,8 @@ def changes(
     *,
     same_relation: bool = True,
     allowed: bool = True,
-) -> tuple[Change, ...]:
-    return target_changes("public.t", before, now, same_relation, target, allowed)
+) -> tuple[ColumnOperation, ...]:
+    return column_operations_for("public.t", before, now, same_relation, target, allowed)
 
 
 def renamed(column: Column, to: str) -> Column:
@@ -60,11 +60,11 @@ def test_nothing_is_done_where_nothing_changed() -> None:
 
 
 def test_new_attnum_is_an_added_column() -> None:
-    assert changes(selection(A), selection(A, B), attributes(A)) == (Add("b", "text"),)
+    assert changes(selection(A), selection(A, B), attributes(A)) == (AddColumn("b", "text"),)
 
 
 def test_known_attnum_under_another_name_is_a_rename() -> None:
-    assert changes(selection(A), selection(renamed(A, "b")), attributes(A)) == (Rename("a", "b"),)
+    assert changes(selection(A), selection(renamed(A, "b")), attributes(A)) == (RenameColumn("a", "b"),)
 
 
 def test_names_that_were_exchanged_go_by_way_of_names_that_nobody_has() -> None:
@@ -74,7 +74,7 @@ def test_names_that_were_exchanged_go_by_way_of_names_that_nobody_has() -> None:
 
     names = ["a", "b"]
     for step in done:
-        assert isinstance(step, Rename)
+        assert isinstance(step, RenameColumn)
         assert step.to not in names
         names[names.index(step.name)] = step.to
     assert names == ["b", "a"]
@@ -83,14 +83,14 @@ def test_names_that_were_exchanged_go_by_way_of_names_that_nobody_has() -> None:
 def test_name_that_a_new_column_took_from_a_renamed_one_is_added() -> None:
     now = selection(renamed(A, "old_a"), Column(4, "a", "integer"))
 
-    assert changes(selection(A), now, attributes(A)) == (Rename("a", "old_a"), Add("a", "integer"))
+    assert changes(selection(A), now, attributes(A)) == (RenameColumn("a", "old_a"), AddColumn("a", "integer"))
 
 
 def test_other_type_of_a_known_column_is_a_new_type() -> None:
     now = selection(Column(2, "a", "bigint"))
 
     assert changes(selection(Column(2, "a", "integer")), now, attributes(Column(2, "a", "integer"))) == (
-        Retype("a", "bigint", "integer"),
+        AlterColumnType("a", "bigint", "integer"),
     )
 
 
@@ -102,19 +102,19 @@ def test_type_that_the_target_already_has_is_left_alone() -> None:
 
 def test_column_that_is_gone_is_kept_and_may_be_null() -> None:
     assert changes(selection(A, B), selection(A), attributes(A, B)) == ()
-    assert changes(selection(A, B), selection(A), attributes(A, B, not_null=("b",))) == (Relax("b"),)
+    assert changes(selection(A, B), selection(A), attributes(A, B, not_null=("b",))) == (DropNotNull("b"),)
 
 
 def test_column_dropped_and_added_again_under_its_name_is_another_one() -> None:
     again = Column(4, "a", "text")
 
-    assert changes(selection(A), selection(again), attributes(A)) == (Refill("a"),)
+    assert changes(selection(A), selection(again), attributes(A)) == (DropDefault("a"),)
 
 
 def test_column_that_took_the_name_of_one_that_is_gone_puts_the_old_values_by() -> None:
     done = changes(selection(A), selection(Column(4, "a", "integer")), attributes(A))
 
-    assert done == (Rename("a", "a_dropped"), Add("a", "integer"))
+    assert done == (RenameColumn("a", "a_dropped"), AddColumn("a", "integer"))
 
 
 def test_columns_of_another_relation_go_by_name() -> None:
@@ -132,10 +132,10 @@ def test_own_columns_are_added_to_a_table_that_lacks_them() -> None:
     done = changes(None, selection(A, deletes="soft"), attributes(A)[:-1])
 
     assert done == (
-        Add("source_xmin", "bigint", ours=True),
-        Add("source_deleted_at", "timestamp with time zone", ours=True),
+        AddColumn("source_xmin", "bigint", is_metadata=True),
+        AddColumn("source_deleted_at", "timestamp with time zone", is_metadata=True),
     )
-    assert not needs_all_rows(done)
+    assert not rereads_rows(done)
 
 
 def test_forbidden_changes_are_refused_and_own_columns_are_not() -> None:
@@ -147,13 +147,13 @@ def test_forbidden_changes_are_refused_and_own_columns_are_not() -> None:
 @pytest.mark.parametrize(
     ("change", "needed", "words"),
     [
-        (Add("a", "text"), True, "column a added"),
-        (Retype("a", "bigint", "integer"), True, "column a is now bigint"),
-        (Refill("a"), True, "column a is another one now"),
-        (Rename("a", "b"), False, "column a renamed to b"),
-        (Relax("a"), False, "column a no longer copied"),
+        (AddColumn("a", "text"), True, "column a added"),
+        (AlterColumnType("a", "bigint", "integer"), True, "column a is now bigint"),
+        (DropDefault("a"), True, "column a is another one now"),
+        (RenameColumn("a", "b"), False, "column a renamed to b"),
+        (DropNotNull("a"), False, "column a no longer copied"),
     ],
 )
-def test_changes_that_no_xmin_tells_of_need_all_rows(change: Change, needed: bool, words: str) -> None:
-    assert needs_all_rows((change,)) is needed
+def test_changes_that_no_xmin_tells_of_need_all_rows(change: ColumnOperation, needed: bool, words: str) -> None:
+    assert rereads_rows((change,)) is needed
     assert describe((change,)) == words

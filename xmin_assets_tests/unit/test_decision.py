@@ -18,7 +18,7 @@ from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Column, Identity, Leaf, Selection, Terms
 from xmin_assets.replication.planning.decision import decide
-from xmin_assets.replication.planning.source_identity import went_back
+from xmin_assets.replication.planning.source_identity import rewound
 
 CYCLE = 2**32
 STARTED = datetime(2024, 2, 29, 12, tzinfo=timezone.utc)
@@ -188,7 +188,7 @@ LATER = "2024-02-29 12:00:01+00 2024-01-01 00:00:00+00"
     ],
 )
 def test_source_that_went_back_in_time_is_noticed(source: SourceFacts, reason: str | None) -> None:
-    assert went_back(source, STATE) == reason
+    assert rewound(source, STATE) == reason
     assert plan(source).reason == (reason or "rows changed since transaction 1000")
 
 

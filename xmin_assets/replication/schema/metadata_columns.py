@@ -7,7 +7,7 @@ from psycopg2 import sql
 from xmin_assets.replication.manifests.table import Column, Selection
 
 
-def own_columns(selection: Selection) -> list[tuple[str, str]]:
+def metadata_columns(selection: Selection) -> list[tuple[str, str]]:
     """The columns that this project adds to a target table, with their types."""
     columns = [(selection.xmin_column, "bigint")]
     if selection.deletes == "soft":
@@ -19,10 +19,10 @@ def own_columns(selection: Selection) -> list[tuple[str, str]]:
 
 def target_columns(selection: Selection) -> tuple[Column, ...]:
     """All columns of a target table: those that are copied, and ours."""
-    return (*selection.columns, *(Column(0, name, kind) for name, kind in own_columns(selection)))
+    return (*selection.columns, *(Column(0, name, kind) for name, kind in metadata_columns(selection)))
 
 
-def alive(selection: Selection, alias: str = "") -> sql.Composable:
+def not_deleted(selection: Selection, alias: str = "") -> sql.Composable:
     """The condition that a target row is not marked as deleted.
 
     Args:
