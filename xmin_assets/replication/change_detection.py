@@ -45,6 +45,7 @@ from xmin_assets.postgres.types import FIRST_OWN_OID
 from xmin_assets.replication.changed_blocks.prerequisites import BlockMapUnavailable
 from xmin_assets.replication.changed_blocks.wal_positions import start_position
 from xmin_assets.replication.changed_blocks.wal_summaries import changed_files
+from xmin_assets.replication.manifests.state import WalPosition
 from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.state.migrations import schema_version
 
@@ -175,8 +176,8 @@ class LastMerge:
     identity: Mapping[str, Any]
     """Of the source, as `manifest.Identity` has it."""
     source_started: str | None
-    wal_positions: Sequence[tuple[int, int]] | None
-    """See `manifest.State`."""
+    wal_positions: Sequence[Mapping[str, int]] | None
+    """See `State`; None where a release before it had the field has written the state."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,7 @@ def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, LastMerge]) -> dic
     starts = {
         table: start
         for table, last in merged.items()
-        if table.wal_summaries and (start := start_position(last.wal_positions or (), last.watermark)) is not None
+        if table.wal_summaries and (start := start_position(_positions(last), last.watermark)) is not None
     }
     if not starts:
         return {}
@@ -379,6 +380,10 @@ def next_request(table: TableConfig, probed: SourceProbe, requested: SyncRequest
         at=probed.at.timestamp(),
         repeats=requested.repeats + 1 if requested is not None and requested.revision == revision else 0,
     )
+
+
+def _positions(merged: LastMerge) -> list[WalPosition]:
+    return [WalPosition(**position) for position in merged.wal_positions or ()]
 
 
 def _columns(names: Sequence[QualifiedName]) -> dict[str, list[str]]:

@@ -4,36 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
-def lsn_text(position: int) -> str:
-    """A WAL position as PostgreSQL writes it."""
-    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
-
+from xmin_assets.replication.manifests.state import WalPosition
 
 MOST_POSITIONS = 64
-"""Positions that are remembered; fewer would do, were it not for transactions that stay open for days."""
+"""Positions that are remembered. Fewer would do if no transaction ever stayed open for days."""
+
+
+def lsn_text(lsn: int) -> str:
+    """Write a WAL position as PostgreSQL does."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
 
 
 def remember_position(
-    wal_positions: Sequence[tuple[int, int]], position: tuple[int, int], watermark: int
-) -> tuple[tuple[int, int], ...]:
-    """Remember a position, and forget those that no later sync can need.
+    remembered: Sequence[WalPosition], position: WalPosition, watermark: int
+) -> tuple[WalPosition, ...]:
+    """Add a position, and forget those that no later sync can need.
 
     Args:
-        wal_positions: of earlier syncs, oldest first.
-        position: a WAL position, and the next xid64 to be assigned, read after it.
+        remembered: by earlier syncs, oldest first.
+        position: of this sync.
         watermark: where the next sync resumes.
     """
-    kept = [*wal_positions, position]
-    usable = [place for place, (_, next_xid) in enumerate(kept) if next_xid <= watermark]
-    kept = kept[usable[-1] :] if usable else kept
-    # What lies between may be forgotten: a map from an earlier position names the same blocks, and more.
-    return tuple(kept[: MOST_POSITIONS // 2] + kept[-(MOST_POSITIONS // 2) :] if len(kept) > MOST_POSITIONS else kept)
+    positions = [*remembered, position]
+    usable = [index for index, known in enumerate(positions) if known.next_xid <= watermark]
+    positions = positions[usable[-1] :] if usable else positions
+    if len(positions) > MOST_POSITIONS:
+        # What lies between may be forgotten: a map from an earlier position names the same blocks, and more.
+        positions = positions[: MOST_POSITIONS // 2] + positions[-(MOST_POSITIONS // 2) :]
+    return tuple(positions)
 
 
-def start_position(wal_positions: Sequence[tuple[int, int]], watermark: int) -> int | None:
-    """The WAL position after which every transaction at or above the watermark has written all that it wrote.
+def start_position(remembered: Sequence[WalPosition], watermark: int) -> int | None:
+    """Find the latest position after which every transaction at or above the watermark wrote all that it wrote.
 
-    None if no remembered position is known to be: a transaction was open then, and still is at the watermark.
+    None if no remembered position is known to be one: a transaction was open then, and still is at the watermark.
     """
-    return next((lsn for lsn, next_xid in reversed(wal_positions) if next_xid <= watermark), None)
+    return next((known.lsn for known in reversed(remembered) if known.next_xid <= watermark), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.manifests.state import Unflushed
+from xmin_assets.replication.manifests.state import Unflushed, WalPosition
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class CsvExtract:
     """The blocks that were read; None where all were."""
     path: str = ""
     """Which blocks were read, and why, in words."""
-    wal_positions: tuple[tuple[int, int], ...] = ()
+    wal_positions: tuple[WalPosition, ...] = ()
     """See `State`."""
     scan_seconds: float = 0.0
     """What it took to read every block; 0 where that was not done."""

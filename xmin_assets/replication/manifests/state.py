@@ -10,13 +10,26 @@ from xmin_assets.replication.manifests.table import Identity, Selection, TypeMap
 
 
 @dataclass(frozen=True)
+class WalPosition:
+    """A WAL position of the source, and the next transaction id to be assigned, read after it.
+
+    Whatever has this id or a later one has written nothing before the position.
+    """
+
+    lsn: int
+    """In bytes."""
+    next_xid: int
+    """An xid64."""
+
+
+@dataclass(frozen=True)
 class Unflushed:
-    """Where the next sync could resume, were it known that the source's WAL is on its disk so far."""
+    """Where the next sync could resume if the source's WAL is on its disk up to `lsn`."""
 
     watermark: int
     lsn: int
     """The WAL position that must be on disk."""
-    position: tuple[int, int] | None
+    position: WalPosition | None
     """Of `State.pairs`; None where rows have no xmin."""
 
 
@@ -47,8 +60,8 @@ class State:
     """What the last sync saw beyond `watermark`, if a crash of the source could still undo it."""
     reused_below: int = 0
     """Rows may bear ids up to this one that another history of the source has given out, too."""
-    wal_positions: tuple[tuple[int, int], ...] = ()
-    """WAL positions, each with the next xid64 to be assigned as it was read after it; oldest first."""
+    wal_positions: tuple[WalPosition, ...] = ()
+    """From which the blocks may be told that changed since the watermark; oldest first."""
     scan_seconds: float = 0.0
     """What the last extract took that read every block; 0 where there was none."""
     deletes_left: bool = False

@@ -19,7 +19,7 @@ from xmin_assets.postgres.server import Server, flushed_lsn, snapshot_and_lsn, w
 from xmin_assets.replication.changed_blocks.wal_positions import remember_position
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.manifests.state import State, Unflushed
+from xmin_assets.replication.manifests.state import State, Unflushed, WalPosition
 
 UNMOVED = 1_000_000
 """Transactions for which the watermark may stay where it is while nothing changes."""
@@ -31,7 +31,7 @@ class ResumePoint:
 
     watermark: int
     lsn: int
-    wal_positions: tuple[tuple[int, int], ...]
+    wal_positions: tuple[WalPosition, ...]
     unflushed: Unflushed | None = None
 
 
@@ -89,7 +89,7 @@ def resume_point(
             return replace(before, lsn=state.source_lsn)
     # The id was read after the position: whatever has it, or a later one, has written nothing before. A crash must not
     # let the position be reached again, though, by what is written after it.
-    position = None if next_xid is None else (min(facts.server.lsn, lsn), next_xid)
+    position = None if next_xid is None else WalPosition(min(facts.server.lsn, lsn), next_xid)
     # To read all of this again takes as long as it took now.
     on_disk = wait_for_flush(cursor, lsn, time.monotonic() - since)
     if on_disk is None:
@@ -124,6 +124,6 @@ def caught_up(state: State, server: Server, is_flushed: Callable[[int], bool]) -
 
 
 def _with(
-    wal_positions: tuple[tuple[int, int], ...], position: tuple[int, int] | None, watermark: int
-) -> tuple[tuple[int, int], ...]:
+    wal_positions: tuple[WalPosition, ...], position: WalPosition | None, watermark: int
+) -> tuple[WalPosition, ...]:
     return remember_position(wal_positions, position, watermark) if position else wal_positions

@@ -11,6 +11,32 @@ SCHEMA = "xmin_assets"
 
 
 # One statement list per version; a version that has shipped is never edited.
+# Up to version 3 a WAL position with its transaction id was an array of two in `pairs` and in `unflushed.pair`.
+FACTS_WITH_WAL_POSITIONS = """
+CASE WHEN facts ? 'pairs' THEN
+    facts - 'pairs'
+    || pg_catalog.jsonb_build_object(
+        'wal_positions',
+        (SELECT coalesce(pg_catalog.jsonb_agg(
+                    pg_catalog.jsonb_build_object('lsn', p.pair -> 0, 'next_xid', p.pair -> 1) ORDER BY p.number), '[]')
+           FROM pg_catalog.jsonb_array_elements(facts -> 'pairs') WITH ORDINALITY AS p (pair, number)))
+    || CASE WHEN pg_catalog.jsonb_typeof(facts -> 'unflushed') = 'object' THEN
+        pg_catalog.jsonb_build_object(
+            'unflushed',
+            (facts -> 'unflushed') - 'pair'
+            || pg_catalog.jsonb_build_object(
+                'position',
+                CASE WHEN pg_catalog.jsonb_typeof(facts #> '{unflushed,pair}') = 'array' THEN
+                    pg_catalog.jsonb_build_object('lsn', facts #> '{unflushed,pair,0}',
+                                                  'next_xid', facts #> '{unflushed,pair,1}')
+                END))
+       ELSE '{}'
+       END
+ELSE facts
+END
+"""
+"""`facts` of a state as this release reads them, whichever release wrote them."""
+
 _MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE xmin_assets.state (
@@ -80,6 +106,9 @@ _MIGRATIONS: tuple[str, ...] = (
     );
     COMMENT ON TABLE xmin_assets.types IS
         'One row per enum or composite of a source: which of its labels or attributes each of the target''s is.';
+    """,
+    f"""
+    UPDATE xmin_assets.state SET facts = {FACTS_WITH_WAL_POSITIONS} WHERE facts ? 'pairs';
     """,
 )
 

@@ -12,9 +12,7 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.replication.manifests.merge import MergedTarget
 from xmin_assets.replication.manifests.serialization import from_json, to_json
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.state.migrations import (
-    schema_version,
-)
+from xmin_assets.replication.state.migrations import FACTS_WITH_WAL_POSITIONS, schema_version
 
 
 def lock_table_state(cursor: ext.cursor, target: QualifiedName) -> None:
@@ -25,8 +23,9 @@ def lock_table_state(cursor: ext.cursor, target: QualifiedName) -> None:
     )
 
 
-_READ = """
-SELECT facts::text, result::text
+# A state is read before anything is written: the schema may still be of an older release.
+_READ = f"""
+SELECT ({FACTS_WITH_WAL_POSITIONS})::text AS facts, result::text AS result
   FROM xmin_assets.state
  WHERE target_schema = %s AND target_table = %s
 """

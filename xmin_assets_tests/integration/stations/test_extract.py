@@ -13,6 +13,7 @@ import pytest
 from xmin_assets.errors import PlanOutdated, SpoolError, UnsupportedTable
 from xmin_assets.replication.extraction import table_reader
 from xmin_assets.replication.manifests.extract import CsvExtract
+from xmin_assets.replication.manifests.state import WalPosition
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.scan.ranges import CtidRange
 from xmin_assets_tests.replica import Replica
@@ -316,7 +317,7 @@ def test_an_extract_waits_for_no_wal_that_nothing_it_shows_is_in(wide: Replica) 
 
         assert planned.flushed is not None
         assert extracted.source_lsn == planned.flushed.lsn
-        assert extracted.wal_positions == ((planned.flushed.lsn, extracted.horizon + 2),)
+        assert extracted.wal_positions == (WalPosition(planned.flushed.lsn, extracted.horizon + 2),)
         open_one.rollback()
 
 
