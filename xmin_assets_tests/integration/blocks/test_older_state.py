@@ -21,7 +21,11 @@ UNFLUSHED = """jsonb_build_object('unflushed', jsonb_build_object(
 
 @pytest.mark.parametrize(
     "unflushed",
-    ["'{}'", UNFLUSHED.format(pair="jsonb_build_array(1, watermark)"), UNFLUSHED.format(pair="NULL::jsonb")],
+    [
+        "'{}'",
+        UNFLUSHED.format(pair="jsonb_build_array(facts -> 'wal_positions' -> -1 -> 'lsn', watermark)"),
+        UNFLUSHED.format(pair="NULL::jsonb"),
+    ],
     ids=["all is flushed", "a pair is not flushed", "no pair"],
 )
 def test_the_positions_of_an_older_release_go_on_telling_which_blocks_changed(tracked: Tracked, unflushed: str) -> None:

@@ -16,7 +16,7 @@ from xmin_assets.demo.cluster import Cluster
 from xmin_assets.errors import PlanOutdated, StaleExtract
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.server import Server, observe_server
-from xmin_assets.replication.planning import observation
+from xmin_assets.replication.planning import observation, snapshot
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.integration.conftest import EVERY, by_blocks, one_mode
 from xmin_assets_tests.integration.ledger import Ledger, counts
@@ -224,7 +224,8 @@ def test_a_crash_between_the_facts_and_the_snapshot_makes_the_plan_outdated(
 
     with ledger.replica.stations(ledger.config) as stations:
         planned = stations.snapshot()
-        monkeypatch.setattr(observation, "observe_server", observe)
+        for module in (observation, snapshot):
+            monkeypatch.setattr(module, "observe_server", observe)
         with pytest.raises(PlanOutdated, match="started anew just now"):
             stations.extract(planned)
         with pytest.raises(PlanOutdated, match="started anew just now"):
