@@ -107,7 +107,7 @@ def _row(status: TableStatus) -> Row:
     state, note = status.state, _next_full(status) or ""
     if state is None:
         return Row((status.table, None, None, None, None, None), note)
-    compared = "" if state.selection.deletes == "ignore" else _ago(state.deletes_compared_at or state.merged_at)
+    compared = "" if not state.selection.deletes.detects else _ago(state.deletes_compared_at or state.merged_at)
     cells = (status.table, _ago(state.merged_at), state.rows, compared, str(state.watermark), str(state.max_xmin))
     return Row(cells, note)
 

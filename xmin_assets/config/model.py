@@ -20,6 +20,7 @@ from pydantic import (
 
 from xmin_assets.config.checks import Checks
 from xmin_assets.config.dagster import Cron, Freshness, Sensor, Steps
+from xmin_assets.config.deletes import DeleteDetection, Deletes, interval_of
 from xmin_assets.config.durations import seconds
 from xmin_assets.config.explaining import explain, nearest
 from xmin_assets.config.pattern import UNRESOLVED, is_pattern
@@ -61,12 +62,12 @@ class TableDefaults(Strict):
         "may have been committed late: an interval such as `10 minutes` (a number is seconds), or a number for a "
         "cursor that is one.",
     )
-    deletes: Literal["hard", "soft", "ignore"] = Field(
-        default="hard",
+    deletes: Deletes = Field(
+        default=Deletes.HARD,
         description="What becomes of rows deleted at the source: deleted, marked in `source_deleted_at`, left alone.",
     )
-    delete_detection: Literal["every_sync"] | float = Field(
-        default="every_sync",
+    delete_detection: DeleteDetection | float = Field(
+        default=DeleteDetection.EVERY_SYNC,
         description="How often deleted rows are looked for: by every sync, or at most once in a time such as `1 hour`.",
     )
     columns: tuple[str, ...] | None = Field(default=None, description="Copy only these columns.")
@@ -135,7 +136,7 @@ class TableDefaults(Strict):
     @field_validator("delete_detection", mode="before")
     @classmethod
     def _interval(cls, value: object) -> object:
-        return seconds(value) if isinstance(value, (str, int, float)) and value != "every_sync" else value
+        return seconds(value) if isinstance(value, (str, int, float)) and value not in [*DeleteDetection] else value
 
     @field_validator("key", "columns")
     @classmethod
@@ -204,6 +205,11 @@ class TableConfig(TableDefaults):
     # A table is known by its names; a mapping among its fields has no hash.
     def __hash__(self) -> int:
         return hash((self.source, self.target))
+
+    @property
+    def delete_interval(self) -> float | None:
+        """Seconds for which deleted rows need not be looked for again; None if every sync looks for them."""
+        return interval_of(self.delete_detection)
 
     @property
     def source_name(self) -> QualifiedName:

@@ -349,10 +349,10 @@ def _needs_recheck(table: TableConfig, probed: SourceProbe, merged: LastMerge, r
         return "a transaction that was open during its last sync may have changed it"
     compared = merged.deletes_compared_at
     if (
-        not isinstance(table.delete_detection, str)
+        table.delete_interval is not None
         and compared is not None
         and compared < merged.merged_at
-        and (probed.at - compared).total_seconds() >= table.delete_detection
+        and (probed.at - compared).total_seconds() >= table.delete_interval
     ):
         return "deleted rows have not been looked for by its last sync, and it is time to"
     # The clock of who merged may go before this one.

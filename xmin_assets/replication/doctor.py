@@ -83,6 +83,6 @@ def _missing(source: Database, table: TableConfig) -> list[MissingPrerequisite]:
         missing.append(UNLIKE_PARTITIONS)
     if not access.inspector and not access.checkpoint:
         missing.append(WAY_TO_THE_PRESENT)
-    if not table.track_blocks and table.deletes != "ignore" and isinstance(table.delete_detection, str):
+    if not table.track_blocks and table.deletes.detects and table.delete_interval is None:
         missing.append(BLOCKS_OF_DELETED_ROWS)
     return missing

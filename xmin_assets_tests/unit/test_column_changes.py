@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from xmin_assets.config.deletes import Deletes
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.replication.manifests.table import Column, Selection
@@ -28,7 +29,7 @@ def attribute(number: int, name: str, kind: str, not_null: bool = False) -> Attr
     return Attribute(number, name, kind, not_null, virtual=None)
 
 
-def selection(*columns: Column, deletes: str = "hard") -> Selection:
+def selection(*columns: Column, deletes: Deletes = Deletes.HARD) -> Selection:
     return Selection((ID, *columns), ("id",), None, deletes)
 
 
@@ -129,7 +130,7 @@ def test_target_not_made_from_the_source_must_have_its_types() -> None:
 
 
 def test_own_columns_are_added_to_a_table_that_lacks_them() -> None:
-    done = changes(None, selection(A, deletes="soft"), attributes(A)[:-1])
+    done = changes(None, selection(A, deletes=Deletes.SOFT), attributes(A)[:-1])
 
     assert done == (
         AddColumn("source_xmin", "bigint", is_metadata=True),
@@ -141,7 +142,7 @@ def test_own_columns_are_added_to_a_table_that_lacks_them() -> None:
 def test_forbidden_changes_are_refused_and_own_columns_are_not() -> None:
     with pytest.raises(SchemaChangeRefused, match=r"column b added\) and schema_changes is 'fail'"):
         changes(selection(A), selection(A, B), attributes(A), allowed=False)
-    assert changes(selection(A), selection(A, deletes="soft"), attributes(A), allowed=False)
+    assert changes(selection(A), selection(A, deletes=Deletes.SOFT), attributes(A), allowed=False)
 
 
 @pytest.mark.parametrize(

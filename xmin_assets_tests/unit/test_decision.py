@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from xmin_assets.config import Mode, TableConfig
+from xmin_assets.config.deletes import Deletes
 from xmin_assets.errors import ForeignTarget, SchemaChangeRefused, SourceBehind
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.server import Server
@@ -35,7 +36,7 @@ SERVER = Server(
     started="2024-02-29 12:00:00+00 2024-01-01 00:00:00+00",
 )
 IDENTITY = Identity("7000", 3, 5, 100, (Leaf(100, 100, "public", "orders"),), database="shop")
-SELECTION = Selection((Column(1, "id", "integer"), Column(2, "item", "text")), ("id",), None, "hard")
+SELECTION = Selection((Column(1, "id", "integer"), Column(2, "item", "text")), ("id",), None, Deletes.HARD)
 SOURCE = SourceFacts(SERVER, IDENTITY, SELECTION, horizon=2_000)
 TARGET = TargetFacts(
     oid=900,
@@ -135,7 +136,7 @@ ON_TIMELINE = (
         ),
         (selecting(where="id > 5"), "the where clause was changed"),
         (selecting(key=("id", "item")), "the key is now id, item"),
-        (selecting(deletes="ignore"), "deletes is now ignore"),
+        (selecting(deletes=Deletes.IGNORE), "deletes is now ignore"),
     ],
 )
 def test_another_source_or_selection_is_read_in_full_and_compared(source: SourceFacts, reason: str) -> None:
@@ -201,7 +202,7 @@ def test_server_that_was_started_anew_is_checked_by_a_checksum(in_recovery: bool
 
 
 def test_server_that_was_started_anew_is_read_in_full_where_deleted_rows_are_kept() -> None:
-    selection = replace(SELECTION, deletes="ignore")
+    selection = replace(SELECTION, deletes=Deletes.IGNORE)
     state = replace(STATE, selection=selection)
     source = replace(on_server(started=LATER), selection=selection)
 

@@ -108,7 +108,7 @@ def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: St
         raise BlockMapUnavailable("the table has other files than at the last sync")
     if plan.full_leaves:
         raise BlockMapUnavailable("all rows of a partition are read")
-    if plan.find_deletes and table.deletes != "ignore" and not table.track_blocks:
+    if plan.find_deletes and table.deletes.detects and not table.track_blocks:
         raise BlockMapUnavailable(BLOCKS_OF_DELETED_ROWS.reason)
     if plan.find_deletes and state.deletes_left:
         raise BlockMapUnavailable(

@@ -57,4 +57,4 @@ def _keys_needed(reader: TableReader, pool: SnapshotWorkers[ReadWorker], target:
 
 def _looks_for_deletes(snapshot: SourceSnapshot) -> bool:
     """Whether rows that were deleted at the source are looked for."""
-    return snapshot.plan.find_deletes and snapshot.target_selection.deletes != "ignore"
+    return snapshot.plan.find_deletes and snapshot.target_selection.deletes.detects

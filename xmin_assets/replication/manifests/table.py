@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from xmin_assets.config.deletes import Deletes
 from xmin_assets.postgres.types import UserType
 
 
@@ -101,7 +102,7 @@ class Selection:
     key: tuple[str, ...]
     """Empty where rows have no key, and only the contents as a whole can be compared."""
     where: str | None
-    deletes: str
+    deletes: Deletes
     cursor: str | None = None
     """The column by which changed rows are found, where it is not done by xmin."""
     types: tuple[UserType, ...] = ()

@@ -6,6 +6,7 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
+from xmin_assets.config.deletes import Deletes
 from xmin_assets.errors import MassDelete
 from xmin_assets.replication.manifests.extract import BlockMap
 from xmin_assets.replication.manifests.table import Selection
@@ -48,12 +49,7 @@ def delete_missing(
         missing = sql.SQL("t.{} = ANY({}::int8[]) AND {}").format(
             sql.Identifier(selection.block_column or ""), sql.Literal(blocks), missing
         )
-    if selection.deletes == "soft":
-        statement = sql.SQL("UPDATE {} AS t SET {} = pg_catalog.now() WHERE {} AND {}").format(
-            target, sql.Identifier(selection.deleted_at_column), not_deleted(selection, "t"), missing
-        )
-    else:
-        statement = sql.SQL("DELETE FROM {} AS t WHERE {}").format(target, missing)
+    statement = _statement(target, selection, missing)
     cursor.execute(statement)
     deleted = cursor.rowcount
     # So few are few of any table that is large enough to be asked about.
@@ -62,6 +58,24 @@ def delete_missing(
         (left,) = cursor.fetchone() or (0,)
         check_mass_delete(table, deleted, left + deleted)
     return deleted
+
+
+def _statement(target: sql.Composable, selection: Selection, missing: sql.Composable) -> sql.Composable:
+    """Build what is done to the rows ``t`` of the target that fulfil the condition."""
+    match selection.deletes:
+        case Deletes.HARD:
+            return sql.SQL("DELETE FROM {target} AS t WHERE {missing}").format(target=target, missing=missing)
+        case Deletes.SOFT:
+            return sql.SQL(
+                "UPDATE {target} AS t SET {deleted_at} = pg_catalog.now() WHERE {not_deleted} AND {missing}"
+            ).format(
+                target=target,
+                deleted_at=sql.Identifier(selection.deleted_at_column),
+                not_deleted=not_deleted(selection, "t"),
+                missing=missing,
+            )
+        case Deletes.IGNORE:
+            raise AssertionError("rows that are kept as they are need no statement")
 
 
 def check_mass_delete(table: TableConfig, deleted: int, before: int) -> None:

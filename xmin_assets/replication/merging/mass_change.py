@@ -54,7 +54,7 @@ def check_mass_change(
     if live < BREAKER_FROM:
         return
     unchanged = _unchanged(cursor, table, selection, staged, same, had, types)
-    if selection.deletes == "ignore":
+    if selection.deletes.keeps:
         # Rows that only the target has are kept, and may be many. What it can have in common is the smaller one.
         changed, of = (min(live, rows) or live) - unchanged, min(live, rows) or live
         found = f"of the source's {rows} rows, only {unchanged} are among the target's {live}"

@@ -240,7 +240,7 @@ class _Merge:
             add_key(cursor, self._table, after)
             return counts
         keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
-        if keys and selection.deletes != "ignore" and self._plan.find_deletes:
+        if keys and selection.deletes.detects and self._plan.find_deletes:
             counts.deleted = delete_missing(
                 cursor, self._table, selection, keys, same, self._allow_mass_delete, self._extract.block_map
             )
@@ -258,7 +258,7 @@ class _Merge:
     def _by_contents(self, known: State | None) -> bool:
         """Whether rows cannot be matched by a key: there is none, or the rows that the target has had another one."""
         key = self._snapshot.target_selection.key
-        another = known is not None and known.selection.key != key and self._snapshot.target_selection.deletes == "hard"
+        another = known is not None and known.selection.key != key and self._snapshot.target_selection.deletes.removes
         return not key or (another and self._plan.mode is Mode.FULL_SYNC)
 
     def _same_key(self, target_oid: int) -> sql.Composable:
@@ -276,19 +276,19 @@ class _Merge:
             TargetDrifted: they are not as many as the snapshot had, so somebody else has been writing to the target.
         """
         selection = self._snapshot.target_selection
-        compared = self._staged.keys_name or self._plan.mode is Mode.FULL_SYNC or selection.deletes == "soft"
+        compared = self._staged.keys_name or self._plan.mode is Mode.FULL_SYNC or selection.deletes.marks
         if self._plan.create_target:
             rows = self._staged.rows
         elif state and not (compared and self._staged.name):
             rows = state.rows + counts.inserted
-        elif state and self._extract.block_map and selection.deletes == "hard":
+        elif state and self._extract.block_map and selection.deletes.removes:
             rows = state.rows + counts.inserted - counts.deleted
         else:
             live = not_deleted(selection)
             self._cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(self._name.sql, live))
             (rows,) = self._cursor.fetchone() or (0,)
         expected = self._extract.source_rows
-        if expected is None or selection.deletes == "ignore":
+        if expected is None or selection.deletes.keeps:
             return int(rows)
         # Until deletes are looked for again, the target keeps rows that the source has lost.
         if rows != expected and (self._plan.find_deletes or rows < expected):

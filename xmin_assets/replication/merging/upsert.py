@@ -70,7 +70,7 @@ def _merge(
     differs: list[sql.Composable] = [sql.SQL("t.{0} IS DISTINCT FROM s.{0}").format(own)]
     if selection.block_column:  # VACUUM FULL and CLUSTER move rows and keep their xmin
         differs.append(sql.SQL("t.{0} IS DISTINCT FROM s.{0}").format(sql.Identifier(selection.block_column)))
-    if selection.deletes == "soft":
+    if selection.deletes.marks:
         sets.append(sql.SQL("{} = NULL").format(marked))
         differs.append(sql.SQL("t.{} IS NOT NULL").format(marked))
     if values_differ is not None:

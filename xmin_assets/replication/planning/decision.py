@@ -68,17 +68,18 @@ def decide(table: TableConfig, source: SourceFacts, target: TargetFacts, state: 
     else:
         made = _incremental(table, source, known, changes)
     # The checksum is of both sides as wholes, deleted rows included.
-    return made if made.checksum or table.deletes == "ignore" else _without_deletes(made, table, target, known)
+    return made if made.checksum or not table.deletes.detects else _without_deletes(made, table, target, known)
 
 
 def _without_deletes(plan: Plan, table: TableConfig, target: TargetFacts, state: State) -> Plan:
     """The plan, without looking for deleted rows if that was done lately enough."""
-    if isinstance(table.delete_detection, str) or target.now is None or state.deletes_compared_at is None:
+    interval = table.delete_interval
+    if interval is None or target.now is None or state.deletes_compared_at is None:
         return plan
     age = (target.now - state.deletes_compared_at).total_seconds()
-    if not 0 <= age < table.delete_detection:
+    if not 0 <= age < interval:
         return plan
-    again = duration(table.delete_detection - age)
+    again = duration(interval - age)
     reason = f"{plan.reason}; deleted rows were looked for {duration(age)} ago, and are again in {again}"
     return replace(plan, find_deletes=False, reason=reason)
 
@@ -175,7 +176,7 @@ def _reason_for_everything(
     if restarted(source, known):
         if source.selection.cursor:
             return f"{RESTARTED}, and {source.selection.cursor} does not tell what that may have undone"
-        if known.selection.deletes == "ignore":
+        if known.selection.deletes.keeps:
             return f"{RESTARTED}, and a copy that keeps deleted rows cannot be checked by a checksum"
     if rereads_rows(changes):
         return f"{describe(changes)}: values may have changed without a new xmin"
@@ -194,7 +195,7 @@ def _another_selection(now: Selection, before: Selection) -> str | None:
     if now.key != before.key:
         return f"the key is now {', '.join(now.key)}" if now.key else "there is no key any more"
     if now.deletes != before.deletes:
-        return f"deletes is now {now.deletes}"
+        return f"deletes is now {now.deletes.value}"
     if now.block_column and not before.block_column:
         return "track_blocks was turned on, and the target has to learn every row's block"
     expressions = {column.attnum: column.virtual for column in before.columns}

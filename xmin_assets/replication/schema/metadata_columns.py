@@ -10,7 +10,7 @@ from xmin_assets.replication.manifests.table import Column, Selection
 def metadata_columns(selection: Selection) -> list[tuple[str, str]]:
     """The columns that this project adds to a target table, with their types."""
     columns = [(selection.xmin_column, "bigint")]
-    if selection.deletes == "soft":
+    if selection.deletes.marks:
         columns.append((selection.deleted_at_column, "timestamp with time zone"))
     if selection.block_column:
         columns.append((selection.block_column, "bigint"))
@@ -29,7 +29,7 @@ def not_deleted(selection: Selection, alias: str = "") -> sql.Composable:
         selection: what is copied.
         alias: of the target in the query.
     """
-    if selection.deletes != "soft":
+    if not selection.deletes.marks:
         return sql.SQL("true")
     column = selection.deleted_at_column
     return sql.SQL("{} IS NULL").format(sql.Identifier(alias, column) if alias else sql.Identifier(column))

@@ -130,7 +130,7 @@ def _no_key(table: TableConfig) -> tuple[str, ...]:
             f"{table.label} has no primary key and no unique index over NOT NULL columns. Name columns that identify a "
             "row with key: [a, b], or set mode: full_sync, which replaces the contents as a whole."
         )
-    if table.deletes != "hard":
+    if not table.deletes.removes:
         raise UnsupportedTable(
             f"{table.label} has no key, so a row that is gone cannot be told from one that changed. Set deletes: hard, "
             "or name columns that identify a row with key: [a, b]."
@@ -147,7 +147,7 @@ def _require_free_names(table: TableConfig, names: set[str]) -> None:
             )
     for setting, own, needed in (
         ("xmin_column", table.xmin_column, True),
-        ("deleted_at_column", table.deleted_at_column, table.deletes == "soft"),
+        ("deleted_at_column", table.deleted_at_column, table.deletes.marks),
         ("block_column", table.block_column, table.track_blocks),
     ):
         if own in names and needed:

@@ -254,7 +254,7 @@ class _Comparison:
                 restarted=restarted(self.facts, self.state),
             ),
             merges=self.merges,
-            keeps_deleted=self.state.selection.deletes == "ignore",
+            keeps_deleted=self.state.selection.deletes.keeps,
             # Whatever deletes rows takes a transaction id, but for a crash that empties what is UNLOGGED.
             none_deleted=next_xid == self.state.watermark
             and not self.state.deletes_left
