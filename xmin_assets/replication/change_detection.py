@@ -327,7 +327,7 @@ def _difference(before: TableFingerprint, now: TableFingerprint, counted: bool, 
     if not now.storage:
         return "there is no such table at the source"
     if now.server != before.server:
-        return "the source was started anew, or its counters were reset"
+        return "the source was restarted, or its counters were reset"
     if now.columns != before.columns:
         return "its columns or their types were changed"
     if now.storage != before.storage:

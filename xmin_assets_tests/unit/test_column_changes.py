@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timezone
+
 import pytest
 
+from xmin_assets.config import TableConfig
 from xmin_assets.config.deletes import Deletes
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
-from xmin_assets.replication.manifests.table import Column, Selection
-from xmin_assets.replication.schema.column_changes import column_operations_for
-from xmin_assets.replication.schema.column_operations import (
+from xmin_assets.replication.manifests.operations import (
     AddColumn,
     AlterColumnType,
     ColumnOperation,
@@ -17,8 +19,10 @@ from xmin_assets.replication.schema.column_operations import (
     DropNotNull,
     RenameColumn,
     describe,
-    rereads_rows,
 )
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import Column, Identity, Selection
+from xmin_assets.replication.schema.column_changes import changed_columns
 
 ID = Column(1, "id", "integer")
 A = Column(2, "a", "text")
@@ -49,7 +53,27 @@ def changes(
     same_relation: bool = True,
     allowed: bool = True,
 ) -> tuple[ColumnOperation, ...]:
-    return column_operations_for("public.t", before, now, same_relation, target, allowed)
+    table = TableConfig(source="public.t", schema_changes="apply" if allowed else "fail")
+    relation = Identity("7000", 1, 5, 100, ())
+    state = before and State(
+        revision=1,
+        sync_id="20240229T120000-00",
+        watermark=3,
+        resync=None,
+        max_xmin=3,
+        rows=0,
+        source_lsn=0,
+        target_oid=900,
+        source_table="public.t",
+        identity=relation if same_relation else replace(relation, relation_oid=101),
+        selection=before,
+        merged_at=datetime(2024, 2, 29, tzinfo=timezone.utc),
+    )
+    return changed_columns(table, relation, now, target, state)
+
+
+def rereads_rows(operations: tuple[ColumnOperation, ...]) -> bool:
+    return any(operation.rereads_rows for operation in operations)
 
 
 def renamed(column: Column, to: str) -> Column:

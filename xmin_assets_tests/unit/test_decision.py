@@ -14,11 +14,12 @@ from xmin_assets.errors import ForeignTarget, SchemaChangeRefused, SourceBehind
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.server import Server
 from xmin_assets.postgres.types import Label, UserType
-from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
+from xmin_assets.replication.manifests.facts import PrimaryKey, SourceFacts, TargetFacts, TargetKeys
+from xmin_assets.replication.manifests.operations import AddKey, DropKey
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Column, Identity, Leaf, Selection, Terms
-from xmin_assets.replication.planning.decision import decide
+from xmin_assets.replication.planning.decision import Facts, decide
 from xmin_assets.replication.planning.source_identity import rewound
 
 CYCLE = 2**32
@@ -46,6 +47,7 @@ TARGET = TargetFacts(
         Attribute(3, "source_xmin", "bigint", not_null=False, virtual=None),
     ),
     has_rows=True,
+    keys=TargetKeys((("id",),), PrimaryKey("orders_pkey", ("id",))),
 )
 STATE = State(
     revision=7,
@@ -67,7 +69,13 @@ EMPTY = replace(TARGET, has_rows=False)
 
 
 def plan(source: SourceFacts = SOURCE, target: TargetFacts = TARGET, state: State | None = STATE, **table: Any) -> Plan:
-    return decide(TableConfig(source="public.orders", **table), source, target, state)
+    return decided(TableConfig(source="public.orders", **table), source, target, state)
+
+
+def decided(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> Plan:
+    """The plan for a table that is copied as the source has it."""
+    made = decide(Facts(table, source, source.selection, target, state))
+    return replace(made, path="")  # no storage is among the facts, of which the map of changed blocks is
 
 
 def on_server(**facts: Any) -> SourceFacts:
@@ -132,10 +140,9 @@ ON_TIMELINE = (
         (with_identity(database_oid=6), "another database of the cluster: its oid is 6, not 5"),
         (
             with_identity(relation_oid=101),
-            "another table: public.orders was dropped and made anew, or another one got its name",
+            "another table: public.orders was dropped and recreated, or another one got its name",
         ),
         (selecting(where="id > 5"), "the where clause was changed"),
-        (selecting(key=("id", "item")), "the key is now id, item"),
         (selecting(deletes=Deletes.IGNORE), "deletes is now ignore"),
     ],
 )
@@ -145,6 +152,20 @@ def test_another_source_or_selection_is_read_in_full_and_compared(source: Source
     assert replace(made, another_source=None) == Plan(Mode.FULL_SYNC, reason, compare_values=True)
     elsewhere = reason.startswith(("another cluster", "the source is on timeline", "another database"))
     assert (made.another_source is not None) == elsewhere
+
+
+def test_another_key_is_read_in_full_and_takes_the_place_of_ours() -> None:
+    assert plan(selecting(key=("id", "item"))) == Plan(
+        Mode.FULL_SYNC,
+        "the key is now id, item",
+        compare_values=True,
+        drop_key=DropKey("orders_pkey", nullable=()),
+        add_key=AddKey(("id", "item"), is_primary=True),
+        statements=(
+            'ALTER TABLE "public"."orders" DROP CONSTRAINT "orders_pkey"',
+            'ALTER TABLE "public"."orders" ADD PRIMARY KEY ("id", "item")',
+        ),
+    )
 
 
 def test_another_source_is_named_with_the_one_before_whatever_else_is_the_reason() -> None:
@@ -163,13 +184,13 @@ def test_another_source_is_named_with_the_one_before_whatever_else_is_the_reason
     ("relation_oid", "configured", "another"),
     [
         (100, "public.orders", False),
-        (101, "public.orders", False),  # made anew under its name
+        (101, "public.orders", False),  # recreated under its name
         (100, "archive.orders", False),  # renamed along with its configuration
         (101, "archive.orders", True),
     ],
 )
 def test_another_table_for_the_target_is_another_source(relation_oid: int, configured: str, another: bool) -> None:
-    made = decide(TableConfig(source=configured), with_identity(relation_oid=relation_oid), TARGET, STATE)
+    made = decided(TableConfig(source=configured), with_identity(relation_oid=relation_oid), TARGET, STATE)
 
     assert (made.another_source is not None) == another
     assert ("archive.orders, not public.orders" in made.reason) == another

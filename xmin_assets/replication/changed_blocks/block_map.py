@@ -7,7 +7,6 @@ said in words, and the table is read as a whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import groupby, pairwise
 
 import psycopg2.extensions as ext
@@ -18,20 +17,15 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import Server, wait_for_flush
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.changed_blocks.prerequisites import (
-    BLOCKS_OF_DELETED_ROWS,
-    CLOSED_PARTITIONS,
-    REPEATED_KEYS,
-    TURNED_OFF,
-    UNLIKE_PARTITIONS,
     BlockMapUnavailable,
     require_prerequisites,
     savepoint,
+    scan_because,
 )
-from xmin_assets.replication.changed_blocks.wal_positions import lsn_text, start_position
+from xmin_assets.replication.changed_blocks.wal_positions import lsn_text
 from xmin_assets.replication.changed_blocks.wal_summaries import UnsummarizedWal, Wal
 from xmin_assets.replication.manifests.extract import BlockMap, BlockRange
-from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
-from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE, CtidRange
 
@@ -51,73 +45,27 @@ LEAST_BYTES = 16 << 20
 """WAL that is worth reading for any table: it takes about 16 ms."""
 
 
-def choose(
-    source: Database,
-    server: Server,
-    table: TableConfig,
-    storage: Sequence[Storage],
-    plan: Plan,
-    state: State | None,
-    *,
-    unique_key: bool,
-) -> Plan:
-    """The plan, with where the map of the sync begins, if it can have one, and the reason in words.
+def unreadable_wal(
+    source: Database, server: Server, table: TableConfig, storage: Sequence[Storage], start: int
+) -> str | None:
+    """Say why the WAL since a position does not tell which blocks changed, or is too much to read; None if it does.
 
     Args:
         source: the source database.
         server: observed before.
         table: the table's configuration.
         storage: the relations that hold the table's rows.
-        plan: what is to be read otherwise.
-        state: of the target.
-        unique_key: see `Selection`.
+        start: a WAL position, in bytes.
     """
     try:
-        start = _start(table, storage, plan, state, unique_key)
         with transaction_on(source, TransactionMode.READ, f"{table.label}: looking for WAL summaries") as cursor:
             access = require_prerequisites(cursor, server, storage, checkpoint=table.checkpoint)
             wal_to_read = UnsummarizedWal(cursor, server.timeline, access).cost(start, server.lsn)
-        if wal_to_read > max(LEAST_BYTES, sum(leaf.main_bytes for leaf in storage)):
-            raise BlockMapUnavailable(f"{bytes_text(wal_to_read)} of WAL are more to read than the table")
     except BlockMapUnavailable as reason:
-        return replace(plan, path=scan_because(reason))
-    return replace(plan, map_from=start, path=f"blocks changed since WAL position {lsn_text(start)}")
-
-
-def scan_because(reason: BlockMapUnavailable) -> str:
-    """What a plan or an extract says of its path where every block is read."""
-    return f"every block, because {reason}"
-
-
-def _start(table: TableConfig, storage: Sequence[Storage], plan: Plan, state: State | None, unique_key: bool) -> int:
-    if plan.watermark is None or state is None:
-        raise BlockMapUnavailable("this sync is not about what changed")
-    if not table.wal_summaries:
-        raise BlockMapUnavailable(TURNED_OFF.reason)
-    if not unique_key:
-        raise BlockMapUnavailable(REPEATED_KEYS.reason)
-    if plan.checksum:
-        raise BlockMapUnavailable("the whole copy is checked by a checksum")
-    if not all(leaf.readable for leaf in storage):
-        raise BlockMapUnavailable(CLOSED_PARTITIONS.reason)
-    if not all(leaf.alike for leaf in storage):
-        raise BlockMapUnavailable(UNLIKE_PARTITIONS.reason)
-    if {(leaf.oid, leaf.relfilenode) for leaf in state.identity.leaves} != {
-        (leaf.oid, leaf.relfilenode) for leaf in storage
-    }:
-        raise BlockMapUnavailable("the table has other files than at the last sync")
-    if plan.full_leaves:
-        raise BlockMapUnavailable("all rows of a partition are read")
-    if plan.find_deletes and table.deletes.detects and not table.track_blocks:
-        raise BlockMapUnavailable(BLOCKS_OF_DELETED_ROWS.reason)
-    if plan.find_deletes and state.deletes_left:
-        raise BlockMapUnavailable(
-            "the last sync did not look for deleted rows, and their blocks may be those of before"
-        )
-    start = start_position(state.wal_positions, state.watermark)
-    if start is None:
-        raise BlockMapUnavailable("a transaction that was open at the last syncs may have written before them")
-    return start
+        return str(reason)
+    if wal_to_read > max(LEAST_BYTES, sum(leaf.main_bytes for leaf in storage)):
+        return f"{bytes_text(wal_to_read)} of WAL are more to read than the table"
+    return None
 
 
 def read(
@@ -175,7 +123,7 @@ def attempt(
             raise BlockMapUnavailable("what the snapshot shows is not in the WAL on the source's disk yet")
         made = read(cursor, server, planned.config, storage, start, covered)
     except BlockMapUnavailable as reason:
-        return None, scan_because(reason)
+        return None, scan_because(str(reason))
     return made, f"{made.changed:,} of {made.in_all:,} blocks: those changed since WAL position {lsn_text(start)}"
 
 

@@ -41,6 +41,11 @@ class BlockMapUnavailable(Exception):
     """The changed blocks cannot be told; the message says why."""
 
 
+def scan_because(reason: str) -> str:
+    """Say which blocks are read, and why, where that is all of them."""
+    return f"every block, because {reason}"
+
+
 @dataclass(frozen=True)
 class WalAccess:
     """What the source offers for the WAL that is not summarized yet."""

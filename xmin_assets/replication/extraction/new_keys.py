@@ -12,8 +12,8 @@ from xmin_assets.postgres.key_equality import same_key
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.schema.column_operations import column_definitions
 from xmin_assets.replication.schema.metadata_columns import not_deleted
+from xmin_assets.replication.schema.table_definition import column_definitions
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import Spool
 

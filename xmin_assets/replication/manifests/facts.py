@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,17 +20,38 @@ class SourceFacts:
     """Read before the snapshot was taken."""
     identity: Identity
     selection: Selection
-    """As the source has it; for `decide`, as it lands in the target."""
+    """What is copied, as the source has it."""
     horizon: int
+    """The xid64 below which every transaction is finished."""
+
+
+@dataclass(frozen=True)
+class PrimaryKey:
+    """The primary key of a target table."""
+
+    constraint: str
+    columns: Sequence[str]
+
+
+@dataclass(frozen=True)
+class TargetKeys:
+    """What identifies the rows of a target table."""
+
+    unique: tuple[tuple[str, ...], ...] = ()
+    """The columns of its primary key, and of unique indexes over NOT NULL columns."""
+    primary: PrimaryKey | None = None
 
 
 @dataclass(frozen=True)
 class TargetFacts:
-    """The target table. `oid` is None if there is none."""
+    """The target table."""
 
     oid: int | None
+    """None if there is no such table."""
     columns: tuple[Attribute, ...] = ()
     has_rows: bool = False
+    """Whether a table that no sync has left has rows. Nobody looks into any other one for it."""
+    keys: TargetKeys = TargetKeys()
     now: datetime | None = None
     """When it was looked at."""
     types: tuple[TypeMap, ...] = ()

@@ -7,6 +7,7 @@ from typing import Literal
 
 from xmin_assets.config import Mode, TableConfig
 from xmin_assets.postgres.types import UserType
+from xmin_assets.replication.manifests.operations import AddKey, ColumnOperation, DropKey
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity, Selection
 
@@ -59,8 +60,14 @@ class Plan:
     """Whether the staged table becomes the target."""
     find_deletes: bool = True
     """Whether deleted rows are looked for, or it was done lately enough."""
+    column_operations: tuple[ColumnOperation, ...] = ()
+    """What is done to the columns of a target that exists, in order. The merge does this, or refuses the plan."""
+    drop_key: DropKey | None = None
+    """The key that goes before rows are merged."""
+    add_key: AddKey | None = None
+    """The key that comes when rows are merged."""
     statements: tuple[str, ...] = ()
-    """What will be created and altered in the target before rows are merged, in SQL."""
+    """All that will be created and altered in the target, in SQL, for people."""
     map_from: int | None = None
     """The WAL position since which changed blocks are told; None where every block is read."""
     path: str = ""

@@ -64,6 +64,14 @@ class Identity:
     database: str = field(default="", compare=False)
     """Its name, for people: a database that is renamed is the same one."""
 
+    def is_same_relation_as(self, other: Identity) -> bool:
+        """Return whether it is one relation: oids mean something only within one database of one cluster."""
+        return (self.system_identifier, self.database_oid, self.relation_oid) == (
+            other.system_identifier,
+            other.database_oid,
+            other.relation_oid,
+        )
+
 
 @dataclass(frozen=True)
 class Terms:

@@ -6,110 +6,97 @@ nearly none differs, though all have other ids. Where most differ, the address l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 
-import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import TableConfig
 from xmin_assets.errors import MassChange
-from xmin_assets.replication.manifests.table import Selection
+from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.replication.merging.deletes import BREAKER_FROM
+from xmin_assets.replication.merging.row_merge import RowMerge
 from xmin_assets.replication.merging.upsert import image_differs
 from xmin_assets.replication.schema.metadata_columns import not_deleted
-from xmin_assets.replication.state.migrations import SCHEMA
 
 
-def check_mass_change(
-    cursor: ext.cursor,
-    table: TableConfig,
-    selection: Selection,
-    staged: str,
-    rows: int,
-    same: sql.Composable | None,
-    had: Set[str],
-    types: Mapping[str, str],
-    replaced: str,
-) -> None:
-    """The breaker for a source that has taken another one's place.
+def check_mass_change(rows: RowMerge, *, staged_rows: int, columns_before: Set[str], another_source: str) -> None:
+    """Refuse to change more than the allowed share of a target's rows for a source that took another one's place.
 
     Args:
-        cursor: in the merge transaction, before any row is written.
-        table: the table's configuration.
-        selection: what is copied.
-        staged: name of the staged table, which has all rows of the source.
-        rows: how many it has.
-        same: the condition that a target row ``t`` and a staged row ``s`` have the same key; None to compare rows as
-            they are, each as often as it is there.
-        had: the columns that the target had before this sync, by the names that they have now: what is new in it says
-            nothing.
-        types: of the target's columns, by their names.
-        replaced: which source by which, in words.
+        rows: what is merged; no row was written yet, and all rows of the source are staged.
+        staged_rows: how many they are.
+        columns_before: the columns that the target had before this sync, by the names that they have now: what is new
+            in it says nothing.
+        another_source: which source has taken the place of which, in words.
 
     Raises:
-        MassChange: more than the allowed share of the target's rows would be others.
+        MassChange: more than that would change.
     """
-    cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(table.target_name.sql, not_deleted(selection)))
-    (live,) = cursor.fetchone() or (0,)
+    table, selection, cursor = rows.table, rows.selection, rows.cursor
+    cursor.execute(
+        sql.SQL("SELECT count(*) AS rows FROM {target} WHERE {not_deleted}").format(
+            target=rows.target, not_deleted=not_deleted(selection)
+        )
+    )
+    live = fetch_value(cursor, int)
     if live < BREAKER_FROM:
         return
-    unchanged = _unchanged(cursor, table, selection, staged, same, had, types)
+    unchanged = _unchanged_rows(rows, columns_before)
     if selection.deletes.keeps:
         # Rows that only the target has are kept, and may be many. What it can have in common is the smaller one.
-        changed, of = (min(live, rows) or live) - unchanged, min(live, rows) or live
-        found = f"of the source's {rows} rows, only {unchanged} are among the target's {live}"
+        common = min(live, staged_rows) or live
+        changed = common - unchanged
+        found = f"of the source's {staged_rows} rows, only {unchanged} are among the target's {live}"
     else:
-        changed, of = live - unchanged, live
+        common = live
+        changed = common - unchanged
         found = f"the sync would change or delete {changed} of the target's {live} rows"
-    if changed > table.max_change_share * of:
+    if changed > table.max_change_share * common:
         raise MassChange(
-            f"{table.label}: {replaced}. These are not the same rows: {found}, and the allowed share of rows that "
-            f"change is {table.max_change_share:g}. No row was changed. If the source's address is wrong, mend it. If "
-            "the rows are meant to be replaced, run xmin-assets sync --allow-mass-change, or set allow_mass_change in "
-            "the run's config."
+            f"{table.label}: {another_source}. These are not the same rows: {found}, and the allowed share of rows "
+            f"that change is {table.max_change_share:g}. No row was changed. If the source's address is wrong, mend "
+            "it. If the rows are meant to be replaced, run xmin-assets sync --allow-mass-change, or set "
+            "allow_mass_change in the run's config."
         )
 
 
-def _unchanged(
-    cursor: ext.cursor,
-    table: TableConfig,
-    selection: Selection,
-    staged: str,
-    same: sql.Composable | None,
-    had: Set[str],
-    types: Mapping[str, str],
-) -> int:
-    """Live rows of the target that are staged with the same values; their ids may differ."""
-    compared = [column for column in selection.columns if column.name in had]
+def _unchanged_rows(rows: RowMerge, columns_before: Set[str]) -> int:
+    """Count the live rows of the target that are staged with the same values; their ids may differ."""
+    selection = rows.selection
+    compared = [column for column in selection.columns if column.name in columns_before]
     names = [column.name for column in compared]
-    others = [column.name for column in selection.columns if column.name not in selection.key]
-    if not names or (others and not {*others} & had):
+    others = {column.name for column in selection.columns} - {*selection.key}
+    if not names or (others and not others & columns_before):
         return 0  # nothing is known of them but their keys
-    source, target = sql.Identifier(SCHEMA, staged), table.target_name.sql
-    if same is None or not {*selection.key} <= had:
-        statement = sql.SQL(
-            "SELECT coalesce(sum(least(t.n, s.n)), 0) FROM ({here}) AS t JOIN ({there}) AS s ON s.row = t.row"
-        ).format(here=_texts(target, names, not_deleted(selection)), there=_texts(source, names, sql.SQL("true")))
-    else:
-        statement = sql.SQL(
-            "SELECT count(*) FROM {target} AS t WHERE {live}"
-            " AND EXISTS (SELECT FROM {source} AS s WHERE {same} AND NOT {differs})"
-        ).format(
-            target=target,
-            live=not_deleted(selection, "t"),
-            source=source,
-            same=same,
-            differs=image_differs(compared, types),
+    if rows.same_key is None or not {*selection.key} <= columns_before:
+        statement = sql.SQL("""
+            SELECT coalesce(sum(least(t.number, s.number)), 0) AS unchanged
+              FROM ({target_rows}) AS t
+              JOIN ({staged_rows}) AS s ON s.row = t.row
+        """).format(
+            target_rows=_rows_as_text(rows.target, names, not_deleted(selection)),
+            staged_rows=_rows_as_text(rows.staged, names, sql.SQL("true")),
         )
-    cursor.execute(statement)
-    (found,) = cursor.fetchone() or (0,)
-    return int(found)
+    else:
+        statement = sql.SQL("""
+            SELECT count(*) AS unchanged
+              FROM {target} AS t
+             WHERE {not_deleted}
+               AND EXISTS (SELECT FROM {staged} AS s WHERE {matched} AND NOT {differs})
+        """).format(
+            target=rows.target,
+            staged=rows.staged,
+            not_deleted=not_deleted(selection, "t"),
+            matched=rows.matched,
+            differs=image_differs(compared, rows.types),
+        )
+    rows.cursor.execute(statement)
+    return fetch_value(rows.cursor, int)
 
 
-def _texts(table: sql.Composable, names: list[str], condition: sql.Composable) -> sql.Composable:
-    """Every text of a row, and how often it is there."""
-    columns = sql.SQL(", ").join(map(sql.Identifier, names))
-    return sql.SQL(
-        'SELECT r.row, count(*) AS n FROM (SELECT ROW({columns})::text COLLATE pg_catalog."C" AS row FROM {table}'
-        " WHERE {condition}) AS r GROUP BY r.row"
-    ).format(columns=columns, table=table, condition=condition)
+def _rows_as_text(table: sql.Composable, names: list[str], condition: sql.Composable) -> sql.Composable:
+    """Build the query of every text of a row, and how often it is there."""
+    return sql.SQL("""
+        SELECT r.row, count(*) AS number
+          FROM (SELECT ROW({columns})::text COLLATE pg_catalog."C" AS row FROM {table} WHERE {condition}) AS r
+         GROUP BY r.row
+    """).format(columns=sql.SQL(", ").join(map(sql.Identifier, names)), table=table, condition=condition)

@@ -1,4 +1,4 @@
-"""A staged table becomes the target table, and a target table gets the key that it is merged by."""
+"""A staged table becomes the target table."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from psycopg2 import sql
 
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.identifiers import NAMEDATALEN, QualifiedName
-from xmin_assets.replication.schema.keys import _PRIMARY_KEY
+from xmin_assets.postgres.rows import fetch_value
+from xmin_assets.replication.schema.keys import primary_key_of
 from xmin_assets.replication.state.migrations import SCHEMA, lock_schemas
+
+_IS_FREE = """
+SELECT pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s, %(name)s)) IS NULL AS is_free
+"""
+
+_SCHEMA_EXISTS = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s) AS exists
+"""
 
 
 def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
@@ -24,28 +33,28 @@ def promote(cursor: ext.cursor, staged: str, target: QualifiedName) -> None:
     cursor.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved, sql.Identifier(target.name)))
     key_name = _key_name(target)
     # Long names of tables may have their first bytes in common, so another index may have this one.
-    cursor.execute(
-        "SELECT pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s, %s)) IS NULL", (target.schema, key_name)
-    )
-    if cursor.fetchone() == (True,):
-        cursor.execute(_PRIMARY_KEY, (relation.oid,))
-        for constraint, _ in cursor.fetchall():  # none, if the rows have no key
-            cursor.execute(
-                sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
-                    target.sql, sql.Identifier(constraint), sql.Identifier(key_name)
-                )
+    cursor.execute(_IS_FREE, {"schema": target.schema, "name": key_name})
+    is_free = fetch_value(cursor, bool)
+    primary = primary_key_of(cursor, relation.oid)  # none, if the rows have no key
+    if is_free and primary:
+        cursor.execute(
+            sql.SQL("ALTER TABLE {target} RENAME CONSTRAINT {constraint} TO {name}").format(
+                target=target.sql, constraint=sql.Identifier(primary.constraint), name=sql.Identifier(key_name)
             )
+        )
 
 
 def _ensure_target_schema(cursor: ext.cursor, schema: str) -> None:
-    exists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
-    cursor.execute(exists, (schema,))
-    if cursor.fetchone() == (True,):
+    if _schema_exists(cursor, schema):
         return
     lock_schemas(cursor)
-    cursor.execute(exists, (schema,))
-    if cursor.fetchone() != (True,):
-        cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    if not _schema_exists(cursor, schema):
+        cursor.execute(sql.SQL("CREATE SCHEMA {schema}").format(schema=sql.Identifier(schema)))
+
+
+def _schema_exists(cursor: ext.cursor, schema: str) -> bool:
+    cursor.execute(_SCHEMA_EXISTS, {"schema": schema})
+    return fetch_value(cursor, bool)
 
 
 def _key_name(target: QualifiedName) -> str:

@@ -14,6 +14,8 @@ from xmin_assets.config import TableConfig, nearest
 from xmin_assets.errors import PlanOutdated, TableNotFound, UnsupportedTable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.server import Server, horizon, observe_server, require_version, started
 from xmin_assets.postgres.transaction import TransactionMode, transaction
 from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
@@ -21,6 +23,7 @@ from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity, Leaf
 from xmin_assets.replication.scan.conditions import read_lock
 from xmin_assets.replication.scan.where_clause import apart
+from xmin_assets.replication.schema.keys import target_keys_of
 from xmin_assets.replication.schema.selection import KINDS, VIEWS, select
 from xmin_assets.replication.state.table_state import read_state
 
@@ -68,7 +71,7 @@ def require_same_start(cursor: ext.cursor, server: Server, table: TableConfig) -
         PlanOutdated: it is another one.
     """
     if started(cursor) != server.started:
-        raise PlanOutdated(f"{table.label}: the source server was started anew just now; run the sync again.")
+        raise PlanOutdated(f"{table.label}: the source server was restarted just now; run the sync again.")
 
 
 def read_source(
@@ -120,23 +123,24 @@ def read_source(
     return SourceFacts(server, identity, selection, horizon(cursor)), storage
 
 
-def _read_target(
+def observe_target(
     cursor: ext.cursor, table: TableConfig, database: Database
 ) -> tuple[Server, TargetFacts, State | None]:
+    """Return the facts of the target server and table, and the state that the last merged sync has left.
+
+    Raises:
+        UnsupportedServer: the server is too old.
+        UnsupportedTable: it is a standby, or something else than a table has the target's name.
+    """
     server = observe_server(cursor)
     require_version(server, str(database), MIN_TARGET)
     if server.in_recovery:
         raise UnsupportedTable(f"The {database} is a standby and cannot be written to. Name its primary.")
     state = read_state(cursor, table.target_name)
-    return server, read_target(cursor, table), state
+    return server, _read_target(cursor, table, state), state
 
 
-def read_target(cursor: ext.cursor, table: TableConfig) -> TargetFacts:
-    """The target table's facts.
-
-    Raises:
-        UnsupportedTable: something else than a table has the target's name.
-    """
+def _read_target(cursor: ext.cursor, table: TableConfig, state: State | None) -> TargetFacts:
     relation = catalog.find_relation(cursor, table.target_name)
     if relation is None:
         return TargetFacts(None)
@@ -151,7 +155,16 @@ def read_target(cursor: ext.cursor, table: TableConfig) -> TargetFacts:
             f"{table.label}: the target {table.target_name} is UNLOGGED, or a partition of it: a crash of the server "
             "would empty it. Run ALTER TABLE ... SET LOGGED."
         )
-    cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(relation.name.sql))
-    (has_rows,) = cursor.fetchone() or (False,)
-    columns = catalog.columns_of(cursor, relation.oid)
-    return TargetFacts(relation.oid, columns, has_rows, datetime.now(timezone.utc))
+    return TargetFacts(
+        oid=relation.oid,
+        columns=catalog.columns_of(cursor, relation.oid),
+        # What a sync has left may have rows; of any other table nobody may lose them.
+        has_rows=(state is None or state.target_oid != relation.oid) and _has_rows(cursor, relation.name),
+        keys=target_keys_of(cursor, relation.oid),
+        now=datetime.now(timezone.utc),
+    )
+
+
+def _has_rows(cursor: ext.cursor, table: QualifiedName) -> bool:
+    cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {table}) AS has_rows").format(table=table.sql))
+    return fetch_value(cursor, bool)

@@ -11,13 +11,14 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import flushed_lsn, observe_server, require_version
 from xmin_assets.postgres.transaction import TransactionMode, transaction, transaction_on
-from xmin_assets.replication.changed_blocks import block_map
+from xmin_assets.postgres.types import UserType
+from xmin_assets.replication.changed_blocks.block_map import unreadable_wal
 from xmin_assets.replication.manifests.plan import FlushedSnapshot, SourceSnapshot
-from xmin_assets.replication.planning.decision import decide
+from xmin_assets.replication.planning.decision import Facts, decide
 from xmin_assets.replication.planning.held_back import observe_held_back
 from xmin_assets.replication.planning.observation import (
     MIN_SOURCE,
-    _read_target,
+    observe_target,
     read_source,
     require_same_start,
 )
@@ -26,7 +27,6 @@ from xmin_assets.replication.runtime.progress import Progress, ProgressCallback,
 from xmin_assets.replication.scan.where_clause import try_out
 from xmin_assets.replication.schema.alteration import require_alterable
 from xmin_assets.replication.schema.borrowed_types import observe_borrowed
-from xmin_assets.replication.schema.column_changes import same_relation
 from xmin_assets.replication.schema.selection import as_told_apart
 from xmin_assets.replication.schema.type_changes import plan_types
 from xmin_assets.replication.schema.type_making import copied_before
@@ -52,53 +52,60 @@ def snapshot(
     action = f"{table.label}: looking at the source"
     # The target's state is read first: whatever merges meanwhile, the source is not seen older than the state.
     with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target") as cursor:
-        here, target_facts, state = _read_target(cursor, table, target)
+        here, target_facts, state = observe_target(cursor, table, target)
     with source.connection() as connection:
         with transaction(source, connection, TransactionMode.READ, action) as cursor:
             server = observe_server(cursor)
         require_version(server, str(source), MIN_SOURCE)
         with transaction(source, connection, TransactionMode.READ_SNAPSHOT, action) as cursor:
             require_same_start(cursor, server, table)
-            facts, storage = read_source(cursor, server, table)
-            try_out(cursor, table, facts.selection.terms)
+            source_facts, storage = read_source(cursor, server, table)
+            try_out(cursor, table, source_facts.selection.terms)
             held_back = observe_held_back(cursor)
             on_disk = flushed_lsn(cursor, server.lsn) is not None and not server.in_recovery
             if state:
                 state = caught_up(state, server, lambda lsn: flushed_lsn(cursor, lsn) is not None)
     if (here.system_identifier, here.database_oid, target_facts.oid) == (
-        facts.identity.system_identifier,
-        facts.identity.database_oid,
-        facts.identity.relation_oid,
+        source_facts.identity.system_identifier,
+        source_facts.identity.database_oid,
+        source_facts.identity.relation_oid,
     ):
         raise ConfigError(f"{table.label}: source and target are the same table. Name another target.")
     target_types = TargetTypes()
-    if needs_target_types(facts.selection):
+    if needs_target_types(source_facts.selection):
         with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target's types") as cursor:
-            target_types = read_target_types(cursor, facts.selection, facts.identity, table.target_name)
+            target_types = read_target_types(cursor, source_facts.selection, source_facts.identity, table.target_name)
     types = plan_types(
         table.label,
-        facts.selection,
+        source_facts.selection,
         target_types,
         allowed=table.schema_changes == "apply",
-        copied=copied_before(state, facts.identity),
+        copied=copied_before(state, source_facts.identity),
     )
-    target_facts = replace(target_facts, types=types.maps)
-    landed = replace(facts, selection=as_told_apart(map_to_target(facts.selection, target_types), target_facts.columns))
-    known = state if state and state.target_oid == target_facts.oid else None
-    before = known.selection if known and same_relation(known.identity, facts.identity) else None
-    borrowed = observe_borrowed(target, table, before, landed.selection, target_facts.columns)
-    target_facts = replace(target_facts, borrowed=borrowed)
-    plan = decide(table, landed, target_facts, state)
-    plan = block_map.choose(source, server, table, storage, plan, state, unique_key=landed.selection.unique_key)
-    keys = require_alterable(target, table, landed, target_facts, state)
+    selection = as_told_apart(map_to_target(source_facts.selection, target_types), target_facts.columns)
+    facts = Facts(
+        table=table,
+        source=source_facts,
+        selection=selection,
+        target=replace(target_facts, types=types.maps),
+        state=state,
+        storage=storage,
+        type_statements=tuple(map(as_text, types.statements)),
+    )
+    facts = replace(facts, target=replace(facts.target, borrowed=_borrowed(target, facts)))
+    plan = decide(facts)
+    if plan.map_from is not None:
+        unreadable = unreadable_wal(source, server, table, storage, plan.map_from)
+        plan = decide(replace(facts, unreadable_wal=unreadable))
+    require_alterable(target, table, facts.target, plan, selection.types)
     result = SourceSnapshot(
         sync_id=new_sync_id(table.target_name, (here.system_identifier, here.database_oid)),
         table=table.label,
         config=table,
-        identity=facts.identity,
-        source_selection=facts.selection,
-        target_selection=landed.selection,
-        horizon=facts.horizon,
+        identity=source_facts.identity,
+        source_selection=source_facts.selection,
+        target_selection=selection,
+        horizon=source_facts.horizon,
         rows_estimate=sum(leaf.rows_estimate for leaf in storage),
         bytes=sum(leaf.all_bytes for leaf in storage),
         encodings_differ=server.encoding != here.encoding,
@@ -107,11 +114,18 @@ def snapshot(
         held_back=held_back,
         oldest_age=server.oldest_age,
         state=state,
-        plan=replace(plan, statements=(*map(as_text, types.statements), *plan.statements, *map(as_text, keys))),
+        plan=plan,
         seconds=time.monotonic() - began,
         flushed=FlushedSnapshot(server.snapshot, server.started, server.lsn) if on_disk else None,
-        target_types=target_types.with_parts(facts.selection),
-        borrowed=target_facts.borrowed,
+        target_types=target_types.with_parts(source_facts.selection),
+        borrowed=facts.target.borrowed,
     )
     on_progress(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
     return result
+
+
+def _borrowed(target: Database, facts: Facts) -> tuple[UserType, ...]:
+    known = facts.known
+    is_same = known is not None and known.identity.is_same_relation_as(facts.source.identity)
+    before = known.selection if known and is_same else None
+    return observe_borrowed(target, facts.table, before, facts.selection, facts.target.columns)

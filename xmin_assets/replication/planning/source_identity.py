@@ -10,7 +10,7 @@ from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity
 from xmin_assets.replication.schema.selection import VIEWS
 
-RESTARTED = "the source server was started anew or has recovered from a crash"
+RESTARTED = "the source server was restarted or has recovered from a crash"
 """What people are told where `restarted`."""
 
 
@@ -67,7 +67,7 @@ def another_source(table: TableConfig, source: SourceFacts, state: State) -> str
     if now.relation_oid != before.relation_oid and state.source_table != table.label:
         return f"another table: {table.label}, not {state.source_table}"
     if now.relation_oid != before.relation_oid:
-        return f"another table: {table.label} was dropped and made anew, or another one got its name"
+        return f"another table: {table.label} was dropped and recreated, or another one got its name"
     if (now.kind in VIEWS, now.definition) != (before.kind in VIEWS, before.definition):
         return "the view's query was changed"
     return None

@@ -1,6 +1,9 @@
-"""Changing a target's columns: whether it can be done, found out before anything is copied, and doing it."""
+"""Altering a target's columns: whether it can be done, found out before anything is copied, and doing it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import psycopg2
 import psycopg2.extensions as ext
@@ -11,32 +14,26 @@ from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.identifiers import as_text
+from xmin_assets.postgres.rows import fetch_as
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.postgres.types import UserType
-from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
-from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.schema.column_changes import column_changes
-from xmin_assets.replication.schema.column_operations import (
-    AlterColumnType,
-    ColumnOperation,
-    DropColumn,
-    RenameColumn,
-    now_called,
-)
-from xmin_assets.replication.schema.keys import key_changes
+from xmin_assets.replication.manifests.facts import TargetFacts
+from xmin_assets.replication.manifests.operations import AlterColumnType, ColumnOperation, DropColumn, RenameColumn
+from xmin_assets.replication.manifests.plan import Plan
 
-_DEPENDENTS = """
-SELECT a.attname::text, pg_catalog.format('%%I.%%I', n.nspname, v.relname)
+_DEPENDENT_VIEWS = """
+SELECT a.attname::text AS column, pg_catalog.format('%%I.%%I', n.nspname, v.relname) AS view
   FROM pg_catalog.pg_depend d
   JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
   JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.oid <> d.refobjid
   JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
- WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass
-   AND d.refobjid = %s AND a.attname = ANY(%s)
+ WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass
+   AND d.refclassid = 'pg_catalog.pg_class'::regclass
+   AND d.refobjid = %(table)s
+   AND a.attname = ANY(%(columns)s)
  ORDER BY 1, 2
 """
-
 
 _REFUSALS = {
     errorcodes.DATATYPE_MISMATCH,
@@ -46,102 +43,93 @@ _REFUSALS = {
 }
 
 
-def require_alterable(
-    target: Database, table: TableConfig, source: SourceFacts, here: TargetFacts, state: State | None
-) -> list[sql.Composed]:
-    """Make sure that the target's columns can be changed as they must be, before rows are read for it.
+@dataclass(frozen=True)
+class _DependentView:
+    """A view of the target, and a column that it uses."""
 
-    Returns:
-        What the merge will do about the target's key.
+    column: str
+    view: str
+
+
+def require_alterable(
+    target: Database, table: TableConfig, present: TargetFacts, plan: Plan, types: tuple[UserType, ...]
+) -> None:
+    """Make sure that the target's columns can be altered as planned, before rows are read for it.
+
+    Args:
+        target: the target database.
+        table: the table's configuration.
+        present: the target table.
+        plan: what is to be done to it.
+        types: those that the sync will make in the target.
 
     Raises:
         SchemaChangeRefused: a value cannot be converted, or a view stands in the way.
     """
-    known = state if state and here.oid == state.target_oid else None
-    changes = column_changes(table, source, here, known)
-    key = source.selection.key
-    same_key = known is not None and now_called(known.selection.key, changes) == key
-    if here.oid is None or (
-        same_key and not any(isinstance(change, (AlterColumnType, DropColumn)) for change in changes)
-    ):
-        return []
+    if present.oid is None or not any(operation.altered_column for operation in plan.column_operations):
+        return
     with transaction_on(target, TransactionMode.WRITE, f"{table.label}: looking at the target's columns") as cursor:
-        before: list[sql.Composed] = []
-        after: list[sql.Composed] = []
-        if not same_key:
-            former = known.selection.key if known else None
-            before, after = key_changes(cursor, table.target_name, here.oid, former, key)
-        _require_free(cursor, table, here.oid, changes)
-        for change in changes:
-            if isinstance(change, AlterColumnType):
-                _require_cast(cursor, table, change, source.selection.types)
-    return [*before, *after]
+        _require_no_views(cursor, table, present.oid, plan.column_operations)
+        for operation in plan.column_operations:
+            if isinstance(operation, AlterColumnType):
+                _require_cast(cursor, table, operation, types)
 
 
-def alter(cursor: ext.cursor, table: TableConfig, changes: tuple[ColumnOperation, ...]) -> None:
-    """Change the target's columns, in the merge transaction.
+def alter(cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOperation]) -> None:
+    """Alter the target's columns, in the merge transaction.
 
     Raises:
         SchemaChangeRefused: the server refuses a change for a reason that a person must remove.
     """
-    for change in changes:
-        _alter_one(cursor, table, change)
+    for operation in operations:
+        statement = operation.statement(table.target_name)
+        try:
+            cursor.execute(statement)
+        except psycopg2.Error as error:
+            if error.pgcode not in _REFUSALS and (error.pgcode or "")[:2] != errorcodes.CLASS_DATA_EXCEPTION:
+                raise
+            raise SchemaChangeRefused(
+                f"{table.label}: the target refuses {as_text(statement)}: {one_line(error)} Nothing was merged. "
+                f"{operation.advice}"
+            ) from error
 
 
-def _alter_one(cursor: ext.cursor, table: TableConfig, change: ColumnOperation) -> None:
-    statement = change.statement(table.target_name)
-    try:
-        cursor.execute(statement)
-    except psycopg2.Error as error:
-        if error.pgcode not in _REFUSALS and (error.pgcode or "")[:2] != errorcodes.CLASS_DATA_EXCEPTION:
-            raise
-        raise SchemaChangeRefused(
-            f"{table.label}: the target refuses {as_text(statement)}: {one_line(error)} Nothing was merged. "
-            f"{_ways_out(change)}"
-        ) from None
-
-
-def _require_free(cursor: ext.cursor, table: TableConfig, oid: int, changes: tuple[ColumnOperation, ...]) -> None:
-    names: dict[str, ColumnOperation] = {}
-    was = {change.to: change.name for change in changes if isinstance(change, RenameColumn)}
-    for change in changes:
-        if isinstance(change, (AlterColumnType, DropColumn)):
-            names[change.name if isinstance(change, DropColumn) else was.get(change.name, change.name)] = change
-    cursor.execute(_DEPENDENTS, (oid, list(names)))
-    found = cursor.fetchall()
+def _require_no_views(cursor: ext.cursor, table: TableConfig, oid: int, operations: Sequence[ColumnOperation]) -> None:
+    """Make sure that no view of the target depends on a column that PostgreSQL alters only without one."""
+    names_now = {rename.to: rename.name for rename in operations if isinstance(rename, RenameColumn)}
+    altered = {
+        # What is dropped is dropped before any rename.
+        name if isinstance(operation, DropColumn) else names_now.get(name, name): operation
+        for operation in operations
+        if (name := operation.altered_column)
+    }
+    cursor.execute(_DEPENDENT_VIEWS, {"table": oid, "columns": list(altered)})
+    found = fetch_as(cursor, _DependentView)
     if found:
-        column, _ = found[0]
-        views = ", ".join(dict.fromkeys(view for name, view in found if name == column))
-        what = as_text(names[column].statement(table.target_name))
+        column = found[0].column
+        views = ", ".join(dict.fromkeys(dependent.view for dependent in found if dependent.column == column))
+        what = as_text(altered[column].statement(table.target_name))
         raise SchemaChangeRefused(
             f"{table.label}: {views} in the target depends on the column {column}, which must be changed: {what}. "
             "Nothing was changed. Drop the view, run the sync, and create the view again."
         )
 
 
-def _require_cast(cursor: ext.cursor, table: TableConfig, change: AlterColumnType, types: tuple[UserType, ...]) -> None:
-    made = next((made for made in types if made.text == change.type), None)
+def _require_cast(
+    cursor: ext.cursor, table: TableConfig, operation: AlterColumnType, types: tuple[UserType, ...]
+) -> None:
+    made = next((made for made in types if made.text == operation.type), None)
     # A domain that the sync will make is castable to as its base is.
-    wanted = made.base if made and made.kind == "domain" and made.base else change.type
+    wanted = made.base if made and made.kind == "domain" and made.base else operation.type
     probe = sql.Identifier("pg_temp", "xmin_assets_cast")
     cursor.execute("SAVEPOINT probe")
     try:
-        cursor.execute(sql.SQL("CREATE TEMPORARY TABLE xmin_assets_cast (c {})").format(sql.SQL(change.was)))
+        cursor.execute(sql.SQL("CREATE TEMPORARY TABLE xmin_assets_cast (c {})").format(sql.SQL(operation.was)))
         cursor.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN c TYPE {}").format(probe, sql.SQL(wanted)))
-    except (psycopg2.errors.DatatypeMismatch, psycopg2.errors.UndefinedObject):
+    except (psycopg2.errors.DatatypeMismatch, psycopg2.errors.UndefinedObject) as error:
         raise SchemaChangeRefused(
-            f"{table.label}: the column {change.name} is {change.type} at the source now and {change.was} in the "
-            f"target, and PostgreSQL does not convert the one into the other by itself. Nothing was changed. "
-            f"{_ways_out(change)}"
-        ) from None
+            f"{table.label}: the column {operation.name} is {operation.type} at the source now and {operation.was} in "
+            f"the target, and PostgreSQL does not convert the one into the other by itself. Nothing was changed. "
+            f"{operation.advice}"
+        ) from error
     cursor.execute("ROLLBACK TO SAVEPOINT probe")
-
-
-def _ways_out(change: ColumnOperation) -> str:
-    if isinstance(change, AlterColumnType):
-        return (
-            f"Convert the target's column yourself (ALTER COLUMN ... TYPE {change.type} USING ...), drop it there to "
-            f"have it copied anew, store it as text with type_overrides: {{{change.name}: text}}, or leave it out with "
-            f"exclude_columns: [{change.name}]."
-        )
-    return "Change what the message names, and run the sync again."

@@ -1,22 +1,20 @@
-"""How the target's columns must change to hold what the source now has: from facts to statements, no connection.
+"""How the target's columns must change to hold what the source now has: from facts to operations. Pure.
 
-Within one relation a column is its attnum: another name under a known attnum is a rename, another attnum under a
-known name is another column. Across relations (the table was made anew) only names are left to go by.
+Within one relation a column is its attnum: another name under a known attnum is a rename, another attnum under a known
+name is another column. Across relations (the table was recreated) only names are left to go by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import count
 
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.identifiers import NAMEDATALEN
-from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
-from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.manifests.table import Column, Identity, Selection
-from xmin_assets.replication.schema.column_operations import (
+from xmin_assets.replication.manifests.operations import (
     AddColumn,
     AlterColumnType,
     ColumnOperation,
@@ -25,168 +23,250 @@ from xmin_assets.replication.schema.column_operations import (
     DropNotNull,
     RenameColumn,
     describe,
-    in_order,
 )
+from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.manifests.table import Column, Identity, Selection
 from xmin_assets.replication.schema.metadata_columns import metadata_columns
+from xmin_assets.replication.schema.rename_order import in_order
 
 
-def column_operations_for(
-    table: str,
-    before: Selection | None,
-    now: Selection,
-    same_relation: bool,
+def changed_columns(
+    table: TableConfig,
+    source: Identity,
+    selection: Selection,
     target: tuple[Attribute, ...],
-    allowed: bool,
-    drop: bool = False,
+    state: State | None,
 ) -> tuple[ColumnOperation, ...]:
-    """What must be done to a target table that exists, in the order in which it must be done.
+    """Decide what must be done to the columns of a target table that exists, in the order in which it must be done.
 
     Args:
-        table: the table's name for people.
-        before: what was copied by the last merged sync; None if the target was not made by this project.
-        now: what is to be copied.
-        same_relation: whether `before` is of the same source relation, so that attnums mean the same columns.
+        table: the table's configuration.
+        source: the source table.
+        selection: what is to be copied, as the target has it.
         target: the target's columns.
-        allowed: whether changes of the source's columns are applied (``schema_changes: apply``).
-        drop: whether columns that are no longer copied are dropped (``dropped_columns: drop``).
+        state: of this target table; None if it was not made by this project.
 
     Raises:
         SchemaChangeRefused: a change is not allowed, or a column of a table that was not made by this project has
-            another type than the source's.
+            another type than the source's, or a metadata column's name is taken.
     """
-    old = {_identity(column, same_relation): column for column in before.columns} if before else {}
-    here = {attribute.name: attribute for attribute in target}
-    # Which of the target's columns holds what of the source's, by the name that it has in the target now.
-    holds = {
-        known.name: column
-        for column in now.columns
-        if (known := old.get(_identity(column, same_relation))) and known.name in here
-    }
-    renames = [RenameColumn(name, column.name) for name, column in holds.items() if name != column.name]
-    own_renames = _own_renames(before, now, here) if before else []
-    leaving = {rename.name for rename in own_renames}
-    copied_before = before.columns if before else ()
-    gone = [column.name for column in copied_before if column.name in here and column.name not in holds]
-    drops = [DropColumn(name) for name in gone if drop]
-    rest: list[ColumnOperation] = []
-    for column in now.columns:
-        known = old.get(_identity(column, same_relation))
-        stale = here.get(column.name) if column.name not in holds and column.name not in leaving else None
-        if known and known.name in holds:
-            if stale and DropColumn(column.name) not in drops:
-                renames.append(RenameColumn(column.name, _put_by(column.name, here)))
-            if _retyped(known, column, here[known.name]):
-                rest.append(AlterColumnType(column.name, column.type, here[known.name].type, column.collation))
-        elif stale is None or DropColumn(column.name) in drops:
-            rest.append(AddColumn(column.name, column.type, collation=column.collation))
-        elif stale.type == column.type:
-            if before:
-                rest.append(DropDefault(column.name))
-        elif before:
-            renames.append(RenameColumn(column.name, _put_by(column.name, here)))
-            rest.append(AddColumn(column.name, column.type, collation=column.collation))
-        else:
-            raise SchemaChangeRefused(
-                f"{table}: column {column.name} is {column.type} at the source and {stale.type} in the target "
-                "table, which was not made from it. Alter, rename or drop that column of the target, or leave it out "
-                "with exclude_columns."
-            )
-    if before:
-        own_renames += _out_of_our_way(now, here, own_renames, {*holds, *leaving, *(change.name for change in drops)})
-    renamed = {rename.name: rename.to for rename in (*renames, *own_renames)}
-    dropped = {change.name for change in drops}
-    have = {renamed.get(name, name): attribute for name, attribute in here.items() if name not in dropped}
-    copied = {column.name for column in now.columns}
-    rest += [DropNotNull(name) for name, attribute in have.items() if attribute.not_null and name not in copied]
-    changes = (*drops, *in_order(renames), *rest)
-    if before and changes and not allowed:
-        raise refused(table, changes)
-    own = [AddColumn(name, kind, is_metadata=True) for name, kind in metadata_columns(now) if name not in have]
-    for name, kind in metadata_columns(now):
-        if name in have and have[name].type != kind:
-            raise SchemaChangeRefused(
-                f"{table}: the target has a column {name} that is {have[name].type}; ours of that name is {kind}. "
-                "Rename or drop it there, or give ours another name with xmin_column, "
-                "deleted_at_column or block_column."
-            )
-    return (*drops, *in_order([*renames, *own_renames]), *rest, *own)
+    if state is None:
+        return _Columns(table, None, selection, target, same_relation=False).operations()
+    before, same_relation = state.selection, state.identity.is_same_relation_as(source)
+    if table.schema_changes == "fail":
+        # A column that is kept needs no statement, but it was dropped all the same; unless it is only left out now.
+        wanted = {column.name for column in before.columns} - {*table.exclude_columns}
+        wanted &= {*(table.columns or wanted)}
+        if lost := [drop for drop in dropped(before, selection, same_relation) if drop.name in wanted]:
+            raise _refused(table, lost)
+        # The target's column may have the type already, or never get it.
+        if others := redefined(before, selection, same_relation):
+            raise _refused(table, others)
+    return _Columns(table, before, selection, target, same_relation).operations()
 
 
-def refused(table: str, changes: tuple[ColumnOperation, ...]) -> SchemaChangeRefused:
-    """The error for changes where none is allowed."""
-    return SchemaChangeRefused(
-        f"{table}: the source's columns changed ({describe(changes)}) and schema_changes is 'fail'. "
-        "Set schema_changes: apply, or leave the columns out with exclude_columns."
-    )
+@dataclass
+class _Columns:
+    """The columns of the source then and now, and those of the target."""
+
+    table: TableConfig
+    before: Selection | None
+    """What the last merged sync copied; None if the target was not made by this project."""
+    now: Selection
+    target: tuple[Attribute, ...]
+    same_relation: bool
+    """Whether `before` is of the same source relation, so that attnums mean the same columns."""
+
+    def __post_init__(self) -> None:
+        self.present = {attribute.name: attribute for attribute in self.target}
+        self.former = {self._identity(column): column for column in self.before.columns} if self.before else {}
+        # The source's columns that the target has, by the names that they have there.
+        self.held = {
+            former.name: column
+            for column in self.now.columns
+            if (former := self.former.get(self._identity(column))) and former.name in self.present
+        }
+
+    def operations(self) -> tuple[ColumnOperation, ...]:
+        """Return the operations in order: what is dropped makes room for names, and names for new columns."""
+        drops = self._drops()
+        metadata_renames = self._metadata_renames()
+        renames, others = self._copied(drops, leaving={rename.name for rename in metadata_renames})
+        moving = {*self.held, *(rename.name for rename in metadata_renames), *(drop.name for drop in drops)}
+        metadata_renames += self._names_for_metadata(metadata_renames, moving)
+        remaining = self._remaining(drops, [*renames, *metadata_renames])
+        others += self._not_nulls(remaining)
+        of_the_source = (*drops, *in_order(renames), *others)
+        if self.before and of_the_source and self.table.schema_changes != "apply":
+            raise _refused(self.table, of_the_source)
+        added = self._added_metadata(remaining)
+        return (*drops, *in_order([*renames, *metadata_renames]), *others, *added)
+
+    def _drops(self) -> list[DropColumn]:
+        """Find the columns that are no longer copied, where they are to be dropped."""
+        if self.before is None or self.table.dropped_columns != "drop":
+            return []
+        return [
+            DropColumn(column.name)
+            for column in self.before.columns
+            if column.name in self.present and column.name not in self.held
+        ]
+
+    def _copied(self, drops: list[DropColumn], leaving: set[str]) -> tuple[list[RenameColumn], list[ColumnOperation]]:
+        """Find what must be done for the columns that are copied.
+
+        Args:
+            drops: the columns that are dropped before.
+            leaving: metadata columns that get another name.
+        """
+        renames = [RenameColumn(name, column.name) for name, column in self.held.items() if name != column.name]
+        others: list[ColumnOperation] = []
+        for column in self.now.columns:
+            former = self.former.get(self._identity(column))
+            # A column of the target that has the name, and holds something else.
+            other = self.present.get(column.name) if column.name not in {*self.held, *leaving} else None
+            if former and former.name in self.held:
+                held = self.present[former.name]
+                if other and DropColumn(column.name) not in drops:
+                    renames.append(RenameColumn(column.name, self._free_name(column.name)))
+                if _has_another_type(former, column, held):
+                    others.append(AlterColumnType(column.name, column.type, held.type, column.collation))
+            elif other is None or DropColumn(column.name) in drops:
+                others.append(AddColumn(column.name, column.type, collation=column.collation))
+            elif other.type == column.type:
+                if self.before:
+                    others.append(DropDefault(column.name))
+            elif self.before:
+                renames.append(RenameColumn(column.name, self._free_name(column.name)))
+                others.append(AddColumn(column.name, column.type, collation=column.collation))
+            else:
+                raise SchemaChangeRefused(
+                    f"{self.table.label}: column {column.name} is {column.type} at the source and {other.type} in the "
+                    "target table, which was not made from it. Alter, rename or drop that column of the target, or "
+                    "leave it out with exclude_columns."
+                )
+        return renames, others
+
+    def _metadata_renames(self) -> list[RenameColumn]:
+        """Find the metadata columns that get another name; a column of the source may have had such a name."""
+        if self.before is None:
+            return []
+        copied = {column.name for column in self.before.columns}
+        names = [
+            (self.before.xmin_column, self.now.xmin_column),
+            (self.before.deleted_at_column, self.now.deleted_at_column),
+        ]
+        if self.before.block_column and self.now.block_column:
+            names.append((self.before.block_column, self.now.block_column))
+        return [
+            RenameColumn(name, to) for name, to in names if name != to and name in self.present and name not in copied
+        ]
+
+    def _names_for_metadata(self, metadata_renames: list[RenameColumn], moving: set[str]) -> list[RenameColumn]:
+        """Give another name to columns that are only kept and have a name that a metadata column gets."""
+        if self.before is None:
+            return []
+        wanted = {rename.to for rename in metadata_renames}
+        return [
+            RenameColumn(name, self._free_name(name))
+            for name, type_ in metadata_columns(self.now)
+            if name in self.present and name not in moving and (name in wanted or self.present[name].type != type_)
+        ]
+
+    def _remaining(self, drops: list[DropColumn], renames: list[RenameColumn]) -> dict[str, Attribute]:
+        """Return the columns that the target has then, by the names that they have then."""
+        dropped_names = {drop.name for drop in drops}
+        names = {rename.name: rename.to for rename in renames}
+        return {
+            names.get(name, name): attribute for name, attribute in self.present.items() if name not in dropped_names
+        }
+
+    def _not_nulls(self, remaining: Mapping[str, Attribute]) -> list[DropNotNull]:
+        """Find the columns that demand a value and get none."""
+        copied = {column.name for column in self.now.columns}
+        return [DropNotNull(name) for name, attribute in remaining.items() if attribute.not_null and name not in copied]
+
+    def _added_metadata(self, remaining: Mapping[str, Attribute]) -> list[AddColumn]:
+        """Find the metadata columns that the target lacks.
+
+        Raises:
+            SchemaChangeRefused: a column of another type has the name.
+        """
+        for name, type_ in metadata_columns(self.now):
+            if name in remaining and remaining[name].type != type_:
+                raise SchemaChangeRefused(
+                    f"{self.table.label}: the target has a column {name} that is {remaining[name].type}; ours of that "
+                    f"name is {type_}. Rename or drop it there, or give ours another name with xmin_column, "
+                    "deleted_at_column or block_column."
+                )
+        return [
+            AddColumn(name, type_, is_metadata=True)
+            for name, type_ in metadata_columns(self.now)
+            if name not in remaining
+        ]
+
+    def _identity(self, column: Column) -> int | str:
+        return _identity(column, self.same_relation)
+
+    def _free_name(self, name: str) -> str:
+        """Return a free name for a column whose values the source no longer has, and whose name another one gets."""
+        stem = name.encode()[: NAMEDATALEN - 16].decode(errors="ignore") + "_dropped"
+        return next(free for n in count(1) if (free := stem if n == 1 else f"{stem}_{n}") not in self.present)
 
 
 def dropped(before: Selection, now: Selection, same_relation: bool) -> tuple[DropColumn, ...]:
-    """The columns that were copied and are no longer, whatever becomes of the target's."""
+    """Find the columns that were copied and are no longer, whatever becomes of the target's."""
     left = {_identity(column, same_relation) for column in now.columns}
     return tuple(DropColumn(column.name) for column in before.columns if _identity(column, same_relation) not in left)
 
 
 def redefined(before: Selection, now: Selection, same_relation: bool) -> tuple[AlterColumnType, ...]:
-    """The columns that are of another type or collation at the source, or stored otherwise, whatever the target's are.
+    """Find the columns that have another type or collation at the source, or are stored otherwise.
 
-    Where no row is written anew for it, a value may print otherwise all the same, and no xmin tells: a timestamp that
-    becomes a timestamptz, an int that becomes an oid.
+    Whatever the target's columns are: where no row is written for such a change, a value may print otherwise all the
+    same, and no xmin tells. Examples are a timestamp that becomes a timestamptz, and an int that becomes an oid.
     """
-    old = {_identity(column, same_relation): column for column in before.columns}
+    former = {_identity(column, same_relation): column for column in before.columns}
     found = []
     for column in now.columns:
-        was = old.get(_identity(column, same_relation))
+        was = former.get(_identity(column, same_relation))
         if was and _definition_of(was) != _definition_of(column):
-            there = column.source_type if column.source_type != was.source_type else column.type
-            found.append(AlterColumnType(column.name, there, was.source_type, column.collation))
+            type_ = column.source_type if column.source_type != was.source_type else column.type
+            found.append(AlterColumnType(column.name, type_, was.source_type, column.collation))
     return tuple(found)
 
 
 def altered_by_hand(
     before: Selection, now: Selection, target: tuple[Attribute, ...]
 ) -> tuple[tuple[Column, Attribute], ...]:
-    """The columns to which somebody has given another type in the target, and no sync gives them theirs back.
+    """Find the columns to which somebody has given another type in the target, which no sync takes back.
 
     Args:
-        before: what was copied by the last merged sync, of the same relation.
-        now: what is to be copied, as it lands.
+        before: what the last merged sync copied, of the same relation.
+        now: what is to be copied, as the target has it.
         target: the target's columns.
     """
-    known = {column.attnum: column for column in before.columns}
-    here = {attribute.name: attribute for attribute in target}
+    former = {column.attnum: column for column in before.columns}
+    present = {attribute.name: attribute for attribute in target}
     found = []
     for column in now.columns:
-        was = known.get(column.attnum)
-        if was and (attribute := here.get(was.name)) and was.type == column.type != attribute.type:
+        was = former.get(column.attnum)
+        if was and (attribute := present.get(was.name)) and was.type == column.type != attribute.type:
             found.append((column, attribute))
     return tuple(found)
 
 
-def _own_renames(before: Selection, now: Selection, here: Mapping[str, Attribute]) -> list[RenameColumn]:
-    """Our columns that are called otherwise now; a column of the source may have had such a name."""
-    copied = {column.name for column in before.columns}
-    pairs = [(before.xmin_column, now.xmin_column), (before.deleted_at_column, now.deleted_at_column)]
-    if before.block_column and now.block_column:
-        pairs.append((before.block_column, now.block_column))
-    return [RenameColumn(name, to) for name, to in pairs if name != to and name in here and name not in copied]
+def _refused(table: TableConfig, operations: Iterable[ColumnOperation]) -> SchemaChangeRefused:
+    return SchemaChangeRefused(
+        f"{table.label}: the source's columns changed ({describe([*operations])}) and schema_changes is 'fail'. "
+        "Set schema_changes: apply, or leave the columns out with exclude_columns."
+    )
 
 
-def _out_of_our_way(
-    now: Selection, here: Mapping[str, Attribute], own_renames: list[RenameColumn], moving: set[str]
-) -> list[RenameColumn]:
-    """Columns that are only kept, and have a name that ours get."""
-    to = {rename.to for rename in own_renames}
-    return [
-        RenameColumn(name, _put_by(name, here))
-        for name, kind in metadata_columns(now)
-        if name in here and name not in moving and (name in to or here[name].type != kind)
-    ]
-
-
-def _retyped(before: Column, now: Column, here: Attribute) -> bool:
+def _has_another_type(before: Column, now: Column, held: Attribute) -> bool:
     # What somebody has altered in the target by hand is left as it is, as long as the source's stays.
-    another_type = before.type != now.type and here.type != now.type
-    return another_type or (before.collation != now.collation and here.collation != now.collation)
+    another_type = before.type != now.type and held.type != now.type
+    return another_type or (before.collation != now.collation and held.collation != now.collation)
 
 
 def _definition_of(column: Column) -> tuple[str | None, ...]:
@@ -195,56 +275,3 @@ def _definition_of(column: Column) -> tuple[str | None, ...]:
 
 def _identity(column: Column, same_relation: bool) -> int | str:
     return column.attnum if same_relation else column.name
-
-
-def _put_by(name: str, taken: Mapping[str, Attribute]) -> str:
-    """A free name for a column whose values the source no longer has, and whose name another column gets."""
-    stem = name.encode()[: NAMEDATALEN - 16].decode(errors="ignore") + "_dropped"
-    return next(free for n in count(1) if (free := stem if n == 1 else f"{stem}_{n}") not in taken)
-
-
-def column_changes(
-    table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None
-) -> tuple[ColumnOperation, ...]:
-    """What must be done to the target's columns, as `column_operations_for` says.
-
-    Args:
-        table: the table's configuration.
-        source: with its columns as they land in the target.
-        target: the target table.
-        state: of this target table; None if it was not made by this project.
-
-    Raises:
-        SchemaChangeRefused: as there; or a column was dropped at the source and no change is allowed.
-    """
-    if target.oid is None:
-        return ()
-    same = state is not None and same_relation(state.identity, source.identity)
-    if state and table.schema_changes == "fail":
-        # A column that is kept needs no statement, but it was dropped all the same; unless it is only left out now.
-        wanted = {column.name for column in state.selection.columns} - {*table.exclude_columns}
-        wanted &= {*(table.columns or wanted)}
-        gone = dropped(state.selection, source.selection, same)
-        if lost := tuple(change for change in gone if change.name in wanted):
-            raise refused(table.label, lost)
-        # The target's column may have the type already, or never get it.
-        if others := redefined(state.selection, source.selection, same):
-            raise refused(table.label, others)
-    return column_operations_for(
-        table.label,
-        state.selection if state else None,
-        source.selection,
-        same,
-        target.columns,
-        table.schema_changes == "apply",
-        table.dropped_columns == "drop",
-    )
-
-
-def same_relation(before: Identity, now: Identity) -> bool:
-    """Whether it is one relation: oids mean something only within one database of one cluster."""
-    return (before.system_identifier, before.database_oid, before.relation_oid) == (
-        now.system_identifier,
-        now.database_oid,
-        now.relation_oid,
-    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from psycopg2 import sql
 
-from xmin_assets.replication.manifests.table import Column, Selection
+from xmin_assets.replication.manifests.table import Selection
 
 
 def metadata_columns(selection: Selection) -> list[tuple[str, str]]:
-    """The columns that this project adds to a target table, with their types."""
+    """Return the names and types of the columns that a target table has beside those that are copied."""
     columns = [(selection.xmin_column, "bigint")]
     if selection.deletes.marks:
         columns.append((selection.deleted_at_column, "timestamp with time zone"))
@@ -17,13 +17,8 @@ def metadata_columns(selection: Selection) -> list[tuple[str, str]]:
     return columns
 
 
-def target_columns(selection: Selection) -> tuple[Column, ...]:
-    """All columns of a target table: those that are copied, and ours."""
-    return (*selection.columns, *(Column(0, name, kind) for name, kind in metadata_columns(selection)))
-
-
 def not_deleted(selection: Selection, alias: str = "") -> sql.Composable:
-    """The condition that a target row is not marked as deleted.
+    """Build the condition that a target row is not marked as deleted.
 
     Args:
         selection: what is copied.

@@ -15,8 +15,9 @@ from psycopg2 import sql
 from xmin_assets.errors import SchemaChangeRefused, UnsupportedTable
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.types import Field, UserType
+from xmin_assets.replication.manifests.operations import RenameColumn
 from xmin_assets.replication.manifests.table import Selection, TypeMap
-from xmin_assets.replication.schema.column_operations import RenameColumn, in_order
+from xmin_assets.replication.schema.rename_order import in_order
 from xmin_assets.replication.schema.type_mapping import TargetTypes, renamed_type, renamed_types
 
 

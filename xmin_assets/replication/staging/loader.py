@@ -27,9 +27,8 @@ from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 from xmin_assets.replication.runtime.sizing import workers_for
-from xmin_assets.replication.schema.column_operations import column_definitions
 from xmin_assets.replication.schema.keys import ensure_index
-from xmin_assets.replication.schema.metadata_columns import target_columns
+from xmin_assets.replication.schema.table_definition import column_definitions, target_columns
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.csv_records import said
 from xmin_assets.replication.spool.spool import Spool

@@ -15,7 +15,6 @@ from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.planning.source_identity import another_source, rewound
 from xmin_assets.replication.planning.where_meaning import another_meaning
 from xmin_assets.replication.scan.checksum import landed
-from xmin_assets.replication.schema.column_changes import same_relation
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.schema.type_changes import reworded
 
@@ -57,7 +56,7 @@ def pair(
     Raises:
         NotComparable: a column of the key cannot be compared, or the target lacks a column.
     """
-    same = same_relation(state.identity, source.identity)
+    same = state.identity.is_same_relation_as(source.identity)
     sources = {attribute.attnum if same else attribute.name: attribute for attribute in there}
     targets = {attribute.name for attribute in here}
     was, now = state.selection, source.selection

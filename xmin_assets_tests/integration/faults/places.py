@@ -24,7 +24,7 @@ PLACES: dict[str, tuple[str, str, str]] = {
     "after the stage": (_R + "sync", "stage", "after"),
     "after the staged table became the target": (_R + "merging.merge", "promote", "after"),
     "after the rows were deleted": (_R + "merging.merge", "delete_missing", "after"),
-    "after the rows were written": (_R + "merging.upsert", "run", "after"),
+    "after the rows were written": (_R + "merging.merge", "upsert_rows", "after"),
     "after the state was written": (_R + "merging.merge", "write_state", "after"),
     "before the commit": (_R + "merging.merge", "drop_staged", "after"),
     "after the commit": (_R + "sync", "merge", "after"),

@@ -226,9 +226,9 @@ def test_a_crash_between_the_facts_and_the_snapshot_makes_the_plan_outdated(
         planned = stations.snapshot()
         for module in (observation, snapshot):
             monkeypatch.setattr(module, "observe_server", observe)
-        with pytest.raises(PlanOutdated, match="started anew just now"):
+        with pytest.raises(PlanOutdated, match="restarted just now"):
             stations.extract(planned)
-        with pytest.raises(PlanOutdated, match="started anew just now"):
+        with pytest.raises(PlanOutdated, match="restarted just now"):
             stations.snapshot()
 
 

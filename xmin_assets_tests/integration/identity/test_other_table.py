@@ -14,7 +14,7 @@ from xmin_assets_tests.integration.ledger import CREATE, TABLE, Ledger, counts
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.servers import command, create_database
 
-ANOTHER = "another table: public.ledger was dropped and made anew, or another one got its name"
+ANOTHER = "another table: public.ledger was dropped and recreated, or another one got its name"
 REWRITTEN = "the table was rewritten or truncated since the last sync"
 
 

@@ -82,7 +82,7 @@ def test_restored_copy_is_read_in_full_however_much_it_has_done_since(
     later = restored.sync()
 
     assert result.mode == "full_sync"
-    assert result.reason.startswith(("the source went back in time", "the source server was started anew"))
+    assert result.reason.startswith(("the source went back in time", "the source server was restarted"))
     assert result.rows_deleted == 10
     assert (later.mode, counts(later)) == ("xmin_incremental", (0, 0, 0, 0))
 
@@ -142,7 +142,7 @@ def test_restored_copy_that_has_equal_rows_in_other_blocks_is_read_in_full(
     restored.assert_equal()
 
     assert result.mode == "full_sync"
-    assert result.reason.startswith("the source server was started anew")
+    assert result.reason.startswith("the source server was restarted")
     assert counts(later) == (0, 0, 0, 1)
 
 
@@ -162,7 +162,7 @@ def test_copy_that_answers_after_the_plan_is_not_extracted_as_if_it_were_the_ser
 
     with (
         restored.replica.stations(ledger.config) as stations,
-        pytest.raises(PlanOutdated, match="after the sync was planned, the source server was started anew"),
+        pytest.raises(PlanOutdated, match="after the sync was planned, the source server was restarted"),
     ):
         stations.extract(planned)
     assert restored.replica.sync(ledger.config).mode == "full_sync"
@@ -178,8 +178,8 @@ def test_restart_of_the_source_costs_a_checksum_and_copies_only_what_changed(led
     result = ledger.sync()
 
     assert (result.mode, counts(result)) == ("xmin_incremental", (5, 0, 5, 0))
-    assert "started anew" in result.reason
-    assert "started anew" not in ledger.sync().reason
+    assert "restarted" in result.reason
+    assert "restarted" not in ledger.sync().reason
 
 
 def test_crash_of_the_source_takes_nothing_back_that_a_sync_has_seen(ledger: Ledger, server: Cluster) -> None:

@@ -312,7 +312,7 @@ def test_counters_that_were_reset_and_counted_up_again_are_no_proof(watcher: Wat
     write(source, "INSERT INTO items SELECT i, i FROM generate_series(101, 200) i")
     assert counted(source, "items") == before == (100, 0, 0)
 
-    said = "the source was started anew, or its counters were reset"
+    said = "the source was restarted, or its counters were reset"
     assert watcher.reasons() == {"public.items": said, "public.others": said}
     watcher.settle()
     watcher.replica.assert_equal("public.items")
@@ -335,7 +335,7 @@ def test_counters_that_a_crash_has_thrown_away_are_no_proof(
     write(source, "INSERT INTO items SELECT i, i FROM generate_series(101, 200) i")
 
     assert counted(source, "items") == (100, 0, 0)
-    assert "started anew" in watcher.reasons()["public.items"]
+    assert "restarted" in watcher.reasons()["public.items"]
     remove([server])
 
 

@@ -1,0 +1,307 @@
+"""What a sync does to the columns and the key of a target table: operations, decided once and carried in the plan.
+
+Each knows its statement, how people are told of it, and what it means for the rows. A new operation is a subclass of
+`Operation`, and a member of `ColumnOperation` where it is about a column: mypy names what it lacks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from psycopg2 import sql
+from pydantic import Discriminator
+
+from xmin_assets.postgres.identifiers import QualifiedName
+
+
+class Operation(ABC):
+    """One change of a target table."""
+
+    @abstractmethod
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build the statement that changes the table."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Say what changed, as a part of a sentence."""
+
+    @property
+    @abstractmethod
+    def rereads_rows(self) -> bool:
+        """Whether values may have changed that no xmin tells of, so that every row must be read again."""
+
+    @property
+    def altered_column(self) -> str | None:
+        """The column that no view may depend on meanwhile, by its name after all renames; None where views may."""
+        return None
+
+    @property
+    def advice(self) -> str:
+        """What a person can do where the server refuses the statement."""
+        return "Change what the message names, and run the sync again."
+
+
+@dataclass(frozen=True)
+class AddColumn(Operation):
+    """A column that the target lacks."""
+
+    name: str
+    type: str
+    """As format_type() prints it, which is SQL."""
+    is_metadata: bool = False
+    """Whether it is one of our own, and not the source's."""
+    collation: str | None = None
+    """Quoted and qualified, if it is not the type's own."""
+    operation: Literal["add_column"] = field(default="add_column", kw_only=True)
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build ALTER TABLE ... ADD COLUMN."""
+        return sql.SQL("ALTER TABLE {target} ADD COLUMN {column}").format(
+            target=target.sql, column=column_definition(self.name, self.type, self.collation)
+        )
+
+    def describe(self) -> str:
+        """Say that the column is new."""
+        return f"column {self.name} added"
+
+    @property
+    def rereads_rows(self) -> bool:
+        """True for a column of the source: a default that is not NULL fills old rows without writing them."""
+        return not self.is_metadata
+
+
+@dataclass(frozen=True)
+class RenameColumn(Operation):
+    """A column that has another name at the source now."""
+
+    name: str
+    to: str
+    operation: Literal["rename_column"] = field(default="rename_column", kw_only=True)
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build ALTER TABLE ... RENAME COLUMN."""
+        return sql.SQL("ALTER TABLE {target} RENAME COLUMN {column} TO {name}").format(
+            target=target.sql, column=sql.Identifier(self.name), name=sql.Identifier(self.to)
+        )
+
+    def describe(self) -> str:
+        """Name both names."""
+        return f"column {self.name} renamed to {self.to}"
+
+    @property
+    def rereads_rows(self) -> bool:
+        """A name is no value."""
+        return False
+
+
+@dataclass(frozen=True)
+class AlterColumnType(Operation):
+    """A column that has another type or collation at the source now."""
+
+    name: str
+    type: str
+    was: str
+    """The target's type until now."""
+    collation: str | None = None
+    operation: Literal["alter_column_type"] = field(default="alter_column_type", kw_only=True)
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build ALTER TABLE ... ALTER COLUMN ... TYPE."""
+        return sql.SQL("ALTER TABLE {target} ALTER COLUMN {column} TYPE {type}{collate}").format(
+            target=target.sql,
+            column=sql.Identifier(self.name),
+            type=sql.SQL(self.type),
+            collate=_collate(self.collation),
+        )
+
+    def describe(self) -> str:
+        """Name the new type."""
+        return f"column {self.name} is now {self.type}"
+
+    @property
+    def rereads_rows(self) -> bool:
+        """Values may print otherwise, whether or not a row was written."""
+        return True
+
+    @property
+    def altered_column(self) -> str:
+        """PostgreSQL alters no column that a view uses."""
+        return self.name
+
+    @property
+    def advice(self) -> str:
+        """What to do where PostgreSQL does not convert the values by itself."""
+        return (
+            f"Convert the target's column yourself (ALTER COLUMN ... TYPE {self.type} USING ...), drop it there to "
+            f"have it copied again, store it as text with type_overrides: {{{self.name}: text}}, or leave it out with "
+            f"exclude_columns: [{self.name}]."
+        )
+
+
+@dataclass(frozen=True)
+class DropNotNull(Operation):
+    """A column that the source no longer fills, so that the target must not demand a value."""
+
+    name: str
+    operation: Literal["drop_not_null"] = field(default="drop_not_null", kw_only=True)
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build ALTER TABLE ... ALTER COLUMN ... DROP NOT NULL."""
+        return sql.SQL("ALTER TABLE {target} ALTER COLUMN {column} DROP NOT NULL").format(
+            target=target.sql, column=sql.Identifier(self.name)
+        )
+
+    def describe(self) -> str:
+        """Say that the column is only kept."""
+        return f"column {self.name} no longer copied"
+
+    @property
+    def rereads_rows(self) -> bool:
+        """What the column has stays."""
+        return False
+
+
+@dataclass(frozen=True)
+class DropColumn(Operation):
+    """A column that is no longer copied and is not to be kept."""
+
+    name: str
+    operation: Literal["drop_column"] = field(default="drop_column", kw_only=True)
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build ALTER TABLE ... DROP COLUMN."""
+        return sql.SQL("ALTER TABLE {target} DROP COLUMN {column}").format(
+            target=target.sql, column=sql.Identifier(self.name)
+        )
+
+    def describe(self) -> str:
+        """Say that the column goes."""
+        return f"column {self.name} dropped"
+
+    @property
+    def rereads_rows(self) -> bool:
+        """The other columns stay as they are."""
+        return False
+
+    @property
+    def altered_column(self) -> str:
+        """PostgreSQL drops no column that a view uses."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class DropDefault(Operation):
+    """A column that the target has from a time when the source's column of this name was another one.
+
+    Its values come with the rows that are read again; a default of its own would fill new ones.
+    """
+
+    name: str
+    operation: Literal["drop_default"] = field(default="drop_default", kw_only=True)
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build ALTER TABLE ... ALTER COLUMN ... DROP DEFAULT."""
+        return sql.SQL("ALTER TABLE {target} ALTER COLUMN {column} DROP DEFAULT").format(
+            target=target.sql, column=sql.Identifier(self.name)
+        )
+
+    def describe(self) -> str:
+        """Say that the name stands for another column."""
+        return f"column {self.name} is another one now"
+
+    @property
+    def rereads_rows(self) -> bool:
+        """Every value is another column's."""
+        return True
+
+
+ColumnOperation = Annotated[
+    AddColumn | RenameColumn | AlterColumnType | DropNotNull | DropColumn | DropDefault, Discriminator("operation")
+]
+"""An operation on a column. In JSON its field `operation` tells which one it is."""
+
+
+@dataclass(frozen=True)
+class DropKey(Operation):
+    """The primary key that an earlier sync has left, and that the rows to come may repeat."""
+
+    constraint: str
+    nullable: tuple[str, ...]
+    """Its columns that the new key does not have: their NOT NULL outlives the primary key."""
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build ALTER TABLE ... DROP CONSTRAINT."""
+        changes = [sql.SQL("DROP CONSTRAINT {}").format(sql.Identifier(self.constraint))]
+        changes += [sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(sql.Identifier(name)) for name in self.nullable]
+        return _alter_table(target, changes)
+
+    def describe(self) -> str:
+        """Name the constraint."""
+        return f"key {self.constraint} dropped"
+
+    @property
+    def rereads_rows(self) -> bool:
+        """That the key is another one is a reason of its own."""
+        return False
+
+
+@dataclass(frozen=True)
+class AddKey(Operation):
+    """The key by which rows are merged."""
+
+    columns: tuple[str, ...]
+    is_primary: bool
+    """False where the table has a primary key of somebody else."""
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build ALTER TABLE ... ADD PRIMARY KEY, or ADD UNIQUE with NOT NULL columns."""
+        columns = [sql.Identifier(name) for name in self.columns]
+        kind = sql.SQL("PRIMARY KEY" if self.is_primary else "UNIQUE")
+        changes = [sql.SQL("ADD {} ({})").format(kind, sql.SQL(", ").join(columns))]
+        if not self.is_primary:  # a primary key brings NOT NULL along
+            changes += [sql.SQL("ALTER COLUMN {} SET NOT NULL").format(column) for column in columns]
+        return _alter_table(target, changes)
+
+    def describe(self) -> str:
+        """Name the columns."""
+        return f"key ({', '.join(self.columns)}) added"
+
+    @property
+    def rereads_rows(self) -> bool:
+        """That the key is another one is a reason of its own."""
+        return False
+
+
+def describe(operations: Sequence[Operation]) -> str:
+    """Say what changed, in one line."""
+    return ", ".join(operation.describe() for operation in operations)
+
+
+def names_after(names: Sequence[str], operations: Sequence[Operation]) -> tuple[str, ...]:
+    """Return what these columns of the target are called after the operations."""
+    renamed = []
+    for name in names:
+        for operation in operations:
+            if isinstance(operation, RenameColumn) and operation.name == name:
+                name = operation.to
+        renamed.append(name)
+    return tuple(renamed)
+
+
+def column_definition(name: str, type_: str, collation: str | None) -> sql.Composed:
+    """Build a column's definition: its name, type and collation, and nothing else of the source."""
+    # format_type() prints a type as SQL, quoted where that is needed.
+    return sql.SQL("{name} {type}{collate}").format(
+        name=sql.Identifier(name), type=sql.SQL(type_), collate=_collate(collation)
+    )
+
+
+def _collate(collation: str | None) -> sql.Composable:
+    return sql.SQL(" COLLATE {}").format(sql.SQL(collation)) if collation else sql.SQL("")
+
+
+def _alter_table(target: QualifiedName, changes: Sequence[sql.Composable]) -> sql.Composed:
+    return sql.SQL("ALTER TABLE {target} {changes}").format(target=target.sql, changes=sql.SQL(", ").join(changes))
