@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xmin_assets.replication.runtime.databases import open_databases
     from xmin_assets.replication.spool.spool import Spool
     from xmin_assets.replication.staging.stage import stage
-    from xmin_assets.replication.sync import plan_tables, resync_tables, sync_table, sync_tables
+    from xmin_assets.replication.sync import SyncContext, plan_tables, resync_tables, sync_table, sync_tables
     from xmin_assets.replication.verification.verify import TableVerification, Verification, verify_table, verify_tables
 
 _HOMES = {
@@ -71,16 +71,17 @@ _HOMES = {
         "TableResult",
     ),
     "xmin_assets.replication.merging.merge": ("merge",),
+    "xmin_assets.replication.planning.snapshot": ("snapshot",),
     "xmin_assets.replication.runtime.databases": ("open_databases",),
+    "xmin_assets.replication.spool.spool": ("Spool",),
+    "xmin_assets.replication.staging.stage": ("stage",),
     "xmin_assets.replication.sync": (
+        "SyncContext",
         "plan_tables",
         "resync_tables",
         "sync_table",
         "sync_tables",
     ),
-    "xmin_assets.replication.planning.snapshot": ("snapshot",),
-    "xmin_assets.replication.spool.spool": ("Spool",),
-    "xmin_assets.replication.staging.stage": ("stage",),
     "xmin_assets.replication.verification.verify": (
         "TableVerification",
         "Verification",

@@ -51,7 +51,7 @@ from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.stage import stage
 from xmin_assets.replication.state.table_lock import hold_table_lock
-from xmin_assets.replication.sync import run_table_sync
+from xmin_assets.replication.sync import SyncContext, run_table_sync
 
 SOURCE_POOL = "xmin_source"
 """The Dagster pool of the assets that connect to the source: its limit bounds them across runs."""
@@ -164,21 +164,17 @@ class _TableAssets:
             context: AssetExecutionContext, config: MergeConfig, replication_settings: ReplicationSettings
         ) -> Iterator[AssetCheckResult | MaterializeResult[Any]]:
             with self.station(context, replication_settings, again=True) as (settings, source, target):
-                report = progress_lines(context.log.info)
-                spool = Spool.open(settings)
+                sync = SyncContext(
+                    source,
+                    target,
+                    Spool.open(settings),
+                    settings,
+                    allow_mass_delete=config.allow_mass_delete,
+                    allow_mass_change=config.allow_mass_change,
+                    on_progress=progress_lines(context.log.info),
+                )
                 try:
-                    staged, merged = terminable(
-                        lambda: run_table_sync(
-                            source,
-                            target,
-                            self.table,
-                            spool,
-                            settings,
-                            allow_mass_delete=config.allow_mass_delete,
-                            allow_mass_change=config.allow_mass_change,
-                            on_progress=report,
-                        )
-                    )
+                    staged, merged = terminable(lambda: run_table_sync(sync, self.table))
                 except DataInvalid as error:
                     yield checks.staged_failure(keys["staged_table"], str(error), key=isinstance(error, KeyInvalid))
                     raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
@@ -36,6 +36,38 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class SyncContext:
+    """What the sync of a table works with, and what it may do."""
+
+    source: Database
+    target: Database
+    spool: Spool
+    """Where the files go."""
+    settings: Settings
+    """Workers, batches and limits."""
+    allow_mass_delete: bool = False
+    """Lift the limit on deleted rows, this once."""
+    allow_mass_change: bool = False
+    """Let another source replace the rows, this once."""
+    table_locks: TableLocks | None = None
+    """Of a process that syncs several tables; without them each sync opens a connection for its lock."""
+    on_progress: ProgressCallback = ignore_progress
+    """Called with every step forward, from several threads."""
+
+    def table_lock(self, table: TableConfig) -> AbstractContextManager[None]:
+        """Return the lock that keeps other syncs of the table waiting.
+
+        Raises:
+            TableBusy: another sync is still at work after `queue_timeout`.
+            XminAssetsError: the target failed.
+        """
+        timeout = self.settings.queue_timeout
+        if self.table_locks:
+            return self.table_locks.hold(table, timeout, self.on_progress)
+        return hold_table_lock(self.target, table, timeout, self.on_progress)
+
+
+@dataclass(frozen=True)
 class TablePlan:
     """What the next sync of a table would do, or why it cannot."""
 
@@ -59,7 +91,7 @@ def sync_tables(
         tables: names of the tables to sync; none means all.
         allow_mass_delete: lift the limit on deleted rows, this once.
         allow_mass_change: let another source replace the rows, this once.
-        on_progress: told of every step forward, from several threads.
+        on_progress: called with every step forward, from several threads.
 
     Raises:
         ConfigError: the configuration is wrong or names no such table.
@@ -69,26 +101,27 @@ def sync_tables(
     spool = Spool.open(config.settings)
     with open_databases(config) as (source, target), TableLocks(target) as table_locks:
         table_locks.prepare()
+        context = SyncContext(
+            source=source,
+            target=target,
+            spool=spool,
+            settings=config.settings,
+            allow_mass_delete=allow_mass_delete,
+            allow_mass_change=allow_mass_change,
+            table_locks=table_locks,
+            on_progress=on_progress,
+        )
         reason = unreachable(source, target)
 
         def sync(table: TableConfig) -> TableResult:
             if reason:
                 return TableResult(table=table.label, status="failed", error=reason)
             return with_retries(
-                table, "snapshot", on_progress, lambda: attempt(table), lambda error: failed(table, error)
-            )
-
-        def attempt(table: TableConfig) -> TableResult:
-            return sync_table(
-                source,
-                target,
                 table,
-                spool,
-                config.settings,
-                allow_mass_delete=allow_mass_delete,
-                allow_mass_change=allow_mass_change,
-                table_locks=table_locks,
-                on_progress=on_progress,
+                "snapshot",
+                on_progress,
+                attempt=lambda: sync_table(context, table),
+                failed=lambda error: failed(table, error),
             )
 
         def failed(table: TableConfig, error: XminAssetsError) -> TableResult:
@@ -136,45 +169,17 @@ def resync_tables(config: ReplicationConfig | None = None, *, tables: Sequence[s
         return tuple(table.label for table in chosen if resync(target, table))
 
 
-def sync_table(
-    source: Database,
-    target: Database,
-    table: TableConfig,
-    spool: Spool,
-    settings: Settings,
-    *,
-    allow_mass_delete: bool = False,
-    allow_mass_change: bool = False,
-    table_locks: TableLocks | None = None,
-    on_progress: ProgressCallback = ignore_progress,
-) -> TableResult:
-    """One passage of one table through the four stations, when no other sync of it is at work.
+def sync_table(context: SyncContext, table: TableConfig) -> TableResult:
+    """Bring one target table to the state of its source, when no other sync of it is at work.
 
     Args:
-        source: the source database.
-        target: the target database.
+        context: what the sync works with.
         table: which table, and how it is replicated.
-        spool: where the files go.
-        settings: workers, batches and limits.
-        allow_mass_delete: lift the limit on deleted rows, this once.
-        allow_mass_change: let another source replace the rows, this once.
-        table_locks: of a process that syncs several tables.
-        on_progress: told of every step forward, from several threads.
 
     Raises:
         XminAssetsError: a station failed; the target and its state are as they were.
     """
-    staged, merged = run_table_sync(
-        source,
-        target,
-        table,
-        spool,
-        settings,
-        allow_mass_delete=allow_mass_delete,
-        allow_mass_change=allow_mass_change,
-        table_locks=table_locks,
-        on_progress=on_progress,
-    )
+    staged, merged = run_table_sync(context, table)
     extracted = staged.extract
     return TableResult(
         table=table.label,
@@ -198,58 +203,34 @@ def sync_table(
     )
 
 
-def run_table_sync(
-    source: Database,
-    target: Database,
-    table: TableConfig,
-    spool: Spool,
-    settings: Settings,
-    *,
-    allow_mass_delete: bool = False,
-    allow_mass_change: bool = False,
-    table_locks: TableLocks | None = None,
-    on_progress: ProgressCallback = ignore_progress,
-) -> tuple[StagedTable, MergedTarget]:
-    """As `sync_table`, with the manifests of all stations: each holds the one before it.
+def run_table_sync(context: SyncContext, table: TableConfig) -> tuple[StagedTable, MergedTarget]:
+    """Do what `sync_table` does, and return the manifests: each holds the one of the station before it.
 
     Raises:
         XminAssetsError: a station failed; the target and its state are as they were.
     """
-    timeout = settings.queue_timeout
-    with (
-        table_locks.hold(table, timeout, on_progress)
-        if table_locks
-        else hold_table_lock(target, table, timeout, on_progress)
-    ):
-        return _run_stations(source, target, table, spool, settings, allow_mass_delete, allow_mass_change, on_progress)
+    with context.table_lock(table):
+        return _run_stations(context, table)
 
 
-def _run_stations(
-    source: Database,
-    target: Database,
-    table: TableConfig,
-    spool: Spool,
-    settings: Settings,
-    allow_mass_delete: bool,
-    allow_mass_change: bool,
-    on_progress: ProgressCallback,
-) -> tuple[StagedTable, MergedTarget]:
+def _run_stations(context: SyncContext, table: TableConfig) -> tuple[StagedTable, MergedTarget]:
+    source, target, spool, settings = context.source, context.target, context.spool, context.settings
+    on_progress = context.on_progress
     planned = snapshot(source, target, table, on_progress=on_progress)
-    if told := held_back.warning(planned.held_back, settings.held_back_warning):
-        on_progress(Progress(table.label, "snapshot", 0, 0, f"warning: {told}"))
+    if warning := held_back.warning(planned.held_back, settings.held_back_warning):
+        on_progress(Progress(table.label, "snapshot", 0, 0, f"warning: {warning}"))
     try:
         with ExitStack() as stack:
             loading = None
             if loads_meanwhile(planned):
                 loading = stack.enter_context(Loading.meanwhile(target, planned, spool, settings, on_progress))
-            on_part_complete = loading.take if loading else None
             extracted = extract(
                 source,
                 planned,
                 spool,
                 settings,
                 target=target,
-                on_part_complete=on_part_complete,
+                on_part_complete=loading.take if loading else None,
                 on_progress=on_progress,
             )
             staged = stage(target, extracted, spool, settings, begun=loading, on_progress=on_progress)
@@ -257,8 +238,8 @@ def _run_stations(
         merged = merge(
             target,
             staged,
-            allow_mass_delete=allow_mass_delete,
-            allow_mass_change=allow_mass_change,
+            allow_mass_delete=context.allow_mass_delete,
+            allow_mass_change=context.allow_mass_change,
             history_rows=settings.history_rows,
         )
         remember(target, staged, merged)

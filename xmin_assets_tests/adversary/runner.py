@@ -20,7 +20,7 @@ from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.sync import resync_tables, sync_table
+from xmin_assets.replication.sync import SyncContext, resync_tables, sync_table
 from xmin_assets.replication.verification.verify import verify_table
 from xmin_assets_tests.adversary import weights
 from xmin_assets_tests.adversary.copies import Copy
@@ -271,9 +271,10 @@ class Runner:
     def _run(self, copy: Copy, config: ReplicationConfig, points: Points) -> TableResult:
         source, target = self._databases(copy)
         spool, (table,) = Spool.open(config.settings), config.tables
-        return sync_table(
-            source, target, table, spool, config.settings, allow_mass_delete=copy.allows_many, on_progress=points
+        context = SyncContext(
+            source, target, spool, config.settings, allow_mass_delete=copy.allows_many, on_progress=points
         )
+        return sync_table(context, table)
 
     def _databases(self, copy: Copy) -> tuple[Database, Database]:
         """The engine's two databases, with the connections that they have, as those of a process that syncs on and on.
