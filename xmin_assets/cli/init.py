@@ -65,7 +65,7 @@ def command(
 
 
 def _render(tables: tuple[Discovered, ...]) -> str:
-    from xmin_assets.config.writing import as_yaml
+    from xmin_assets.config.yaml_names import as_yaml
 
     lines = ["tables:\n"]
     for table in tables:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -76,15 +77,43 @@ def common(function: Function) -> Function:
     return function
 
 
-def overrides(function: Function) -> Function:
-    """``--workers``, ``--batch-size`` and ``--spool``: the settings that are worth trying out."""
-    for option in (
-        click.option("--spool", metavar="DIR", help="Directory or URL for the CSV files."),
-        click.option("--batch-size", type=int, metavar="ROWS", help="Rows that one COPY statement reads."),
-        click.option("--workers", type=int, metavar="N", help="Connections that work on one table."),
-    ):
-        function = option(function)
-    return function
+class OverridingCommand(click.Command):
+    """A command with an option for each setting that is offered on the command line (`config.settings`).
+
+    The options are made when they are needed: to list the commands nobody waits for the configuration's models.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own options and arguments, those of the settings, and those of every command."""
+        parameters = super().get_params(ctx)
+        own = [parameter for parameter in parameters if parameter.expose_value]
+        return [*own, *setting_options(), *(parameter for parameter in parameters if not parameter.expose_value)]
+
+
+@cache
+def setting_options() -> tuple[click.Option, ...]:
+    """Build the options of the settings that have a `CommandLineOption`."""
+    from xmin_assets.config import Settings
+    from xmin_assets.config.settings import CommandLineOption
+
+    return tuple(
+        click.Option(
+            [f"--{name.replace('_', '-')}"],
+            type=_type_of(field.annotation),
+            metavar=offered.metavar,
+            help=offered.help,
+        )
+        for name, field in Settings.model_fields.items()
+        for offered in field.metadata
+        if isinstance(offered, CommandLineOption)
+    )
+
+
+def _type_of(annotation: Any) -> type:
+    """Return the type of a setting, which may also be None."""
+    (kind,) = {*(get_args(annotation) or (annotation,))} - {type(None)}
+    assert isinstance(kind, type)
+    return kind
 
 
 tables = click.argument("tables", nargs=-1, metavar="[TABLE]...")

@@ -9,7 +9,7 @@ import click
 from xmin_assets.cli.console import Row, show_json, show_table
 from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import Stopped, interruptible
-from xmin_assets.cli.options import Invocation, common, overrides, tables
+from xmin_assets.cli.options import Invocation, OverridingCommand, common, tables
 from xmin_assets.cli.redaction import redact
 
 if TYPE_CHECKING:
@@ -19,21 +19,19 @@ _ALL_LISTED = 20
 """Of more tables than this, those without changes are only counted."""
 
 
-@click.command
+@click.command(cls=OverridingCommand)
 @tables
 @click.option("--allow-mass-delete", is_flag=True, help="Lift the limit on deletes, this once.")
 @click.option("--allow-mass-change", is_flag=True, help="Let another source replace a copy's rows, this once.")
-@overrides
 @common
 @click.pass_obj
 def command(
     invocation: Invocation,
+    /,
     tables: tuple[str, ...],
     allow_mass_delete: bool,
     allow_mass_change: bool,
-    workers: int | None,
-    batch_size: int | None,
-    spool: str | None,
+    **settings: object,
 ) -> int:
     """Bring the target up to date with the source.
 
@@ -42,7 +40,7 @@ def command(
     from xmin_assets.cli.progress import progress_display
     from xmin_assets.replication.sync import sync_tables
 
-    config = invocation.load(workers=workers, batch_size=batch_size, spool=spool)
+    config = invocation.load(**settings)
     count = len(config.select(tables))
     try:
         with progress_display(count) as report:

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from xmin_assets.config.base import Strict
 from xmin_assets.config.dagster import Cron, Duration
-from xmin_assets.config.strict import Strict
 
 Severity = Literal["ERROR", "WARN"]
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from xmin_assets.config.base import Strict
 from xmin_assets.config.durations import seconds
-from xmin_assets.config.strict import Strict
 
 
 def _duration(value: object) -> object:

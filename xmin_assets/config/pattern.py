@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from xmin_assets.config.strict import Strict
+from xmin_assets.config.base import Strict
 from xmin_assets.postgres.identifiers import QualifiedName
 
 UNRESOLVED = (

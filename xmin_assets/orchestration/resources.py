@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dagster import ConfigurableResource
 from pydantic import Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from xmin_assets.config import Settings
 from xmin_assets.errors import ConfigError
@@ -13,47 +14,22 @@ from xmin_assets.errors import ConfigError
 RESOURCE_KEY = "replication_settings"
 
 
-def _as_in_settings(name: str) -> Any:
-    field = Settings.model_fields[name]
-    return Field(default=field.default, description=field.description)
-
-
-class ReplicationSettings(ConfigurableResource[Any]):
-    """How the work is done; the same for all tables.
-
-    The fields, defaults and descriptions are those of `xmin_assets.config.Settings`. The values are checked
-    when they are used and not here: until then a field may hold an `EnvVar`.
-    """
-
-    workers: int | None = _as_in_settings("workers")
-    min_workers: int = _as_in_settings("min_workers")
-    max_workers: int = _as_in_settings("max_workers")
-    batch_size: int = _as_in_settings("batch_size")
-    spool: str | None = _as_in_settings("spool")
-    statement_timeout: float = _as_in_settings("statement_timeout")
-    lock_timeout: float = _as_in_settings("lock_timeout")
-    queue_timeout: float = _as_in_settings("queue_timeout")
-    connect_timeout: int = _as_in_settings("connect_timeout")
-    held_back_warning: float = _as_in_settings("held_back_warning")
-    history_rows: int = _as_in_settings("history_rows")
-    max_snapshot_age: float = _as_in_settings("max_snapshot_age")
+class _SettingsResource(ConfigurableResource[Any]):
+    """How the work is done; the same for all tables."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ReplicationSettings:
-        """A resource whose defaults are these settings.
+        """Return a resource whose defaults are these settings.
 
         They are the defaults of a class, not an instance's values: Dagster forgets those as soon as the launchpad
         says anything about the resource.
         """
-        fields: dict[str, Any] = {
-            name: (field.annotation, Field(default=getattr(settings, name), description=field.description))
-            for name, field in cls.model_fields.items()
-        }
-        resource: ReplicationSettings = create_model(cls.__name__, __base__=cls, __doc__=cls.__doc__, **fields)()
-        return resource
+        fields = {name: _field(field, getattr(settings, name)) for name, field in Settings.model_fields.items()}
+        made = create_model(cls.__name__, __base__=cls, __doc__=cls.__doc__, **fields)()
+        return cast("ReplicationSettings", made)
 
     def to_settings(self) -> Settings:
-        """The settings, checked.
+        """Return the settings, checked.
 
         Raises:
             ConfigError: a value is not allowed.
@@ -62,5 +38,33 @@ class ReplicationSettings(ConfigurableResource[Any]):
             return Settings(**{name: getattr(self, name) for name in Settings.model_fields})
         except ValidationError as error:
             problems = error.errors(include_input=False, include_url=False)
-            said = "; ".join(" ".join([*map(str, problem["loc"]), problem["msg"]]) for problem in problems)
-            raise ConfigError(f"The resource {RESOURCE_KEY}: {said}.") from None
+            reasons = "; ".join(" ".join([*map(str, problem["loc"]), problem["msg"]]) for problem in problems)
+            # The cause quotes values, and a spool's URL may have a password.
+            raise ConfigError(f"The resource {RESOURCE_KEY}: {reasons}.") from None
+
+
+def _field(setting: FieldInfo, default: Any) -> Any:
+    """Return a field like the setting's, without its limits: until a run uses it, it may hold an `EnvVar`."""
+    return setting.annotation, Field(default=default, description=setting.description)
+
+
+if TYPE_CHECKING:
+
+    class ReplicationSettings(_SettingsResource):
+        """How the work is done; the same for all tables."""
+
+        def __init__(self, **settings: Any) -> None:
+            """Take settings by their names; the others have their defaults."""
+
+else:
+    ReplicationSettings = create_model(
+        "ReplicationSettings",
+        __base__=_SettingsResource,
+        __module__=__name__,
+        __doc__="""How the work is done; the same for all tables.
+
+    The fields, defaults and descriptions are those of `xmin_assets.config.Settings`. The values are checked when they
+    are used and not here.
+    """,
+        **{name: _field(field, field.default) for name, field in Settings.model_fields.items()},
+    )

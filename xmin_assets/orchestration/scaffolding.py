@@ -5,7 +5,7 @@ from __future__ import annotations
 from dagster import Scaffolder, ScaffoldRequest
 from pydantic import BaseModel, ConfigDict, Field
 
-from xmin_assets.config.writing import as_yaml
+from xmin_assets.config.yaml_names import as_yaml
 from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.identifiers import QualifiedName
 

@@ -7,8 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xmin_assets.config import ReplicationConfig, parse_config
-from xmin_assets.config.model import Settings, TableConfig
+from xmin_assets.config import ReplicationConfig, Settings, TableConfig, parse_config
 from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.identifiers import QualifiedName
 

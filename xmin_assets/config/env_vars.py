@@ -24,7 +24,7 @@ def expand(text: str, origin: str) -> str:
     def variable(match: re.Match[str]) -> str:
         try:
             return os.environ[match.group(1)]
-        except KeyError:
-            raise ConfigError(f"{origin} uses the variable {match.group(1)}, which is not set.") from None
+        except KeyError as error:
+            raise ConfigError(f"{origin} uses the variable {match.group(1)}, which is not set.") from error
 
     return _ENV.sub(variable, text)

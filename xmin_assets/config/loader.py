@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from xmin_assets.config.explaining import explain, nearest
-from xmin_assets.config.model import ReplicationConfig
+from xmin_assets.config.env_vars import expand
 from xmin_assets.config.pattern import TablePattern, is_pattern
-from xmin_assets.config.variables import expand
+from xmin_assets.config.replication import ReplicationConfig
+from xmin_assets.config.validation_messages import explain, nearest
 from xmin_assets.errors import ConfigError
 
 DEFAULT_CONFIG = Path("xmin_assets/defs/replication/defs.yaml")
@@ -51,26 +51,28 @@ def load_pattern(path: str | os.PathLike[str]) -> TablePattern | None:
         return TablePattern.model_validate(tables)
     except ValidationError as error:
         lines = explain(error, tables, TablePattern)
-        raise ConfigError("\n".join(f"{path}: tables: {line}" for line in lines)) from None
+        raise ConfigError("\n".join(f"{path}: tables: {line}" for line in lines)) from error
 
 
 def _attributes(file: Path) -> Any:
     try:
         text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         raise ConfigError(
             f"There is no configuration file {file}. Name one with --config or XMIN_CONFIG; the least that works is:\n"
             + _LEAST
-        ) from None
+        ) from error
     except OSError as error:
-        raise ConfigError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"The configuration file {file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError:
+        # The cause has the whole file in it, passwords included.
         raise ConfigError(f"The configuration file {file} is not text in UTF-8.") from None
     try:
         data = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         at = f" at line {where.line + 1}, column {where.column + 1}" if where else ""
+        # The cause quotes the line, which may have a password in it.
         raise ConfigError(f"{file} is not YAML{at}: {getattr(error, 'problem', None) or error}.") from None
     if isinstance(data, dict) and "attributes" in data:
         for key in data:
@@ -94,6 +96,7 @@ def parse_config(data: object, origin: str = "the configuration") -> Replication
         return ReplicationConfig.model_validate(data)
     except ValidationError as error:
         lines = explain(error, data, ReplicationConfig)
+        # The cause quotes values, which may be connection strings.
         raise ConfigError("\n".join(f"{origin}: {line}" for line in lines)) from None
 
 

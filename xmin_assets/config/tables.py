@@ -1,36 +1,21 @@
-"""What people may say, as frozen models: keys, types, defaults and the rules between them."""
+"""What may be said of a table."""
 
 # Descriptions are arguments and not docstrings below the fields: pydantic would read its own source for those at
 # every start, which costs more than the rest of this module.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
-from xmin_assets.config.checks import Checks
-from xmin_assets.config.dagster import Cron, Freshness, Sensor, Steps
+from xmin_assets.config.base import Strict
 from xmin_assets.config.deletes import DeleteDetection, Deletes, interval_of
 from xmin_assets.config.durations import seconds
-from xmin_assets.config.explaining import explain, nearest
-from xmin_assets.config.pattern import UNRESOLVED, is_pattern
-from xmin_assets.config.strict import Strict
-from xmin_assets.config.variables import expand
 from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.expression import expression_error
 from xmin_assets.postgres.identifiers import NAMEDATALEN, SYSTEM_COLUMNS, QualifiedName
-
-HISTORY_ROWS = 1000
 
 
 class Mode(str, Enum):
@@ -191,7 +176,7 @@ class TableConfig(TableDefaults):
             if self.target:
                 QualifiedName.parse(self.target)
         except ConfigError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(str(error)) from error
         if self.columns is not None and self.exclude_columns:
             raise ValueError("columns and exclude_columns exclude each other; keep one")
         if self.mode is Mode.INCREMENTAL_SYNC and self.cursor is None:
@@ -225,182 +210,3 @@ class TableConfig(TableDefaults):
     def label(self) -> str:
         """The name under which people know the table: the source's, with its schema."""
         return str(self.source_name)
-
-
-class Settings(Strict):
-    """How the work is done; the same for all tables."""
-
-    workers: int | None = Field(
-        default=None,
-        ge=1,
-        le=64,
-        description="Connections that read or load one table at the same time. "
-        "Default: a recommendation from CPU and memory.",
-    )
-    min_workers: int = Field(default=2, ge=1, le=64, description="The recommendation is never below this.")
-    max_workers: int = Field(default=8, ge=1, le=64, description="The recommendation is never above this.")
-    batch_size: int = Field(
-        default=1000,
-        ge=1,
-        description="Rows that one COPY statement reads; small batches are joined up to 4 MiB of table.",
-    )
-    spool: str | None = Field(
-        default=None,
-        description="Directory or object-store URL for CSV parts and manifests. "
-        "Default: a private folder in the user's cache.",
-    )
-    statement_timeout: float = Field(
-        default=3600, ge=0, description="Seconds that one statement may take on either server; 0 is no limit."
-    )
-    lock_timeout: float = Field(
-        default=30, ge=0, description="Seconds to wait for a lock on a table on either server; 0 is no limit."
-    )
-    queue_timeout: float = Field(
-        default=120, ge=0, description="Seconds to wait while another sync of the same table is at work."
-    )
-    connect_timeout: int = Field(default=10, ge=1, description="Seconds to wait for a connection.")
-    held_back_warning: float = Field(
-        default=900,
-        ge=0,
-        description="Age in seconds from which a transaction left open at the source is warned of: "
-        "it holds the watermark back.",
-    )
-    history_rows: int = Field(
-        default=HISTORY_ROWS, ge=1, description="Merges per table that the target remembers in `xmin_assets.history`."
-    )
-    max_snapshot_age: float = Field(
-        default=4 * 3600,
-        ge=1,
-        description="Seconds that one extract may hold its snapshot, which holds back vacuum at the source.",
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Settings:
-        if self.min_workers > self.max_workers:
-            raise ValueError(f"min_workers {self.min_workers} is above max_workers {self.max_workers}")
-        return self
-
-
-class ReplicationConfig(Strict):
-    """Everything that one deployment replicates."""
-
-    source: SecretStr | None = Field(
-        default=None, description="libpq URL or keyword string of the source database; XMIN_SOURCE_URL goes before it."
-    )
-    target: SecretStr | None = Field(
-        default=None, description="libpq URL or keyword string of the target database; XMIN_TARGET_URL goes before it."
-    )
-    settings: Settings = Field(default=Settings(), description="How the work is done; the same for all tables.")
-    defaults: TableDefaults = Field(
-        default=TableDefaults(), description="What holds for every table that says nothing else."
-    )
-    steps: Steps = Field(
-        default="stages",
-        description="`stages`: one step of a Dagster run for each station; `table`: one for all four of a table.",
-    )
-    schedule: Cron | None = Field(default=None, description="When Dagster syncs all tables, in cron's form.")
-    sensor: Sensor | None = Field(default=None, description="Lets Dagster sync the tables that changed.")
-    automation: Literal["eager"] | Cron | None = Field(
-        default=None,
-        description="Automation conditions: `eager` has a table's assets follow its source_snapshot; a schedule in "
-        "cron's form materializes that one, too.",
-    )
-    freshness: Freshness | None = Field(default=None, description="How old a target may become.")
-    cleanup: Cron | None = Field(
-        default=None, description="When Dagster removes what crashed syncs have left behind, in cron's form."
-    )
-    checks: Checks = Field(default=Checks(), description="Dagster's asset checks: what they look at, and how often.")
-    tables: tuple[TableConfig, ...] = Field(min_length=1, description="The tables to keep copies of.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_defaults(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        # A section whose every line is commented out reads as null.
-        data = {key: value for key, value in data.items() if value is not None}
-        defaults, tables = data.get("defaults", {}), data.get("tables")
-        if is_pattern(tables):
-            raise ValueError(f"tables: {UNRESOLVED}")
-        if not isinstance(defaults, dict) or not isinstance(tables, (list, tuple)):
-            return data
-        tables = [{"source": table} if isinstance(table, str) else table for table in tables]
-        tables = [{**defaults, **table} if isinstance(table, dict) else table for table in tables]
-        return {**data, "tables": tables}
-
-    @model_validator(mode="after")
-    def _targets_differ(self) -> ReplicationConfig:
-        targets: dict[QualifiedName, str] = {}
-        for table in self.tables:
-            if table.target_name in targets:
-                raise ValueError(
-                    f"{targets[table.target_name]} and {table.label} have the same target, {table.target_name}; "
-                    "give one of them another: target: schema.table"
-                )
-            targets[table.target_name] = table.label
-        return self
-
-    def source_url(self) -> str:
-        """The source's connection string, from the environment or this configuration."""
-        return connection_url("source", self.source)
-
-    def target_url(self) -> str:
-        """The target's connection string, from the environment or this configuration."""
-        return connection_url("target", self.target)
-
-    def select(self, names: Sequence[str]) -> tuple[TableConfig, ...]:
-        """The tables of these names (with or without the schema ``public``), or all where none is named.
-
-        Raises:
-            ConfigError: a name is not configured; the message names the nearest one that is.
-        """
-        if not names:
-            return self.tables
-        chosen: list[TableConfig] = []
-        for name in names:
-            found = [table for table in self.tables if name in _names(table) or _parsed(name) in _names(table)]
-            if not found:
-                known = [known for table in self.tables for known in _names(table)]
-                raise ConfigError(f"Table {name} is not configured.{nearest(name, known)}")
-            chosen += found
-        return tuple(dict.fromkeys(chosen))
-
-    def with_settings(self, **settings: object) -> ReplicationConfig:
-        """The same configuration with these settings instead of its own.
-
-        Raises:
-            ConfigError: a setting is unknown or a value is not allowed.
-        """
-        try:
-            changed = Settings.model_validate({**self.settings.model_dump(), **settings})
-        except ValidationError as error:
-            raise ConfigError("\n".join(f"settings: {line}" for line in explain(error, settings, Settings))) from None
-        return self.model_copy(update={"settings": changed})
-
-
-def _names(table: TableConfig) -> Iterator[str]:
-    yield table.label
-    if table.source_name.schema == "public":
-        yield table.source_name.name
-
-
-def _parsed(name: str) -> str:
-    return str(QualifiedName.parse(name))
-
-
-def connection_url(side: Literal["source", "target"], configured: SecretStr | None = None) -> str:
-    """The connection string of a side: the environment's, else the configured one.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    variable = f"XMIN_{side.upper()}_URL"
-    value = os.environ.get(variable) or ""
-    if not value and configured:
-        value = expand(configured.get_secret_value(), f"{side}: in the configuration")
-    if not value.strip():
-        raise ConfigError(
-            f"No {side} database is configured. Set {variable} to a libpq URL such as "
-            f"postgresql://user@host:5432/dbname, or {side}: in the configuration file."
-        )
-    return value

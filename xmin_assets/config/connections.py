@@ -1,0 +1,29 @@
+"""The connection strings of source and target: from the environment, else from the configuration."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from pydantic import SecretStr
+
+from xmin_assets.config.env_vars import expand
+from xmin_assets.errors import ConfigError
+
+
+def connection_url(side: Literal["source", "target"], configured: SecretStr | None = None) -> str:
+    """The connection string of a side: the environment's, else the configured one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    variable = f"XMIN_{side.upper()}_URL"
+    value = os.environ.get(variable) or ""
+    if not value and configured:
+        value = expand(configured.get_secret_value(), f"{side}: in the configuration")
+    if not value.strip():
+        raise ConfigError(
+            f"No {side} database is configured. Set {variable} to a libpq URL such as "
+            f"postgresql://user@host:5432/dbname, or {side}: in the configuration file."
+        )
+    return value
