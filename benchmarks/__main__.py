@@ -77,7 +77,7 @@ def scenarios(
 @folder_option
 @results_option
 def scale(sizes: list[int], runs: int, workers: int, folder: Path | None, results: Path) -> None:
-    """Full load, idle and 1 % updated with more and more rows; sizes that the disk has no room for are left out."""
+    """Measure with more and more rows: full load, idle, 1 % updated; sizes that do not fit on the disk are left out."""
     options = {"rows": max(sizes, default=0), "runs": runs, "workers": workers}
     _race(heats_of_sizes(sizes, workers), options, folder, results / "scale.json")
 
@@ -89,7 +89,7 @@ def scale(sizes: list[int], runs: int, workers: int, folder: Path | None, result
 @folder_option
 @results_option
 def blocks(sizes: list[int], runs: int, workers: int, folder: Path | None, results: Path) -> None:
-    """Small changes in ever larger tables, by the blocks that the source's WAL summaries name, and by all of them."""
+    """Measure small changes in ever larger tables, by the blocks that WAL summaries name, and by all of them."""
     options = {"rows": max(sizes, default=0), "runs": runs, "workers": workers}
     _race(heats_of_blocks(sizes, workers), options, folder, results / "blocks.json", SUMMARIES)
 
@@ -101,7 +101,7 @@ def blocks(sizes: list[int], runs: int, workers: int, folder: Path | None, resul
 @folder_option
 @results_option
 def workers(counts: list[int], rows: int, runs: int, folder: Path | None, results: Path) -> None:
-    """A full load with more and more workers."""
+    """Return a full load with more and more workers."""
     _race(heats_of_workers(counts, rows), {"rows": rows, "runs": runs}, folder, results / "workers.json")
 
 
@@ -113,7 +113,7 @@ def workers(counts: list[int], rows: int, runs: int, folder: Path | None, result
 @folder_option
 @results_option
 def measure_courtesy(counts: list[int], seconds: int, rows: int, runs: int, folder: Path | None, results: Path) -> None:
-    """What others at the source notice of a sync."""
+    """Return what others at the source notice of a sync."""
     with open_servers(folder) as servers:
         described = machine.describe(servers)
         latencies = courtesy.measure(servers, rows, runs, counts, seconds, _telling())
@@ -164,7 +164,7 @@ def _console() -> Console:
 
 
 def _telling() -> Callable[[str], None]:
-    """Says what happens on stderr, with the seconds since now."""
+    """Show what happens on stderr, with the seconds since now."""
     console, began = Console(stderr=True, highlight=False, soft_wrap=True), time.monotonic()
 
     def say(text: str) -> None:

@@ -29,10 +29,10 @@ class Column:
 
 
 def columns_of(database: Database, table: str) -> list[Column]:
-    """The columns of a table of the schema public, in their order."""
+    """Return the columns of a table of the schema public, in their order."""
     return [Column(*row) for row in database.fetch(_COLUMNS, (table,))]
 
 
 def listed(columns: list[Column], prefix: str = "") -> sql.Composed:
-    """Their names, for a SELECT or INSERT; with a prefix such as ``t.``."""
+    """Return their names, for a SELECT or INSERT; with a prefix such as ``t.``."""
     return sql.SQL(", ").join(sql.SQL(prefix) + column.sql for column in columns)

@@ -67,7 +67,7 @@ class Contender(Protocol):
         ...
 
     def obstacle(self, servers: Servers) -> str | None:
-        """Why it cannot take part; None if it can. It may install itself."""
+        """Return why it cannot take part; None if it can. It may install itself."""
         ...
 
     def load(self, task: Task) -> Outcome:

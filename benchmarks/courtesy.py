@@ -94,7 +94,7 @@ NOBODY = Guest("nothing", None)
 
 
 def guests(counts: Sequence[int]) -> list[Guest]:
-    """Nothing, the pipe, and full loads and idle syncs with these numbers of workers."""
+    """Return nothing, the pipe, and full loads and idle syncs with these numbers of workers."""
     engines = [Engine(count, said=True) for count in counts]
     loading: list[Contender] = [PIPE, *engines]
     loads = [Guest(f"full load: {one.name}", one) for one in loading]
@@ -102,7 +102,7 @@ def guests(counts: Sequence[int]) -> list[Guest]:
 
 
 def costs(latencies: Sequence[Latency]) -> list[Cost]:
-    """One line for each thing that went on meanwhile, in the order in which they were first measured."""
+    """Return one line for each thing that went on meanwhile, in the order in which they were first measured."""
     groups: dict[str, list[Latency]] = {}
     for one in latencies:
         groups.setdefault(one.meanwhile, []).append(one)
@@ -116,12 +116,12 @@ def costs(latencies: Sequence[Latency]) -> list[Cost]:
 
 
 def gentle(latencies: Sequence[Latency], most: float) -> list[str]:
-    """What may go on meanwhile, so that p99 is at most so many times what it is beside nothing."""
+    """Return what may go on meanwhile, so that p99 is at most so many times what it is beside nothing."""
     return [one.meanwhile for one in costs(latencies) if one.meanwhile != NOBODY.name and one.ratio <= most]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of all values does not exceed (nearest rank)."""
+    """Return the smallest value that at least this share of all values does not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
@@ -156,7 +156,7 @@ def measure(
 
 
 def _latencies(bench: str, variables: dict[str, str], folder: Path, seconds: int) -> list[float]:
-    """Milliseconds that each transaction took, from when it was due."""
+    """Return the milliseconds that each transaction took, from when it was due."""
     prefix = folder / "pgbench"
     subprocess.run(
         [bench, "-n", "-R", str(RATE), "-c", str(CLIENTS), "-T", str(seconds), "-l", f"--log-prefix={prefix}"],

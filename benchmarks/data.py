@@ -46,7 +46,7 @@ class Change:
     one_in: int = 1
 
     def statement(self, table: str, turn: int) -> sql.Composable:
-        """The change of one table; another turn hits other rows."""
+        """Build the change of one table; another turn hits other rows."""
         return sql.SQL(_CHANGES[self.verb]).format(
             table=sql.Identifier("public", table),
             rows=sql.SQL("id % {} = {}").format(sql.Literal(self.one_in), sql.Literal(turn % self.one_in)),
@@ -54,7 +54,7 @@ class Change:
 
 
 def orders(rows: int) -> Dataset:
-    """One table with rows of about 130 bytes: 445 MB for 3 million."""
+    """Return one table with rows of about 130 bytes: 445 MB for 3 million."""
     fill = """
         INSERT INTO public.orders
         SELECT i,
@@ -86,7 +86,7 @@ _WIDE: tuple[tuple[str, str], ...] = (
 
 
 def wide(rows: int) -> Dataset:
-    """One table of 100 columns."""
+    """Return one table of 100 columns."""
     kinds = [(sql.Identifier(f"c{n}"), n, *_WIDE[n % len(_WIDE)]) for n in range(97)]
     columns: list[sql.Composable] = [
         sql.SQL("id bigint NOT NULL, amount numeric(12, 2) NOT NULL, updated_at timestamptz NOT NULL")
@@ -101,7 +101,7 @@ def wide(rows: int) -> Dataset:
 
 
 def toast(rows: int) -> Dataset:
-    """One table with 8 to 20 kB of text in each row, digests in base64, which PostgreSQL cannot compress."""
+    """Return one table with 8 to 20 kB of text in each row, digests in base64, which PostgreSQL cannot compress."""
     fill = """
         INSERT INTO public.documents
         SELECT i,
@@ -118,7 +118,7 @@ def toast(rows: int) -> Dataset:
 
 
 def many(tables: int, rows: int) -> Dataset:
-    """Many tables with so many rows each."""
+    """Build many tables with so many rows each."""
     columns = sql.SQL(
         "id bigint NOT NULL, amount numeric(12, 2) NOT NULL, updated_at timestamptz NOT NULL, name text NOT NULL"
     )

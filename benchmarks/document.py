@@ -110,7 +110,7 @@ def render(
     workers: Results | None,
     polite: courtesy.Courtesy | None,
 ) -> str:
-    """The document; parts without results are left out."""
+    """Return the document; parts without results are left out."""
     lines = summarize(scenarios.measurements)
     scaled = summarize(scale.measurements) if scale else []
     names = {"pipe": PIPE.name, "binary": BINARY.name, "count": COUNT.name, "merge": MERGE.name, "delete": DELETE.name}

@@ -34,7 +34,7 @@ class Contents:
 
 
 def contents_of(database: Database, tables: tuple[str, ...]) -> dict[str, tuple[list[Column], Contents]]:
-    """Columns and contents of tables of the source."""
+    """Return columns and contents of tables of the source."""
     found = {}
     for table in tables:
         columns = columns_of(database, table)
@@ -43,7 +43,7 @@ def contents_of(database: Database, tables: tuple[str, ...]) -> dict[str, tuple[
 
 
 def compare(source: dict[str, tuple[list[Column], Contents]], copy: Database) -> str:
-    """What is wrong with a copy, in words; `EQUAL` if nothing is."""
+    """Return what is wrong with a copy, in words; `EQUAL` if nothing is."""
     missing = extra = 0
     differ = keyless = False
     for table, (columns, wanted) in source.items():

@@ -84,7 +84,7 @@ class BinaryPipe:
 
 
 def copy_through_pipe(task: Task, *, binary: bool = False) -> Outcome:
-    """``psql COPY TO | psql COPY FROM`` into plain tables, and their primary keys afterwards."""
+    """Run ``psql COPY TO | psql COPY FROM`` into plain tables, and their primary keys afterwards."""
     for table in task.tables:
         columns = [sql.SQL("{} {}").format(c.sql, sql.SQL(c.type)) for c in columns_of(task.source, table)]
         create = sql.SQL("CREATE TABLE {} ({})").format(_public(table), sql.SQL(", ").join(columns))
@@ -109,7 +109,7 @@ def copy_through_pipe(task: Task, *, binary: bool = False) -> Outcome:
 
 
 def count_rows(task: Task) -> Outcome:
-    """A bare ``count(*)`` of every table by one process of the server, over a connection that is open."""
+    """Return a bare ``count(*)`` of every table by one process of the server, over a connection that is open."""
     connection = task.source.connect()
     with connection.cursor() as cursor:
         cursor.execute("SET max_parallel_workers_per_gather = 0")
@@ -123,7 +123,7 @@ def count_rows(task: Task) -> Outcome:
 
 
 def merge_by_hand(task: Task) -> Outcome:
-    """The changed rows through a pipe into a temporary table, and a MERGE, in one transaction."""
+    """Return the changed rows through a pipe into a temporary table, and a MERGE, in one transaction."""
     (table,) = task.tables
     columns = columns_of(task.source, table)
     changed = sql.SQL(_CHANGED).format(
@@ -144,7 +144,7 @@ def merge_by_hand(task: Task) -> Outcome:
 
 
 def delete_by_hand(task: Task) -> Outcome:
-    """All keys through a pipe into a temporary table, and a DELETE of the rows that are not among them."""
+    """Return all keys through a pipe into a temporary table, and a DELETE of the rows that are not among them."""
     (table,) = task.tables
     key = sql.Identifier(KEY)
     keys = sql.SQL("SELECT {} FROM {}").format(key, _public(table))
@@ -170,7 +170,7 @@ def _one_transaction(
 
 
 def _pipe_script(task: Task) -> int:
-    """Many tables through one pipe: what the source's psql writes is the target's script, as pg_dump does it."""
+    """Build the script of many tables through one pipe: the source's psql writes the target's, as pg_dump does."""
     lines = []
     for table in task.tables:
         name = _text(task.source, _public(table))

@@ -32,7 +32,7 @@ RATIOS = (
 
 
 def judge(lines: Sequence[Line], scale: Sequence[Line]) -> list[Goal]:
-    """The aims that these results say something about.
+    """Return the aims that these results say something about.
 
     Args:
         lines: of the scenarios.

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def describe(servers: Servers) -> dict[str, str]:
-    """By what people call it: processor, memory, disk, versions, settings, date and commit."""
+    """Describe the machine: processor, memory, disk, versions, settings, date and commit."""
     database = Database(servers.target, "postgres")
     ((version,),) = database.fetch("SHOW server_version")
     database.disconnect()
@@ -36,7 +36,7 @@ def describe(servers: Servers) -> dict[str, str]:
 
 
 def load() -> float:
-    """Processes that ran or waited for a processor in the last minute."""
+    """Return how many processes ran or waited for a processor in the last minute."""
     return round(os.getloadavg()[0], 1)
 
 
@@ -49,7 +49,7 @@ def _processor() -> str:
 
 
 def _disk(folder: Path) -> str:
-    """The disk below a folder, as far as the kernel tells: of a virtual one it does not know what it is made of."""
+    """Return the disk below a folder, as far as the kernel knows it."""
     mounts = [mount for mount in psutil.disk_partitions(all=True) if folder.is_relative_to(mount.mountpoint)]
     if not mounts:
         return "unknown"

@@ -19,7 +19,7 @@ INCHES_WIDE = 10
 
 
 def plot_scenarios(results: Results, file: Path) -> None:
-    """Full load and 1 % updated: everybody's medians as bars, with their ranges."""
+    """Plot full load and 1 % updated: everybody's medians as bars, with their ranges."""
     lines = summarize(results.measurements)
     figure, axes = _figure(columns=2, height=3.2)
     for axis, name in zip(axes, ("full", "updated_1"), strict=True):
@@ -38,7 +38,7 @@ def plot_scenarios(results: Results, file: Path) -> None:
 
 
 def plot_scale(results: Results, file: Path) -> None:
-    """Seconds over rows, where linear cost is a straight line of the floor's slope, and memory over rows."""
+    """Return seconds over rows, where linear cost is a straight line of the floor's slope, and memory over rows."""
     lines = summarize(results.measurements)
     figure, (time, memory) = _figure(columns=2, height=3.8)
     for name, mark in MARKS.items():
@@ -68,7 +68,7 @@ def plot_scale(results: Results, file: Path) -> None:
 
 
 def plot_workers(results: Results, file: Path) -> None:
-    """Seconds of a full load with more and more workers, and the floor as a line."""
+    """Return seconds of a full load with more and more workers, and the floor as a line."""
     lines = summarize(results.measurements)
     ours = [line for line in lines if line.role == "ours"]
     figure, (axis,) = _figure(columns=1, height=3.2)
@@ -94,7 +94,7 @@ def _millions(lines: Sequence[Line]) -> list[float]:
 
 
 def _ranges(lines: Sequence[Line]) -> list[list[float]]:
-    """How far below and above the medians the runs were."""
+    """Return how far below and above the medians the runs were."""
     return [[line.seconds - line.fastest for line in lines], [line.slowest - line.seconds for line in lines]]
 
 

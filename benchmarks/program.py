@@ -54,7 +54,7 @@ def run(
 
 
 def telling_line(output: str) -> str:
-    """The line of a program's output that says most of why it failed."""
+    """Return the line of a program's output that says most of why it failed."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"\b(FATAL|ERROR|\w*Error)\b", line)]
     return [*telling[-1:], *lines[-1:], "it said nothing"][0]

@@ -88,7 +88,7 @@ class Arena:
         self._contents = None
 
     def empty(self, contender: Contender) -> Task:
-        """A copy of nothing, in the place of the one that the contender has."""
+        """Return a copy of nothing, in the place of the one that the contender has."""
         self.forget(contender)
         folder = self.servers.folder / contender.copy
         folder.mkdir(mode=0o700)
@@ -96,11 +96,11 @@ class Arena:
         return self.task(contender)
 
     def has_copy(self, contender: Contender) -> bool:
-        """Whether it has loaded one."""
+        """Return whether it has loaded one."""
         return contender.copy in self._copies
 
     def task(self, contender: Contender) -> Task:
-        """To bring its copy up to date."""
+        """Build the task to bring its copy up to date."""
         copy = self._copies[contender.copy]
         return Task(self.servers, self.source, copy.database, self.dataset.tables, copy.folder, since=self._since)
 

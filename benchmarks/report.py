@@ -61,7 +61,7 @@ def _stations(lines: Sequence[Line]) -> Table:
 
 
 def station_rows(lines: Sequence[Line]) -> list[list[str]]:
-    """What the engine's stations took, one text for each of the headings."""
+    """Return what the engine's stations took, one text for each of the headings."""
     return [
         [line.title, f"{line.rows:,}", *(seconds(line.parts[station]) for station in STATIONS)]
         for line in lines
@@ -70,7 +70,7 @@ def station_rows(lines: Sequence[Line]) -> list[list[str]]:
 
 
 def cells(line: Line, *, repeated: bool) -> list[str]:
-    """A line of the table, one text for each of the headings; a repeated one does not name its scenario again."""
+    """Return a line of the table, one text for each heading; a repeated one does not name its scenario again."""
     return [
         "" if repeated else line.title,
         "" if repeated else f"{line.rows:,}",
@@ -87,12 +87,12 @@ def cells(line: Line, *, repeated: bool) -> list[str]:
 
 
 def seconds(value: float) -> str:
-    """A time with three digits that count."""
+    """Return a time with three digits that count."""
     return f"{value:.1f}" if value >= 99.95 else f"{value:.2f}" if value >= 0.9995 else f"{value:.3f}"
 
 
 def megabytes(value: int | None) -> str:
-    """Bytes as MiB; a dash where there are none to tell of."""
+    """Return bytes as MiB; a dash where there are none to tell of."""
     return "-" if value is None else f"{value / MIB:.1f}" if value < 10 * MIB else f"{value / MIB:.0f}"
 
 
@@ -107,7 +107,7 @@ def show_courtesy(costs: Sequence[Cost], console: Console) -> None:
 
 
 def courtesy_cells(cost: Cost) -> list[str]:
-    """A line of that table, one text for each of the headings."""
+    """Return a line of that table, one text for each of the headings."""
     return [
         cost.meanwhile,
         f"{cost.p50:.2f}",

@@ -62,7 +62,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 
 def chosen(names: Sequence[str]) -> list[Scenario]:
-    """The scenarios of these names, in their own order; all for none.
+    """Return the scenarios of these names, in their own order; all for none.
 
     Raises:
         ValueError: there is no such scenario.
@@ -74,7 +74,7 @@ def chosen(names: Sequence[str]) -> list[Scenario]:
 
 
 def contenders(scenario: Scenario, workers: int, programs: Sequence[str]) -> list[Contender]:
-    """Who takes part, in the order of their turns.
+    """Return who takes part, in the order of their turns.
 
     Args:
         scenario: what they race in.
@@ -87,18 +87,18 @@ def contenders(scenario: Scenario, workers: int, programs: Sequence[str]) -> lis
 
 
 def heats(names: Sequence[str], rows: int, workers: int, programs: Sequence[str]) -> list[Heat]:
-    """All that is asked for, with data after the number of orders; see `chosen` and `contenders`."""
+    """Return all that is asked for, with data after the number of orders; see `chosen` and `contenders`."""
     picked = sorted(chosen(names), key=lambda scenario: [*SIZED].index(scenario.dataset))
     return [Heat(SIZED[one.dataset](rows), one, contenders(one, workers, programs)) for one in picked]
 
 
 def heats_of_sizes(sizes: Sequence[int], workers: int) -> list[Heat]:
-    """Whether cost is linear in rows, and memory the same for all."""
+    """Return whether cost is linear in rows, and memory the same for all."""
     return [heat for rows in sizes for heat in heats(("full", "idle", "updated_1"), rows, workers, ())]
 
 
 def heats_of_blocks(sizes: Sequence[int], workers: int) -> list[Heat]:
-    """The same small changes in ever larger tables, read by changed blocks, and by all of them."""
+    """Return the same small changes in ever larger tables, read by changed blocks, and by all of them."""
     made = []
     for rows in sizes:
         plain = orders(rows)
@@ -116,6 +116,6 @@ def heats_of_blocks(sizes: Sequence[int], workers: int) -> list[Heat]:
 
 
 def heats_of_workers(counts: Sequence[int], rows: int) -> list[Heat]:
-    """A full load with more and more workers."""
+    """Return a full load with more and more workers."""
     (full,) = chosen(["full"])
     return [Heat(orders(rows), full, [full.floor, *(Engine(count, said=True) for count in counts)])]

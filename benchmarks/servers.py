@@ -47,7 +47,7 @@ class Servers:
     """On the same disk, for spools and other programs' working files."""
 
     def program(self, name: str) -> Path:
-        """A client program, of the servers' own version if there is one.
+        """Return a client program, of the servers' own version if there is one.
 
         Raises:
             FileNotFoundError: there is none.
@@ -117,6 +117,6 @@ def _start(workshop: Workshop, name: str, more: Mapping[str, str]) -> Cluster:
 
 
 def environment(url: str) -> dict[str, str]:
-    """This process's environment, with libpq's variables for a database: a password is on no command line."""
+    """Return this process's environment, with libpq's variables for a database: a password is on no command line."""
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
     return dict(os.environ) | {names[key]: value for key, value in parse_dsn(url).items()}

@@ -41,7 +41,7 @@ class Line:
 
 
 def summarize(measurements: Iterable[Measurement]) -> list[Line]:
-    """One line for each contender in each scenario and size, in the order in which they were first measured."""
+    """Return one line for each contender in each scenario and size, in the order in which they were first measured."""
     groups: dict[tuple[str, int, str], list[Measurement]] = {}
     floors: dict[tuple[str, int], list[float]] = {}
     for one in measurements:

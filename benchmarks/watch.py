@@ -50,7 +50,7 @@ class Watch:
 
 
 def high_water_mark(pid: int | str = "self") -> int:
-    """The most memory that a process had, in bytes; 0 if it has ended, and on a system without /proc."""
+    """Return the most memory that a process had, in bytes; 0 if it has ended, and on a system without /proc."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -59,7 +59,7 @@ def high_water_mark(pid: int | str = "self") -> int:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder; files may come and go meanwhile."""
+    """Return bytes of all files below a folder; files may come and go meanwhile."""
     return sum(_size(Path(parent) / name) for parent, _, names in os.walk(folder) for name in names)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
     from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
     from xmin_assets.orchestration.component import XminReplicationComponent
-    from xmin_assets.orchestration.deployment import build_definitions, build_resources
+    from xmin_assets.orchestration.definitions_builder import build_definitions, build_resources
     from xmin_assets.orchestration.resources import ReplicationSettings
     from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
     from xmin_assets.postgres.connection import Database
@@ -49,7 +49,7 @@ _HOMES = {
         "build_xmin_checks",
     ),
     "xmin_assets.orchestration.component": ("XminReplicationComponent",),
-    "xmin_assets.orchestration.deployment": (
+    "xmin_assets.orchestration.definitions_builder": (
         "build_definitions",
         "build_resources",
     ),

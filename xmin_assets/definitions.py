@@ -14,11 +14,11 @@ from dagster import Definitions, definitions
 
 from xmin_assets.config import DEFAULT_CONFIG, ReplicationConfig, load_config
 from xmin_assets.errors import ConfigError
-from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.definitions_builder import build_definitions
 
 
 def default_config() -> Path | None:
-    """The file to read, or None where the variable or the working directory says which."""
+    """Return the file to read, or None where the variable or the working directory says which."""
     if os.environ.get("XMIN_CONFIG") or DEFAULT_CONFIG.exists():
         return None
     beside = Path(__file__).resolve().parent.parent / DEFAULT_CONFIG
@@ -31,7 +31,7 @@ _last: list[tuple[ReplicationConfig, Definitions]] = []
 
 @definitions
 def defs() -> Definitions:
-    """The code location.
+    """Build the code location.
 
     Raises:
         ConfigError: the configuration file is missing or wrong.

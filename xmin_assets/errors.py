@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """The text with escapes for what a terminal would obey instead of showing it: names may hold any character."""
+    """Return the text with escapes for what a terminal would obey instead of showing it."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 

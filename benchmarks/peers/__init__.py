@@ -16,7 +16,7 @@ NAMES = ("sling", "dlt-connectorx", "dlt-pyarrow", "pgcopydb")
 
 
 def peers(names: Sequence[str], *, fresh: bool, deletes: bool) -> list[Contender]:
-    """Those of these names that can do a scenario's work.
+    """Return those of these names that can do a scenario's work.
 
     Args:
         names: of `NAMES`.

@@ -19,7 +19,7 @@ class NotInstalled(Exception):
 
 
 def environment_with(name: str, requirements: Sequence[str]) -> Path:
-    """The folder of a virtual environment that holds these packages, made now if there is none.
+    """Return the folder of a virtual environment that holds these packages, made now if there is none.
 
     Raises:
         NotInstalled: pip failed.

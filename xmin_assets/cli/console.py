@@ -53,7 +53,7 @@ def show_table(heads: Sequence[str], rows: Sequence[Row]) -> None:
 
 
 def color() -> bool | None:
-    """False where the user wants none (https://no-color.org), None where the stream decides."""
+    """Return False where the user wants none (https://no-color.org), None where the stream decides."""
     return False if os.environ.get("NO_COLOR") else None
 
 

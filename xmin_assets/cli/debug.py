@@ -19,7 +19,7 @@ class _Handler(logging.Handler):
 
 
 def show_log(connection_strings: Callable[[], tuple[str, ...]]) -> None:
-    """From now on show what the engine logs, which is where the errors of tables came from.
+    """Show from now on what the engine logs, which is where the errors of tables came from.
 
     Args:
         connection_strings: gives those that may hold passwords, once they are known.

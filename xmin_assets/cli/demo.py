@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group
 def command() -> None:
-    """Two servers of your own, to try it out.
+    """Run two servers of your own, to try it out.
 
     They live in the current directory.
     """

@@ -14,14 +14,16 @@ class Result(Protocol):
     """What a command has found of a table."""
 
     @property
-    def table(self) -> str: ...
+    def table(self) -> str:
+        """The name under which people know it."""
 
     @property
-    def error(self) -> str | None: ...
+    def error(self) -> str | None:
+        """What went wrong; None if nothing did."""
 
 
 def failures_of(results: Iterable[Result]) -> list[tuple[str, str]]:
-    """The tables that failed, with their errors."""
+    """Return the tables that failed, with their errors."""
     return [(result.table, result.error) for result in results if result.error is not None]
 
 

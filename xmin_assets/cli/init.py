@@ -78,7 +78,7 @@ def _render(tables: tuple[Discovered, ...]) -> str:
 
 
 def _resolved(file: Path, listed: str) -> str:
-    """The file with the list in the place of its pattern; all else stays as it is, comments included."""
+    """Return the file with the list in the place of its pattern; all else stays as it is, comments included."""
     before: list[str] = []
     inside: list[str] = []
     after: list[str] = []

@@ -1,15 +1,10 @@
-"""Ctrl-C and SIGTERM: stop what the servers are doing, then end with the status that a shell expects.
-
-The driver waits inside C code, where Python runs no signal handler. So the work runs in a thread, and the main
-thread waits where a signal wakes it at once.
-"""
+"""Ctrl-C and SIGTERM: stop what the servers are doing, then end with the status that a shell expects."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
@@ -17,13 +12,11 @@ from types import FrameType
 from typing import TypeVar
 
 from xmin_assets.cli.console import show_note
+from xmin_assets.replication.runtime.cancellation import STOP_TIMEOUT, CancellableWork
 
 Result = TypeVar("Result")
 
 _STOPPING = "Stopping. What was merged is complete; the rest comes with the next sync."
-
-SUMMARY_TIMEOUT = 5.0
-"""Seconds that the work has to end after a signal; a server that does not answer must not keep us."""
 
 
 class Stopped(BaseException):
@@ -58,39 +51,24 @@ def interruptible(work: Callable[[], Result], stopping: str = _STOPPING) -> Resu
         Stopped: a signal came; the work was cancelled and has ended, with `result` if it returned one.
     """
     events: SimpleQueue[int | None] = SimpleQueue()  # put() may be called in a signal handler
-    results: list[Result] = []
-    failures: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-            failures.append(error)
-        finally:
-            events.put(None)
-
     with _handling(lambda number, _: events.put(number)):
-        threading.Thread(target=target, name="work", daemon=True).start()
+        running = CancellableWork(work, on_end=lambda: events.put(None))
         number = events.get()
         if number is not None:
             show_note(stopping)
-            _stop(events, number)
-            raise Stopped(number, results[0] if results else None)
-    if failures:
-        raise failures[0]
-    return results[0]
+            running.cancel()
+            _await_end(events, number)
+            raise Stopped(number, running.returned)
+    return running.result()
 
 
-def _stop(events: SimpleQueue[int | None], number: int) -> None:
-    from xmin_assets.postgres.connection import cancel_all
-
-    # Asking the servers takes a round trip each, and a dead one never answers: not in this thread.
-    threading.Thread(target=cancel_all, daemon=True).start()
+def _await_end(events: SimpleQueue[int | None], number: int) -> None:
+    """Wait for the end of work that was cancelled; end the process if a second signal or no end comes."""
     try:
-        again = events.get(timeout=SUMMARY_TIMEOUT)
+        again = events.get(timeout=STOP_TIMEOUT)
     except Empty:
         again = number
-    if again is not None:  # a second signal, or out of patience: threads that are stuck in C code are left behind
+    if again is not None:  # threads that are stuck in C code are left behind
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + number)

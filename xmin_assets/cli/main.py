@@ -27,11 +27,11 @@ class LazyGroup(click.Group):
     """A group that imports a command's module when the command is used: starting is most of an idle sync."""
 
     def list_commands(self, _: click.Context) -> list[str]:
-        """The commands in the order in which people meet them."""
+        """Return the commands in the order in which people meet them."""
         return list(COMMANDS)
 
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
-        """The command of this name: `command` in the module of the same name."""
+        """Return the command of this name: `command` in the module of the same name."""
         if name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"xmin_assets.cli.{name}").command
@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it, but an unknown name is answered with the nearest known one."""
+        """Find a command as click does; answer an unknown name with the nearest known one."""
         if arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
             from xmin_assets.config import nearest
 
@@ -59,7 +59,7 @@ def app() -> None:
 
 
 def run() -> NoReturn:
-    """The entry point of the installed command."""
+    """Run the installed command."""
     # To look for plugins, pydantic reads the metadata of every package that is installed, as many as Dagster needs.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream in (sys.stdout, sys.stderr):

@@ -42,14 +42,14 @@ class Invocation:
         return self.config
 
     def connection_strings(self) -> tuple[str, ...]:
-        """Those of the configuration file, which hold passwords."""
+        """Return those of the configuration file, which hold passwords."""
         if self.config is None:
             return ()
         return tuple(url.get_secret_value() for url in (self.config.source, self.config.target) if url)
 
 
 def common(function: Function) -> Function:
-    """``--config``, ``--json`` and ``--debug``. Given twice, the one after the command counts."""
+    """Add ``--config``, ``--json`` and ``--debug``. Given twice, the one after the command counts."""
     for option in (
         click.option(
             "--debug",

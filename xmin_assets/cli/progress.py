@@ -18,7 +18,7 @@ LINE_INTERVAL = 5.0
 
 @contextmanager
 def progress_display(tables: int) -> Iterator[ProgressCallback]:
-    """Whatever suits stderr; `tables` is how many there are in all."""
+    """Show progress in the way that suits stderr; `tables` is how many there are in all."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from xmin_assets.cli.bars import Bars
 

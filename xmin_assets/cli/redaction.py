@@ -18,7 +18,7 @@ _AS_KEYWORD = re.compile(r"(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\
 
 
 def redact(text: str, connection_strings: Iterable[str] = ()) -> str:
-    """The text without passwords: those of the environment, of these strings, and what looks like one."""
+    """Return the text without passwords: the environment's, those of these strings, and what looks like one."""
     given = [*(os.environ.get(variable, "") for variable in _VARIABLES), *connection_strings]
     secrets = {os.environ.get("PGPASSWORD", ""), *(secret for url in given for secret in _passwords(url))} - {""}
     text = _IN_URL.sub(rf"\1:{HIDDEN}@", text)

@@ -12,7 +12,7 @@ from xmin_assets.errors import ConfigError
 
 
 def connection_url(side: Literal["source", "target"], configured: SecretStr | None = None) -> str:
-    """The connection string of a side: the environment's, else the configured one.
+    """Return the connection string of a side: the environment's, else the configured one.
 
     Raises:
         ConfigError: there is none.

@@ -9,7 +9,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
 
 
 def seconds(text: str | float) -> float:
-    """A duration in seconds: a number of them, or a text such as ``90 s``, ``10 minutes``, ``1 hour``, ``2 d``.
+    """Return a duration in seconds: of a number, or of a text such as ``90 s``, ``10 minutes``, ``1 hour``, ``2 d``.
 
     Raises:
         ValueError: it is no such text, or negative.
@@ -26,7 +26,7 @@ def seconds(text: str | float) -> float:
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people, in the largest unit that it has one of."""
+    """Return a length of time for people, in the largest unit that it has one of."""
     if seconds >= 86400:
         days = f"{seconds / 86400:.3g}"
         return f"{days} day" if days == "1" else f"{days} days"

@@ -11,7 +11,7 @@ _ENV = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 
 def expand(text: str, origin: str) -> str:
-    """The text with its variables filled in.
+    """Fill in the variables of a text.
 
     Args:
         text: any text.

@@ -23,7 +23,7 @@ _LEAST = "tables: [{source: public.orders}]"
 
 
 def config_path(path: str | os.PathLike[str] | None = None) -> Path:
-    """The configuration file: the one given, else ``XMIN_CONFIG``, else the default of this project."""
+    """Return the configuration file: the one given, else ``XMIN_CONFIG``, else the default of this project."""
     return Path(path or os.environ.get("XMIN_CONFIG") or DEFAULT_CONFIG)
 
 
@@ -38,7 +38,7 @@ def load_config(path: str | os.PathLike[str] | None = None) -> ReplicationConfig
 
 
 def load_pattern(path: str | os.PathLike[str]) -> TablePattern | None:
-    """The pattern that stands for the tables in a configuration file; None if it lists them.
+    """Return the pattern that stands for the tables in a configuration file; None if it lists them.
 
     Raises:
         ConfigError: the file cannot be read, or the pattern is wrong.

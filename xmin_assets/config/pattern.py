@@ -28,7 +28,7 @@ class TablePattern(Strict):
         return [value] if isinstance(value, str) else value
 
     def matches(self, name: QualifiedName) -> bool:
-        """Whether a table is meant. ``*`` stands for any characters, ``?`` for one; capitals count."""
+        """Return whether a table is meant. ``*`` stands for any characters, ``?`` for one; capitals count."""
         if not fnmatchcase(name.schema, self.schema_):
             return False
         included = any(fnmatchcase(name.name, pattern) for pattern in self.include)
@@ -36,5 +36,5 @@ class TablePattern(Strict):
 
 
 def is_pattern(tables: Any) -> bool:
-    """Whether what stands under ``tables:`` is a pattern and not a list."""
+    """Return whether what stands under ``tables:`` is a pattern and not a list."""
     return isinstance(tables, dict)

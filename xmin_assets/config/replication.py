@@ -81,15 +81,15 @@ class ReplicationConfig(Strict):
         return self
 
     def source_url(self) -> str:
-        """The source's connection string, from the environment or this configuration."""
+        """Return the source's connection string, from the environment or this configuration."""
         return connection_url("source", self.source)
 
     def target_url(self) -> str:
-        """The target's connection string, from the environment or this configuration."""
+        """Return the target's connection string, from the environment or this configuration."""
         return connection_url("target", self.target)
 
     def select(self, names: Sequence[str]) -> tuple[TableConfig, ...]:
-        """The tables of these names (with or without the schema ``public``), or all where none is named.
+        """Return the tables of these names (with or without the schema ``public``), or all where none is named.
 
         Raises:
             ConfigError: a name is not configured; the message names the nearest one that is.
@@ -106,7 +106,7 @@ class ReplicationConfig(Strict):
         return tuple(dict.fromkeys(chosen))
 
     def with_settings(self, **settings: object) -> ReplicationConfig:
-        """The same configuration with these settings instead of its own.
+        """Return the same configuration with these settings instead of its own.
 
         Raises:
             ConfigError: a setting is unknown or a value is not allowed.

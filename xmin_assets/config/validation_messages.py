@@ -23,7 +23,7 @@ _MESSAGES = {
 
 
 def nearest(name: str, known: Iterable[object]) -> str:
-    """`` Did you mean X?`` for the known name that is closest, or nothing."""
+    """Return `` Did you mean X?`` for the known name that is closest, or nothing."""
     import difflib  # here, because few ever need it
 
     close = difflib.get_close_matches(name, [str(k) for k in known], n=1, cutoff=0.5)
@@ -31,7 +31,7 @@ def nearest(name: str, known: Iterable[object]) -> str:
 
 
 def explain(error: ValidationError, data: object, model: type[BaseModel]) -> list[str]:
-    """The first problems of a validation, one line each; a value is quoted only where it cannot be a secret.
+    """Return the first problems of a validation, one line each; no value is quoted that may be a secret.
 
     Args:
         error: what validating `data` as `model` raised.

@@ -11,7 +11,7 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
 def as_yaml(name: QualifiedName) -> str:
-    """A table's name in YAML: quoted where it may be read as something else."""
+    """Write a table's name in YAML: quoted where it may be read as something else."""
     # JSON's strings are YAML's, and quotes in a name need no thought.
     text = str(name)
     return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -11,6 +11,7 @@ from xmin_assets.errors import XminAssetsError
 
 
 def main() -> int:
+    """Run the demo; return the exit status."""
     # Imported here, so that a missing part is one line as well.
     from xmin_assets.demo.story import run_demo
 

@@ -44,18 +44,22 @@ class Cluster:
 
     @property
     def name(self) -> str:
+        """The name of its data directory."""
         return self.data_dir.name
 
     @property
     def log(self) -> Path:
+        """What the server writes its log to."""
         return self.data_dir / "server.log"
 
     @property
     def is_initialized(self) -> bool:
+        """Whether there is a data directory."""
         return (self.data_dir / "PG_VERSION").is_file()
 
     @property
     def is_running(self) -> bool:
+        """Whether the server answers from this data directory."""
         return self._postmaster() is not None
 
     @property
@@ -67,7 +71,7 @@ class Cluster:
         return int(lines[3])
 
     def url(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
-        """A libpq URL of the running server; without a password the superuser's."""
+        """Return a libpq URL of the running server; without a password the superuser's."""
         secret = quote(self.password if password is None else password, safe="")
         return f"postgresql://{quote(user, safe='')}:{secret}@{HOST}:{self.port}/{quote(dbname, safe='')}"
 
@@ -151,7 +155,7 @@ class Cluster:
         return True
 
     def _start_on(self, port: int) -> bool:
-        """Whether it started; False when the port is taken."""
+        """Return whether it started; False when the port is taken."""
         said_before = self.log.stat().st_size if self.log.exists() else 0
         options: list[str | Path] = ["-w", "-t", str(START_SECONDS), "-l", self.log, "-o", f"-p {port}"]
         started = self._pg_ctl("start", *options)
@@ -180,14 +184,14 @@ class Cluster:
         return self.programs.run("pg_ctl", action, "-D", self.data_dir, *options, capture_output=True)
 
     def _lock_file(self) -> list[str]:
-        """The lines of postmaster.pid: process, data directory, start time, port, socket folder, ..."""
+        """Return the lines of postmaster.pid: process, data directory, start time, port, socket folder, ..."""
         try:
             return (self.data_dir / "postmaster.pid").read_text().splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def _postmaster(self) -> psutil.Process | None:
-        """The running server. The process that postmaster.pid names may, after a reboot, be anybody's."""
+        """Return the running server. The process that postmaster.pid names may, after a reboot, be anybody's."""
         lines = self._lock_file()
         if not lines or not lines[0].lstrip("-").isdigit():
             return None
@@ -210,7 +214,7 @@ class Cluster:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago on 127.0.0.1."""
+    """Return a port that was free a moment ago on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -230,7 +234,7 @@ def _quoted(value: str) -> str:
 
 
 def _last_words(output: str) -> str:
-    """The line of a program's output that tells most, for an error of one line."""
+    """Return the line of a program's output that tells most, for an error of one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for line in lines:
         if telling := re.search(r"(FATAL|PANIC|error):.*", line):

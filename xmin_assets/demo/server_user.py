@@ -31,7 +31,7 @@ class ServerUser:
 
     @classmethod
     def current(cls) -> ServerUser:
-        """This process's own account, or ``nobody`` for root."""
+        """Return this process's own account, or ``nobody`` for root."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid(), drops_rights=False)
         try:
@@ -42,6 +42,7 @@ class ServerUser:
 
     @property
     def name(self) -> str:
+        """The account's name, or its number where it has none."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
@@ -63,7 +64,7 @@ class ServerUser:
             raise DemoError(f"Cannot run {command[0]} as the user {self.name}: {error}.") from error
 
     def can_enter(self, folder: Path) -> bool:
-        """Whether the user can reach this folder, asked of the kernel: mode bits do not tell of ACLs."""
+        """Return whether the user can reach this folder, asked of the kernel: mode bits do not tell of ACLs."""
         return self.run("/bin/sh", "-c", 'cd -- "$1"', "sh", folder, capture_output=True).returncode == 0
 
     def own(self, path: Path) -> None:

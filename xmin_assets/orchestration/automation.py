@@ -31,14 +31,14 @@ class Automation(TypedDict):
 
 
 def automation_of(config: ReplicationConfig, station: StationName) -> Automation:
-    """When a table's asset is materialized by itself, and when it is out of date."""
+    """Return when a table's asset is materialized by itself, and when it is out of date."""
     return {"automation_condition": _condition(config, station), "freshness_policy": _freshness(config, station)}
 
 
 def automation_sensor(
     config: ReplicationConfig, assets: Sequence[AssetsDefinition]
 ) -> AutomationConditionSensorDefinition | None:
-    """What evaluates the conditions; None if there are none. The one that Dagster makes by itself would not be running.
+    """Build the sensor that evaluates the conditions; None if there are none.
 
     Args:
         config: says whether there are conditions.

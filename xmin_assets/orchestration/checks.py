@@ -47,7 +47,7 @@ _BASIS = "basis"
 
 
 def snapshot_specs(config: ReplicationConfig, asset: AssetKey) -> list[AssetCheckSpec]:
-    """The checks that a plan answers."""
+    """Return the checks that a plan answers."""
     checks = config.checks
     described = {
         WRAPAROUND: (
@@ -78,7 +78,7 @@ def snapshot_specs(config: ReplicationConfig, asset: AssetKey) -> list[AssetChec
 
 
 def snapshot_results(config: ReplicationConfig, asset: AssetKey, made: SourceSnapshot) -> list[AssetCheckResult]:
-    """What a plan says about the source."""
+    """Return what a plan says about the source."""
     checks, results = config.checks, []
     if checks.wraparound.enabled:
         passed = made.oldest_age < checks.wraparound.transactions
@@ -95,7 +95,7 @@ def snapshot_results(config: ReplicationConfig, asset: AssetKey, made: SourceSna
 
 
 def staged_specs(asset: AssetKey) -> list[AssetCheckSpec]:
-    """The checks that stand between a staged table and its merge."""
+    """Return the checks that stand between a staged table and its merge."""
     return [
         AssetCheckSpec(
             ROWS,
@@ -115,7 +115,7 @@ def staged_specs(asset: AssetKey) -> list[AssetCheckSpec]:
 
 
 def staged_results(asset: AssetKey, made: StagedTable) -> list[AssetCheckResult]:
-    """What was found of a staged table that may be merged."""
+    """Return what was found of a staged table that may be merged."""
     extract = made.extract
     keys = sum(part.rows for part in extract.key_parts or ())
     facts = {"rows_loaded": made.rows, "rows_extracted": extract.rows, "keys_loaded": made.keys, "keys_extracted": keys}
@@ -127,7 +127,7 @@ def staged_results(asset: AssetKey, made: StagedTable) -> list[AssetCheckResult]
 
 
 def staged_failure(asset: AssetKey, reason: str, *, key: bool) -> AssetCheckResult:
-    """What was found of a staged table that may not be merged.
+    """Return what was found of a staged table that may not be merged.
 
     Args:
         asset: the staged table.
@@ -138,7 +138,7 @@ def staged_failure(asset: AssetKey, reason: str, *, key: bool) -> AssetCheckResu
 
 
 def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKey) -> AssetChecksDefinition:
-    """The check of a merged target that it equals the source.
+    """Return the check of a merged target that it equals the source.
 
     Args:
         config: has the check's settings.
@@ -179,7 +179,7 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
 def _standing(
     context: AssetCheckExecutionContext, key: AssetCheckKey, every: float, basis: str
 ) -> AssetCheckResult | None:
-    """The last result, if it was good, is young enough to stand, and is about the same source, target and settings."""
+    """Return the last result if it was good, is young enough, and is about the same source, target and settings."""
     records = context.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
     for record in records:
         event = record.event and record.event.dagster_event

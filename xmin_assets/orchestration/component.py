@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from typing_extensions import Self
 
 from xmin_assets.config import ReplicationConfig, parse_config
-from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.scaffolding import XminReplicationScaffolder
 
 
@@ -22,12 +22,12 @@ class XminReplicationComponent(Component):
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
-        """The configuration file's own model: its schema is what ``dg check yaml`` and editors know."""
+        """Return the configuration file's own model: its schema is what ``dg check yaml`` and editors know."""
         return ReplicationConfig
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: ComponentLoadContext) -> Self:
-        """The component of a defs.yaml."""
+        """Return the component of a defs.yaml."""
         assert isinstance(attributes, ReplicationConfig)
         said = attributes.model_dump(exclude_unset=True)
         for side, secret in (("source", attributes.source), ("target", attributes.target)):
@@ -37,5 +37,5 @@ class XminReplicationComponent(Component):
         return cls(parse_config(said, str(context.path)))
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:  # noqa: ARG002
-        """The assets, their job and their resources."""
+        """Return the assets, their job and their resources."""
         return build_definitions(self.config)

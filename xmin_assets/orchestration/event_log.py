@@ -93,7 +93,7 @@ def _open_file(url: str) -> Engine:
 
 
 def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
-    """In its write-ahead log, which Dagster sets, a power cut may lose the last events, and spoils no file.
+    """Return in its write-ahead log, which Dagster sets, a power cut may lose the last events, and spoils no file.
 
     https://www.sqlite.org/pragma.html#pragma_synchronous
     """

@@ -22,7 +22,7 @@ from xmin_assets.errors import (
     TransientError,
     XminAssetsError,
 )
-from xmin_assets.orchestration.way_out import way_out
+from xmin_assets.orchestration.failure_metadata import failure_metadata
 
 DEFAULT_RETRY_POLICY = RetryPolicy(max_retries=3, delay=5, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
 """Three more attempts, after about 5, 15 and 35 seconds: a restart of a server fits in."""
@@ -68,7 +68,7 @@ def station_errors(
 
 
 def _failure(error: XminAssetsError, table: str | None = None, op: str | None = None, advice: str = "") -> Failure:
-    return Failure(f"{error} {advice}".rstrip(), metadata=way_out(error, table, op), allow_retries=False)
+    return Failure(f"{error} {advice}".rstrip(), metadata=failure_metadata(error, table, op), allow_retries=False)
 
 
 def _retried(context: AssetExecutionContext, policy: RetryPolicy) -> RetryRequested:

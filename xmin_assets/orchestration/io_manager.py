@@ -57,7 +57,7 @@ class ManifestIOManager(IOManager):
             _prune(folder)
 
     def load_input(self, context: InputContext) -> Any:
-        """The manifest of the run that this one belongs to, else the latest."""
+        """Return the manifest of the run that this one belongs to, else the latest."""
         kind = context.dagster_type.typing_type
         key = context.asset_key
         if kind not in _KINDS:
@@ -84,7 +84,7 @@ class ManifestIOManager(IOManager):
 # A resource nested in a ConfigurableIOManager would have the settings' defaults, not what the launchpad says.
 @io_manager(required_resource_keys={RESOURCE_KEY}, description="Carries manifests between the assets, in the spool.")
 def manifest_io_manager(context: InitResourceContext) -> ManifestIOManager:
-    """A `ManifestIOManager` with the settings of the run."""
+    """Return a `ManifestIOManager` with the settings of the run."""
     return ManifestIOManager(getattr(context.resources, RESOURCE_KEY))
 
 
@@ -93,7 +93,7 @@ def _folder(spool: Spool, key: AssetKey) -> Path | UPath:
 
 
 def _producer(context: InputContext) -> str | None:
-    """The run whose manifest is meant: this one, or the one that it re-executes from its failure."""
+    """Return the run whose manifest is meant: this one, or the one that it re-executes from its failure."""
     try:
         return context.upstream_output.run_id if context.upstream_output else None
     except DagsterInvariantViolationError:

@@ -32,7 +32,7 @@ Metadata = dict[str, Any]
 
 
 def of_source_snapshot(made: SourceSnapshot) -> Metadata:
-    """What is going to be read, and why."""
+    """Return what is going to be read, and why."""
     return {
         "xmin_assets/summary": f"about {made.rows_estimate:,} rows at the source, {bytes_text(made.bytes)}",
         **_decision(made.plan.mode.value, made.plan.reason),
@@ -53,7 +53,7 @@ def of_source_snapshot(made: SourceSnapshot) -> Metadata:
 
 
 def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
-    """What was read."""
+    """Return what was read."""
     snapshot = made.snapshot
     return {
         "xmin_assets/summary": f"{made.rows:,} rows read, {bytes_text(made.bytes)} in {duration(made.seconds)}",
@@ -77,7 +77,7 @@ def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
 
 
 def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
-    """What was loaded."""
+    """Return what was loaded."""
     extract = made.extract
     selection = extract.snapshot.target_selection
     return {
@@ -98,7 +98,7 @@ def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
 
 
 def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey) -> Metadata:
-    """What changed in the target."""
+    """Return what changed in the target."""
     extract, planned = staged.extract, staged.extract.snapshot
     selection = planned.target_selection
     in_all = planned.seconds + extract.seconds + staged.seconds + made.seconds
@@ -126,7 +126,7 @@ def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey
 
 
 def changes(made: MergedTarget) -> str:
-    """What the merge did to the target's rows, in words."""
+    """Return what the merge did to the target's rows, in words."""
     if made.repeated:
         return "this sync had been merged before; nothing was done"
     return (
@@ -136,14 +136,14 @@ def changes(made: MergedTarget) -> str:
 
 
 def _rows_at_source(made: CsvExtract) -> int:
-    """As counted, else as many as the last sync knew of: a plot has no gap."""
+    """Return the rows as counted, else as many as the last sync knew of, so that a plot has no gap."""
     if made.source_rows is not None:
         return made.source_rows
     return made.snapshot.state.rows if made.snapshot.state else made.rows
 
 
 def _blocks(made: CsvExtract) -> Metadata:
-    """What the map of changed blocks has spared; of a table that is read whole, nothing."""
+    """Return what the map of changed blocks has spared; nothing for a table that is read whole."""
     found, state = made.block_map, made.snapshot.state
     in_all = found.in_all if found else made.snapshot.bytes // BLOCK_SIZE
     scan = state.scan_seconds if state and found else 0.0
@@ -160,7 +160,7 @@ def _decision(mode: str, reason: str) -> Metadata:
 
 
 def _max_xmin_before(snapshot: SourceSnapshot) -> int:
-    """The highest xid seen by earlier syncs, which counts on as long as this one reads only changes."""
+    """Return the highest xid seen by earlier syncs, which counts on as long as this one reads only changes."""
     return snapshot.state.max_xmin if snapshot.state and snapshot.plan.watermark is not None else 0
 
 
@@ -169,13 +169,13 @@ def _statements(plan: Plan) -> Metadata:
 
 
 def script(statements: tuple[str, ...]) -> MetadataValue[Any]:
-    """Statements as people read them."""
+    """Return statements as people read them."""
     lines = "\n".join(f"{statement};" for statement in statements)
     return MetadataValue.md(f"```sql\n{lines}\n```")
 
 
 def column_schema(selection: Selection, *, own: bool = False) -> Metadata:
-    """The columns of a table; with those that this project adds to a target, where `own` says so."""
+    """Return the columns of a table; with those that this project adds to a target, where `own` says so."""
     plain, in_key = TableColumnConstraints(), TableColumnConstraints(nullable=False, other=["key"])
     columns = [
         TableColumn(column.name, column.type, constraints=in_key if column.name in selection.key else plain)

@@ -23,7 +23,7 @@ _LEGAL = re.compile(r"(?!.*__)[A-Za-z0-9_]*[A-Za-z0-9]")
 
 
 def legal(name: str) -> str:
-    """The name as it may stand in an asset key; different names give different results."""
+    """Return the name as it may stand in an asset key; different names give different results."""
     if _LEGAL.fullmatch(name):
         return name
     readable = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
@@ -32,12 +32,12 @@ def legal(name: str) -> str:
 
 
 def group_name(table: TableConfig) -> str:
-    """The group of a table's assets: the schema it has at the source."""
+    """Return the group of a table's assets: the schema it has at the source."""
     return legal(table.source_name.schema)
 
 
 def key_prefixes(tables: Iterable[TableConfig]) -> dict[TableConfig, tuple[str, str]]:
-    """What the asset keys of each table begin with: the schema and name it has at the source.
+    """Return what the asset keys of each table begin with: the schema and name it has at the source.
 
     A source table that is copied a second time, to another target, is told apart by that target.
     """
@@ -54,5 +54,5 @@ def key_prefixes(tables: Iterable[TableConfig]) -> dict[TableConfig, tuple[str, 
 
 
 def asset_key(prefix: tuple[str, str], station: StationName) -> AssetKey:
-    """The key of one of a table's four assets, such as ``public/orders/merged_target``."""
+    """Return the key of one of a table's four assets, such as ``public/orders/merged_target``."""
     return AssetKey([*prefix, station])

@@ -13,7 +13,7 @@ INTERVAL = 1.0
 
 
 def progress_lines(write: Callable[[str], object], interval: float = INTERVAL) -> ProgressCallback:
-    """A report callback that writes at most one line every `interval` seconds.
+    """Return a report callback that writes at most one line every `interval` seconds.
 
     It may be called by many threads at once. None of them waits: what comes while a line is being written,
     or too early, is left out.
@@ -36,7 +36,7 @@ def progress_lines(write: Callable[[str], object], interval: float = INTERVAL) -
 
 
 def line(progress: Progress) -> str:
-    """One step forward, in words."""
+    """Return one step forward, in words."""
     text = f"{progress.table}: {progress.station}"
     if progress.done or progress.total:
         text += f" {progress.done:,}" + (f" of {progress.total:,}" if progress.total else "") + " rows"

@@ -43,7 +43,7 @@ class XminReplicationScaffolder(Scaffolder[ScaffoldParams]):
 
     @classmethod
     def get_scaffold_params(cls) -> type[ScaffoldParams]:
-        """The options of the command."""
+        """Return the options of the command."""
         return ScaffoldParams
 
     def scaffold(self, request: ScaffoldRequest[ScaffoldParams]) -> None:

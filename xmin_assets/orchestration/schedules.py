@@ -16,7 +16,7 @@ CLEAN_UP = "clean_up"
 
 
 def build_schedules(config: ReplicationConfig) -> list[ScheduleDefinition]:
-    """The schedules that the configuration asks for."""
+    """Return the schedules that the configuration asks for."""
     equality = config.checks.target_equals_source
     times = {
         SYNC_ALL_TABLES: config.schedule,
@@ -31,7 +31,7 @@ def build_schedules(config: ReplicationConfig) -> list[ScheduleDefinition]:
 
 
 def clean_up_job(config: ReplicationConfig) -> JobDefinition:
-    """The job that does what ``xmin-assets clean`` does, with its default age."""
+    """Return the job that does what ``xmin-assets clean`` does, with its default age."""
 
     @op(description="Remove what syncs that began more than a day ago have left in the target and in the spool.")
     def remove_leftovers(context: OpExecutionContext, replication_settings: ReplicationSettings) -> None:

@@ -27,7 +27,7 @@ class SensorCursor:
 
     @classmethod
     def read(cls, text: str | None) -> SensorCursor:
-        """The cursor that the text holds; an empty one if there is none, or another release has written it."""
+        """Return the cursor that the text holds; an empty one if there is none, or another release has written it."""
         try:
             data = json.loads(text or "")
             if data["version"] != VERSION:
@@ -43,7 +43,7 @@ class SensorCursor:
             return cls()
 
     def text(self) -> str:
-        """The cursor as text."""
+        """Return the cursor as text."""
         tables = {
             name: [
                 [
@@ -64,10 +64,10 @@ class SensorCursor:
         return json.dumps(data, separators=(",", ":"))
 
     def of(self, table: TableConfig) -> SyncRequest | None:
-        """What is remembered of this table."""
+        """Return what is remembered of this table."""
         return self.requested.get(str(table.target_name))
 
     def of_these(self, tables: Iterable[TableConfig], now: Mapping[TableConfig, SyncRequest]) -> SensorCursor:
-        """The cursor after a look that succeeded: with what is asked for now, and without tables that are gone."""
+        """Return the cursor after a successful probe: with the new requests, and without tables that are gone."""
         kept = {table: now.get(table) or self.of(table) for table in tables}
         return SensorCursor({str(table.target_name): known for table, known in kept.items() if known})

@@ -54,7 +54,7 @@ def source_change_sensor(
     checks: AssetSelection,
     specs: TableSpecs,
 ) -> SensorDefinition | None:
-    """The sensor of a configuration; None if it asks for none.
+    """Return the sensor of a configuration; None if it asks for none.
 
     Args:
         config: with the tables to look at.
@@ -109,13 +109,13 @@ class _Watched:
         return cls(config.tables, keys, checks)
 
     def in_flight(self, context: SensorEvaluationContext) -> frozenset[TableConfig]:
-        """The tables that a run is about to sync or syncing."""
+        """Return the tables that a run is about to sync or syncing."""
         runs = context.instance.get_runs(RunsFilter(statuses=IN_FLIGHT))
         busy = {key for run in runs for key in _selected(context, run)}
         return frozenset(table for table in self.tables if busy.intersection(self.keys[table]))
 
     def request(self, reasons: Mapping[TableConfig, str]) -> list[RunRequest]:
-        """A run for each of the tables, or one for all of them.
+        """Return a run for each of the tables, or one for all of them.
 
         Without a run key: Dagster runs nothing for a key that it has seen, and a table may well change again to what it
         looked like before. That no table is requested twice for one change is known from the runs in flight.
@@ -132,7 +132,7 @@ class _Watched:
 
 
 def _selected(context: SensorEvaluationContext, run: DagsterRun) -> Iterable[AssetKey]:
-    """The assets that a run materializes; none if its job is of another code location."""
+    """Return the assets that a run materializes; none if its job is of another code location."""
     if run.asset_selection is not None:
         return run.asset_selection
     repository = context.repository_def
@@ -144,7 +144,7 @@ def _selected(context: SensorEvaluationContext, run: DagsterRun) -> Iterable[Ass
 def _decide(
     watched: _Watched, every: float, seen: SourceProbe, cursor: SensorCursor, running: frozenset[TableConfig]
 ) -> SensorResult:
-    """What to request after a look, or why nothing is."""
+    """Decide what to request, or say why nothing is."""
     reasons = {table: why for table in watched.tables if (why := sync_reason(table, seen, cursor.of(table)))}
     pauses = {table: _left(seen, table, cursor.of(table), every) for table in reasons}
     due = {table: why for table, why in reasons.items() if table not in running and pauses[table] <= 0}
@@ -166,7 +166,7 @@ def _decide(
 
 
 def _left(seen: SourceProbe, table: TableConfig, requested: SyncRequest | None, every: float) -> float:
-    """Seconds until a table may be requested again whose last request led to no merge."""
+    """Return seconds until a table may be requested again whose last request led to no merge."""
     merged = seen.merged.get(table)
     if requested is None or requested.revision != (merged.revision if merged else 0):
         return 0
@@ -174,7 +174,7 @@ def _left(seen: SourceProbe, table: TableConfig, requested: SyncRequest | None, 
 
 
 def _pause(every: float, times: int) -> float:
-    """Seconds until the next attempt after so many that failed: none after the first, then doubled each time."""
+    """Return seconds until the next attempt after so many that failed: none after the first, then doubled each time."""
     return min(every * (2.0 ** min(times, 20) - 1), max(LONGEST_PAUSE, every))
 
 

@@ -51,7 +51,7 @@ TableSpecs = Mapping[TableConfig, Mapping[StationName, AssetSpec]]
 
 
 def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | None) -> TableSpecs:
-    """The specs of all assets, as the translator wants them, or the default one.
+    """Return the specs of all assets, as the translator wants them, or the default one.
 
     Raises:
         ConfigError: two assets have the same key.
@@ -78,7 +78,7 @@ def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | N
 
 
 def asset_spec(table: TableConfig, station: StationName, key: AssetKey, last: LastSync | None = None) -> AssetSpec:
-    """One of a table's assets, as far as the configuration and the last sync tell."""
+    """Return one of a table's assets, as far as the configuration and the last sync tell."""
     storage = {"dagster/storage_kind": _STORAGE[station]} if station in _STORAGE else {}
     # Dagster takes assets of one table name for the same table, and the source's and the target's are often alike.
     target = {"dagster/table_name": str(table.target_name)} if station == "merged_target" else {}
@@ -100,7 +100,7 @@ def asset_spec(table: TableConfig, station: StationName, key: AssetKey, last: La
 
 
 def description(table: TableConfig, station: StationName, last: LastSync | None = None) -> str:
-    """What the asset is and how the table is replicated, in Markdown."""
+    """Return what the asset is and how the table is replicated, in Markdown."""
     facts = {
         "Source": f"`{table.label}`",
         "Target": f"`{table.target_name}`",
@@ -132,7 +132,7 @@ def _key(table: TableConfig, last: LastSync | None) -> str:
 
 
 def _plain(name: str) -> str:
-    """A table's name where Markdown and the catalog's list, which shows its source, both show it as it is."""
+    """Return a table's name where Markdown and the catalog's list, which shows its source, both show it as it is."""
     return name if re.fullmatch(r"[A-Za-z0-9]+([._][A-Za-z0-9]+)*", name) else f"`{name}`"
 
 

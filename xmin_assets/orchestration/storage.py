@@ -14,7 +14,7 @@ from xmin_assets.orchestration.event_log import MAX_OVERFLOW, POOL_RECYCLE_S, re
 
 
 def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
-    """Each event is a commit or two. A crash of the server may lose those of the last moment, and no row of a table."""
+    """Let commits be asynchronous: each event is one or two. A crash may lose the last events, but no row."""
     with connection, connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit = off")
 
@@ -52,7 +52,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> PooledPostgresStorage:
-        """As the parent's, which would make one of its own kind."""
+        """Make a storage of this class, where the parent would make one of its own."""
         return cls(
             inst_data=inst_data,
             postgres_url=pg_url_from_config(config_value),

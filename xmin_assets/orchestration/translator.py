@@ -28,7 +28,7 @@ class DagsterXminTranslator:
     """Says what the asset of a table's station is called and looks like. Override `get_asset_spec` to change it."""
 
     def get_asset_spec(self, props: XminTranslatorProps) -> AssetSpec:
-        """The asset's spec: key, group, owners, tags, kinds, description, metadata, automation condition, freshness.
+        """Return the spec of an asset: key, group, owners, tags, kinds, description, metadata, conditions, freshness.
 
         Its dependencies are left alone: the four assets of a table follow each other whatever their keys are.
 

@@ -14,6 +14,7 @@ import psycopg2
 import psycopg2.extensions as ext
 
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.rows import fetch_value, fetch_value_if_any, fetch_value_or_none
 from xmin_assets.postgres.types import FIRST_OWN_OID
 
 # A view's query, and those of the views that it reads: one of these may be replaced without a word in the view's own.
@@ -149,11 +150,19 @@ SELECT i.indexrelid::int8
                       AND n.conkey = ARRAY[a.attnum]))
 """
 
+_RENAMED = """
+SELECT coalesce(
+           pg_catalog.bool_or(
+               pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', schema, name))::oid IS DISTINCT FROM oid),
+           false) AS renamed
+  FROM unnest(%(oids)s::oid[], %(schemas)s::text[], %(names)s::text[]) AS t (oid, schema, name)
+"""
+
 _OF_LABELS = """
-SELECT CASE WHEN t.typtype = 'e' THEN 'pg_catalog.text' ELSE 'pg_catalog.text[]' END
+SELECT CASE WHEN t.typtype = 'e' THEN 'pg_catalog.text' ELSE 'pg_catalog.text[]' END AS text
   FROM pg_catalog.pg_type t
   LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
- WHERE t.oid = pg_catalog.to_regtype(%s) AND 'e' IN (t.typtype, e.typtype)
+ WHERE t.oid = pg_catalog.to_regtype(%(type)s) AND 'e' IN (t.typtype, e.typtype)
 """
 
 _NAMES = """
@@ -230,14 +239,14 @@ class Storage:
 
 
 def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
-    """The relation of this name, or None."""
+    """Return the relation of this name, or None."""
     cursor.execute(_FIND, {"schema": name.schema, "name": name.name})
     row = cursor.fetchone()
     return Relation(row[0], QualifiedName(row[1], row[2]), row[3], row[4], row[5]) if row else None
 
 
 def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:
-    """The relations that hold the rows of a relation: itself, its leaf partitions, the tables that inherit from it."""
+    """Return the relations that hold the rows of a relation: itself, its leaf partitions, the tables that inherit."""
     cursor.execute(_STORAGE, {"oid": oid})
     return tuple(
         replace(
@@ -249,25 +258,23 @@ def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:
 
 
 def renamed(cursor: ext.cursor, relations: Mapping[int, QualifiedName]) -> bool:
-    """Whether a name leads to another relation now, or to none, whatever the cursor's snapshot shows.
+    """Return whether a name leads to another relation now, or to none, whatever the cursor's snapshot shows.
 
     ALTER SCHEMA ... RENAME takes no lock on the tables in it, and every statement looks names up as of now.
     """
     cursor.execute(
-        "SELECT pg_catalog.bool_or("
-        "pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', schema, name))::oid IS DISTINCT FROM oid)"
-        " FROM unnest(%s::oid[], %s::text[], %s::text[]) AS t (oid, schema, name)",
-        (
-            [*relations],
-            [name.schema for name in relations.values()],
-            [name.name for name in relations.values()],
-        ),
+        _RENAMED,
+        {
+            "oids": [*relations],
+            "schemas": [name.schema for name in relations.values()],
+            "names": [name.name for name in relations.values()],
+        },
     )
-    return cursor.fetchone() == (True,)
+    return fetch_value(cursor, bool)
 
 
 def columns_of(cursor: ext.cursor, oid: int) -> tuple[Attribute, ...]:
-    """The columns, in the table's order. An empty search_path qualifies types of other schemas."""
+    """Return the columns, in the table's order. An empty search_path qualifies types of other schemas."""
     cursor.execute(_COLUMNS, {"oid": oid})
     found, own = [], []
     for *facts, kind, collation in cursor.fetchall():
@@ -283,13 +290,13 @@ def columns_of(cursor: ext.cursor, oid: int) -> tuple[Attribute, ...]:
 
 
 def virtual_columns_differ(cursor: ext.cursor, oid: int, leaves: list[int], columns: list[str]) -> bool:
-    """Whether a partition, or a table that inherits, computes one of these columns otherwise than the table does."""
+    """Return whether a partition, or a table that inherits, computes one of these columns in another way."""
     cursor.execute(_OTHER_EXPRESSIONS, {"oid": oid, "leaves": leaves, "columns": columns})
-    return cursor.fetchone() == (True,)
+    return fetch_value(cursor, bool)
 
 
 def keys_of(cursor: ext.cursor, oid: int) -> tuple[tuple[str, ...], ...]:
-    """The column lists that identify a row: the primary key first, then unique indexes over NOT NULL columns."""
+    """Return the column lists that identify a row: the primary key first, then unique indexes over NOT NULL columns."""
     cursor.execute(_KEYS, {"oid": oid})
     found = cursor.fetchall()
     loose = set()
@@ -300,14 +307,14 @@ def keys_of(cursor: ext.cursor, oid: int) -> tuple[tuple[str, ...], ...]:
 
 
 def type_text(cursor: ext.cursor, name: str) -> str | None:
-    """A type's name as format_type() prints it; None if there is no such type, or the text is not a type's name."""
+    """Return a type's name as format_type() prints it; None if there is no such type, or the text names none."""
     if not _TYPE_NAME.fullmatch(name):
         return None
     try:
         cursor.execute("SELECT pg_catalog.format_type(pg_catalog.to_regtype(%s)::oid, NULL)", (name,))
     except psycopg2.errors.SyntaxError:
         return None
-    text: str | None = (cursor.fetchone() or (None,))[0]
+    text = fetch_value_or_none(cursor, str)
     modifier = _MODIFIER.search(name)
     if text is None or modifier is None:
         return text
@@ -318,13 +325,12 @@ def type_text(cursor: ext.cursor, name: str) -> str | None:
 
 
 def as_text_of_labels(cursor: ext.cursor, type_: str) -> str | None:
-    """What stands for an enum, or an array of one, where it may lack labels: text, which prints alike; else None."""
-    cursor.execute(_OF_LABELS, (type_,))
-    text: str | None = (cursor.fetchone() or (None,))[0]
-    return text
+    """Return the type that stands for an enum, or an array of one, where it may lack labels; None for other types."""
+    cursor.execute(_OF_LABELS, {"type": type_})
+    return fetch_value_if_any(cursor, str)
 
 
 def relation_names(cursor: ext.cursor) -> list[str]:
-    """Names to suggest where one was not found."""
+    """Return names to suggest where one was not found."""
     cursor.execute(_NAMES)
     return [name for (name,) in cursor.fetchall()]

@@ -99,7 +99,7 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[ext.connection]:
-        """A connection in autocommit mode, as soon as one is free.
+        """Lend a connection in autocommit mode, as soon as one is free.
 
         Raises:
             ConnectionFailed: the server does not answer.
@@ -113,7 +113,7 @@ class Database:
 
     @contextmanager
     def spare_connection(self) -> Iterator[ext.connection | None]:
-        """A connection if one is to be had right now, or is prepared, else None: for help that the work can do without.
+        """Lend a connection if one can be had right now, or is prepared; else None, for help that is not needed.
 
         Raises:
             ConnectionFailed: as `connection` does.
@@ -126,7 +126,7 @@ class Database:
 
     @contextmanager
     def extra_connection(self) -> Iterator[ext.connection]:
-        """A connection beside the limit, closed at the end.
+        """Open a connection beside the limit, and close it at the end.
 
         Raises:
             ConnectionFailed: as `connection` does.
@@ -238,7 +238,7 @@ def resume() -> None:
 
 
 def cancelled() -> bool:
-    """Whether `cancel_all` was called."""
+    """Return whether `cancel_all` was called."""
     return _cancelled.is_set()
 
 

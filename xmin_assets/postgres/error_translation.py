@@ -35,7 +35,7 @@ _HINTS = {
 
 
 def one_line(error: BaseException) -> str:
-    """The error's message on one line, without its SQL context."""
+    """Return the error's message on one line, without its SQL context."""
     diagnostics = getattr(error, "diag", None)
     parts = [diagnostics.message_primary, diagnostics.message_detail] if diagnostics else []
     # libpq tells of a failed connection in several lines, which are sentences without a full stop.
@@ -45,7 +45,7 @@ def one_line(error: BaseException) -> str:
 
 
 def translate(error: psycopg2.Error, action: str) -> XminAssetsError:
-    """The error of ours that stands for a driver's error.
+    """Return the error of ours that stands for a driver's error.
 
     Args:
         error: what psycopg2 raised.

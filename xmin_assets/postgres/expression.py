@@ -47,7 +47,7 @@ class Words:
         self.text = expression
 
     def may_have(self, name: str) -> bool:
-        """Whether this name of a column, table or type may be in the expression."""
+        """Return whether this name of a column, table or type may be in the expression."""
         if _ESCAPED_NAME.search(self.text):
             return True
         name = name.casefold()
@@ -67,7 +67,7 @@ class Words:
 
 
 def expression_error(expression: str) -> str | None:
-    """Why a text cannot be one expression between brackets, as the end of a sentence that begins with its name.
+    """Return why a text cannot be one expression between brackets, as the end of a sentence that begins with its name.
 
     None says that it ends neither the brackets nor the statement; whether it means anything is for the server to say.
     """
@@ -102,7 +102,7 @@ def expression_error(expression: str) -> str | None:
 
 
 def _end_of_comment(text: str, position: int) -> int | None:
-    """Where a comment ends that began before the position; comments nest."""
+    """Return where a comment ends that began before the position; comments nest."""
     depth = 1
     while depth:
         found = _COMMENT.search(text, position)

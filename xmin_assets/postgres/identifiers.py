@@ -81,7 +81,7 @@ def _display(part: str) -> str:
 
 
 def as_text(statement: sql.Composable) -> str:
-    """A composed statement as people read it: it is never sent, and needs no connection to be written."""
+    """Return a composed statement as people read it: it is never sent, and needs no connection to be written."""
     if isinstance(statement, sql.Composed):
         return "".join(map(as_text, statement.seq))
     if isinstance(statement, sql.Identifier):

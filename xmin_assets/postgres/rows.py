@@ -5,6 +5,7 @@ A row that should be there and is not is an error, and never a silent 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg2.extensions as ext
@@ -41,7 +42,13 @@ def fetch_value_or_none(cursor: ext.cursor, kind: type[Value]) -> Value | None:
     return None if value is None else kind(value)  # type: ignore[call-arg]
 
 
-def fetch_one_as(cursor: ext.cursor, cls: type[Row]) -> Row:
+def fetch_value_if_any(cursor: ext.cursor, kind: type[Value]) -> Value | None:
+    """Return the only value of the first row; None where there is no row, or the value is NULL."""
+    rows = cursor.fetchall()
+    return None if not rows or rows[0][0] is None else kind(rows[0][0])  # type: ignore[call-arg]
+
+
+def fetch_one_as(cursor: ext.cursor, cls: Callable[..., Row]) -> Row:
     """Return the only row as an instance of a class whose fields are named like the columns.
 
     Raises:
@@ -50,7 +57,7 @@ def fetch_one_as(cursor: ext.cursor, cls: type[Row]) -> Row:
     return cls(**dict(zip(_names(cursor), _only_row(cursor), strict=True)))
 
 
-def fetch_as(cursor: ext.cursor, cls: type[Row]) -> list[Row]:
+def fetch_as(cursor: ext.cursor, cls: Callable[..., Row]) -> list[Row]:
     """Return every row as an instance of a class whose fields are named like the columns."""
     names = _names(cursor)
     return [cls(**dict(zip(names, row, strict=True))) for row in cursor.fetchall()]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import NamedTuple
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres.connection import check_cancelled
+from xmin_assets.postgres.rows import fetch_one_as, fetch_value
 
 # A server that recovers from the crash of one of its processes keeps the time of its start, but throws all cumulative
 # statistics away, and notes when (pgstat_reset_after_failure() in src/backend/utils/activity/pgstat.c; before 15 the
@@ -25,20 +29,20 @@ pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(),
 # the next checkpoint. A standby has no insert position. The control file of one names the timeline that it had replayed
 # at some time; its WAL receiver knows of a new one at once, but tells only roles that may read all statistics.
 _FACTS = sql.SQL("""
-SELECT pg_catalog.current_setting('server_version_num')::int,
-       (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
-       d.oid::int8,
-       d.datname::text,
+SELECT pg_catalog.current_setting('server_version_num')::int AS version,
+       (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
+       d.oid::int8 AS database_oid,
+       d.datname::text AS database,
        r.in_recovery,
        CASE WHEN r.in_recovery
             THEN greatest(c.timeline_id,
                           (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()),
                           (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))
             ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
-       END,
-       {started},
-       pg_catalog.pg_encoding_to_char(d.encoding)::text,
-       (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o)
+       END AS timeline,
+       {started} AS started,
+       pg_catalog.pg_encoding_to_char(d.encoding)::text AS encoding,
+       (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o) AS oldest_age
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) r,
        pg_catalog.pg_control_checkpoint() c,
        pg_catalog.pg_database d
@@ -47,18 +51,18 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
 
 # In READ COMMITTED, too, a statement takes its snapshot before it calls a function.
 _SNAPSHOT_AND_LSN = """
-SELECT pg_catalog.pg_current_snapshot()::text,
+SELECT pg_catalog.pg_current_snapshot()::text AS snapshot,
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-            ELSE pg_catalog.pg_current_wal_insert_lsn() END - '0/0'::pg_lsn,
-       pg_catalog.current_setting('wal_block_size')::int,
-       pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))
+            ELSE pg_catalog.pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS position,
+       pg_catalog.current_setting('wal_block_size')::int AS page,
+       pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) AS segment
 """
 
 _FLUSHED = """
-SELECT pg_catalog.pg_is_in_recovery(),
+SELECT pg_catalog.pg_is_in_recovery() AS in_recovery,
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-            ELSE pg_catalog.pg_current_wal_flush_lsn() END - '0/0'::pg_lsn,
-       extract(epoch FROM pg_catalog.current_setting('wal_writer_delay')::interval)::float8
+            ELSE pg_catalog.pg_current_wal_flush_lsn() END - '0/0'::pg_lsn AS on_disk,
+       extract(epoch FROM pg_catalog.current_setting('wal_writer_delay')::interval)::float8 AS delay
 """
 
 _PAGE_HEADER, _SEGMENT_HEADER = 24, 40
@@ -88,6 +92,26 @@ class Server:
     """Age in transactions of the oldest one that may still be unfrozen, in any database."""
 
 
+class _WalEnd(NamedTuple):
+    """A snapshot, and where the WAL ended right after it was taken."""
+
+    snapshot: str
+    position: Decimal | None
+    """In bytes; None on a standby that has replayed nothing yet."""
+    page: int
+    segment: int
+
+
+class _Flushed(NamedTuple):
+    """How far WAL is on disk."""
+
+    in_recovery: bool
+    on_disk: Decimal | None
+    """In bytes; None on a standby that has replayed nothing yet."""
+    delay: float
+    """wal_writer_delay, in seconds."""
+
+
 def observe_server(cursor: ext.cursor) -> Server:
     """Read the facts.
 
@@ -96,31 +120,29 @@ def observe_server(cursor: ext.cursor) -> Server:
     """
     snapshot, lsn = snapshot_and_lsn(cursor)
     cursor.execute(_FACTS)
-    version, system, database_oid, database, in_recovery, timeline, *others = cursor.fetchone() or ()
-    return Server(version, system, database_oid, database, in_recovery, timeline, lsn, snapshot, *others)
+    return fetch_one_as(cursor, partial(Server, lsn=lsn, snapshot=snapshot))
 
 
 def started(cursor: ext.cursor) -> str:
     """Read which start of the server answers, as of now, whatever the cursor's snapshot shows; see `Server.started`."""
-    cursor.execute(sql.SQL("SELECT {}").format(STARTED))
-    (found,) = cursor.fetchone() or ("",)
-    return str(found)
+    cursor.execute(sql.SQL("SELECT {started} AS started").format(started=STARTED))
+    return fetch_value(cursor, str)
 
 
 def wal_position(cursor: ext.cursor) -> int:
-    """How many bytes of WAL there are: the end of the last record inserted by a primary, or replayed by a standby."""
+    """Return the end of the last WAL record that a primary has inserted, or a standby has replayed, in bytes."""
     return snapshot_and_lsn(cursor)[1]
 
 
 def snapshot_and_lsn(cursor: ext.cursor) -> tuple[str, int]:
-    """The cursor's snapshot, as pg_current_snapshot() writes it, and the `wal_position` read after it was taken."""
+    """Return the cursor's snapshot, as pg_current_snapshot() writes it, and the `wal_position` read after it."""
     cursor.execute(_SNAPSHOT_AND_LSN)
-    snapshot, position, page, segment = cursor.fetchone() or ()
-    return snapshot, record_end(int(position or 0), page, segment)
+    now = fetch_one_as(cursor, _WalEnd)
+    return now.snapshot, record_end(int(now.position or 0), now.page, now.segment)
 
 
 def record_end(position: int, page: int, segment: int) -> int:
-    """Where a WAL record ends, if the next one begins at this position.
+    """Return where a WAL record ends, if the next one begins at this position.
 
     At the beginning of a page the two differ by a header. A standby that has replayed everything is at the end of the
     last record, an idle primary where the next one will begin.
@@ -184,13 +206,13 @@ def wait_for_flush(cursor: ext.cursor, position: int, timeout: float) -> int | N
 
 
 def _flushed(cursor: ext.cursor, position: int) -> tuple[int, int, float]:
-    """How far WAL is on disk, how far it has to be, and wal_writer_delay in seconds."""
+    """Return how far WAL is on disk, how far it has to be, and wal_writer_delay in seconds."""
     cursor.execute(_FLUSHED)
-    in_recovery, on_disk, delay = cursor.fetchone() or (False, 0, 0.0)
-    on_disk = int(on_disk or 0)
-    if in_recovery:  # where a commit is visible before the replay position passes it
+    flushed = fetch_one_as(cursor, _Flushed)
+    on_disk = int(flushed.on_disk or 0)
+    if flushed.in_recovery:  # where a commit is visible before the replay position passes it
         on_disk = position = max(position, on_disk)
-    return on_disk, position, delay
+    return on_disk, position, flushed.delay
 
 
 def require_version(server: Server, side: str, minimum: int) -> None:
@@ -206,7 +228,6 @@ def require_version(server: Server, side: str, minimum: int) -> None:
 
 
 def horizon(cursor: ext.cursor) -> int:
-    """The xid64 below which every transaction is finished, in the snapshot of the cursor's transaction."""
-    cursor.execute("SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::int8")
-    (xmin,) = cursor.fetchone() or (0,)
-    return int(xmin)
+    """Return the xid64 below which every transaction is finished, in the snapshot of the cursor's transaction."""
+    cursor.execute("SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::int8 AS xmin")
+    return fetch_value(cursor, int)

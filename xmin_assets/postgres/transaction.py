@@ -97,7 +97,7 @@ def transaction(
     action: str,
     *first: sql.Composable,
 ) -> Iterator[ext.cursor]:
-    """A transaction on the connection: committed at the end, rolled back on any exception.
+    """Run a transaction on the connection: commit it at the end, roll it back on any exception.
 
     Args:
         database: where the connection comes from; its timeouts apply.
@@ -155,7 +155,7 @@ def give_memory(cursor: ext.cursor, setting: str, size: int) -> None:
 def transaction_on(
     database: Database, mode: TransactionMode, action: str, *first: sql.Composable
 ) -> Iterator[ext.cursor]:
-    """A `transaction` on whichever connection is free."""
+    """Run a `transaction` on whichever connection is free."""
     with database.connection() as connection, transaction(database, connection, mode, action, *first) as cursor:
         yield cursor
 

@@ -170,7 +170,7 @@ class UserType:
 
 
 def types_of(cursor: ext.cursor, oids: Iterable[int]) -> tuple[UserType, ...]:
-    """The types behind these type oids that are not PostgreSQL's own, each after those that it is made of.
+    """Return the types behind these type oids that are not PostgreSQL's own, each after those that it is made of.
 
     Args:
         cursor: in a transaction with an empty search_path, so that names are qualified.
@@ -190,14 +190,14 @@ def types_of(cursor: ext.cursor, oids: Iterable[int]) -> tuple[UserType, ...]:
 
 
 def types_named(cursor: ext.cursor, names: Iterable[QualifiedName]) -> dict[QualifiedName, UserType]:
-    """Those of the named types that exist, as they are in this database."""
+    """Return those of the named types that exist, as they are in this database."""
     wanted = list(names)
     cursor.execute(_OIDS, ([name.schema for name in wanted], [name.name for name in wanted]))
     return {made.qualified: made for made in types_of(cursor, [oid for (oid,) in cursor.fetchall()])}
 
 
 def types_in(cursor: ext.cursor, text: str, path: Collection[str], may_have: Callable[[str], bool]) -> list[int]:
-    """The oids of the types that an expression may name.
+    """Return the oids of the types that an expression may name.
 
     Args:
         cursor: at any point of a transaction.
@@ -210,7 +210,7 @@ def types_in(cursor: ext.cursor, text: str, path: Collection[str], may_have: Cal
 
 
 def still_means(before: UserType | None, now: UserType | None) -> bool:
-    """Whether all that was printed or read as `before` means the same as `now`; labels may have been added."""
+    """Return whether all that was printed or read as `before` means the same as `now`; labels may have been added."""
     return (
         before is not None
         and now is not None

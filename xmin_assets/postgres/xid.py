@@ -12,6 +12,8 @@ from __future__ import annotations
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
+from xmin_assets.postgres.rows import fetch_value
+
 CYCLE = 2**32
 """After so many transactions the 32 bits of an xid come round."""
 
@@ -29,19 +31,18 @@ ROW_AGE = sql.SQL("(pg_catalog.age(xmin)::int8 & 4294967295)")
 
 
 def read_next_xid(cursor: ext.cursor, horizon: int) -> int:
-    """The xid64 from which age() counts in the cursor's transaction.
+    """Return the xid64 from which age() counts in the cursor's transaction.
 
     Args:
         cursor: in the transaction whose ages will be read.
         horizon: an xid64 less than 2^32 transactions old.
     """
-    cursor.execute("SELECT pg_catalog.age(%s::xid)::int8 & 4294967295", (str(horizon % CYCLE),))
-    (age,) = cursor.fetchone() or (0,)
-    return horizon + int(age)
+    cursor.execute("SELECT pg_catalog.age(%s::xid)::int8 & 4294967295 AS age", (str(horizon % CYCLE),))
+    return horizon + fetch_value(cursor, int)
 
 
 def row_xid64(next_xid: int) -> sql.Composable:
-    """The xid64 of a row version.
+    """Build the xid64 of a row version.
 
     Args:
         next_xid: what `read_next_xid` gave in this transaction.
@@ -52,7 +53,7 @@ def row_xid64(next_xid: int) -> sql.Composable:
 
 
 def at_or_above(watermark: int, next_xid: int) -> sql.Composable:
-    """The condition that a row version's xid64 is at or above the watermark.
+    """Build the condition that a row version's xid64 is at or above the watermark.
 
     A version more than 2^32 transactions old appears younger by whole cycles and may fulfil it, too: reading it
     again changes nothing. With a watermark of such an age every row fulfils it.
@@ -67,5 +68,5 @@ def at_or_above(watermark: int, next_xid: int) -> sql.Composable:
 
 
 def wrapped(watermark: int, horizon: int) -> bool:
-    """Whether the watermark is so old that row ages cannot tell which rows changed since."""
+    """Return whether the watermark is so old that row ages cannot tell which rows changed since."""
     return horizon - watermark >= CYCLE

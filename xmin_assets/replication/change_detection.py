@@ -31,7 +31,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2.extensions as ext
 
@@ -39,6 +39,7 @@ from xmin_assets.config import ReplicationConfig, TableConfig, duration
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.rows import fetch_one_as
 from xmin_assets.postgres.server import horizon, observe_server, wal_position
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.postgres.types import FIRST_OWN_OID
@@ -127,9 +128,9 @@ SELECT s.number::int - 1, s.kind::text,
 _SERVER = """
 SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), d.oid,
                             pg_catalog.pg_stat_get_db_stat_reset_time(d.oid),
-                            (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter)),
-       pg_catalog.pg_is_in_recovery(),
-       pg_catalog.current_setting('track_counts')::bool
+                            (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter)) AS counters,
+       pg_catalog.pg_is_in_recovery() AS in_recovery,
+       pg_catalog.current_setting('track_counts')::bool AS track_counts
   FROM pg_catalog.pg_database d
  WHERE d.datname = pg_catalog.current_database()
 """
@@ -215,6 +216,15 @@ class SyncRequest:
     """Requests before this one since the state's revision has last moved."""
 
 
+class _CountingServer(NamedTuple):
+    """Which start of which server counts rows, and whether it does."""
+
+    counters: str
+    """Which start of the server this is, and since when it has counted."""
+    in_recovery: bool
+    track_counts: bool
+
+
 def probe(config: ReplicationConfig) -> SourceProbe:
     """Look at both sides of every configured table.
 
@@ -231,7 +241,7 @@ def probe(config: ReplicationConfig) -> SourceProbe:
 
 
 def merged_syncs(target: Database, tables: Sequence[TableConfig]) -> dict[TableConfig, LastMerge]:
-    """The last merged sync of those tables that have one."""
+    """Return the last merged sync of those tables that have one."""
     with transaction_on(target, TransactionMode.READ, "Looking at the target's state") as cursor:
         if schema_version(cursor) == 0:
             return {}
@@ -244,20 +254,22 @@ def _probe_source(
 ) -> SourceProbe:
     with transaction_on(source, TransactionMode.READ, "Looking for changes at the source") as cursor:
         cursor.execute(_SERVER)
-        server, in_recovery, counted = cursor.fetchone() or ("", False, False)
+        server = fetch_one_as(cursor, _CountingServer)
         names = _columns([table.source_name for table in tables])
         # A where clause may name types that no column has.
         chooses = [table.where is not None for table in tables]
         cursor.execute(_FINGERPRINTS, {**names, "chooses": chooses, "first": FIRST_OWN_OID})
         found = {tables[row[0]]: row[1:] for row in cursor.fetchall()}
-        counted = counted and not in_recovery
+        counted = server.track_counts and not server.in_recovery
         # After the counters: what they count has begun before, and so has an id below the next one.
         oldest, wal = horizon(cursor), "" if counted else str(wal_position(cursor))
-        next_xid = 0 if in_recovery else xid.read_next_xid(cursor, oldest)
+        next_xid = 0 if server.in_recovery else xid.read_next_xid(cursor, oldest)
         changed = _changed(cursor, merged)
     fingerprints = {}
     for table in tables:
-        known = TableFingerprint(_digest(f"{server} {in_recovery} {counted}"), _digest(table.model_dump_json()))
+        known = TableFingerprint(
+            _digest(f"{server.counters} {server.in_recovery} {counted}"), _digest(table.model_dump_json())
+        )
         if table in found:
             _, storage, columns, counts = found[table]
             known = TableFingerprint(known.server, known.configuration, storage, columns, counts if counted else wal)
@@ -267,7 +279,7 @@ def _probe_source(
 
 
 def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, LastMerge]) -> dict[TableConfig, bool]:
-    """Which tables have blocks that were modified since the position from which their next sync looks for changes."""
+    """Return which tables have blocks that were modified since the position where their next sync begins."""
     starts = {
         table: start
         for table, last in merged.items()
@@ -293,7 +305,7 @@ def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, LastMerge]) -> dic
 
 
 def sync_reason(table: TableConfig, probed: SourceProbe, requested: SyncRequest | None) -> str | None:
-    """Why the table must be synced, in words; None if it need not.
+    """Return why the table must be synced, in words; None if it need not.
 
     Args:
         table: one that the look was at.
@@ -331,7 +343,7 @@ def _difference(before: TableFingerprint, now: TableFingerprint, counted: bool, 
     if now.columns != before.columns:
         return "its columns or their types were changed"
     if now.storage != before.storage:
-        return "it was truncated, rewritten or made anew, or has other partitions"
+        return "it was truncated, rewritten or recreated, or has other partitions"
     if counted:
         return "rows were inserted, updated or deleted"
     if changed is None:
@@ -340,7 +352,7 @@ def _difference(before: TableFingerprint, now: TableFingerprint, counted: bool, 
 
 
 def _needs_recheck(table: TableConfig, probed: SourceProbe, merged: LastMerge, requested: SyncRequest) -> str | None:
-    """Why a table must be synced that looks like when the last sync was requested."""
+    """Return why a table must be synced that looks like when the last sync was requested."""
     age = (probed.at - merged.merged_at).total_seconds()
     unchanged = probed.changed.get(table) is False
     # While the horizon stands still, so does the transaction that holds it, and what others did is counted.
@@ -362,7 +374,7 @@ def _needs_recheck(table: TableConfig, probed: SourceProbe, merged: LastMerge, r
 
 
 def next_request(table: TableConfig, probed: SourceProbe, requested: SyncRequest | None) -> SyncRequest:
-    """What is to be remembered when a sync of the table is requested after this look.
+    """Return what is to be remembered when a sync of the table is requested after this look.
 
     Args:
         table: one that the look was at.

@@ -34,7 +34,7 @@ class Discovered:
 
 
 def discover_tables(source: Database) -> tuple[Discovered, ...]:
-    """The ordinary and partitioned tables that the role may read.
+    """Return the ordinary and partitioned tables that the role may read.
 
     Raises:
         XminAssetsError: the source cannot be reached or refuses.

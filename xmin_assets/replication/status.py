@@ -37,7 +37,7 @@ class TableStatus:
 
 
 def table_statuses(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[TableStatus, ...]:
-    """The status of each configured table, from the target's state.
+    """Return the status of each configured table, from the target's state.
 
     Raises:
         ConfigError: the configuration is wrong or names no such table.
@@ -86,7 +86,7 @@ class TableHistory:
 def table_histories(
     config: ReplicationConfig | None = None, *, tables: Sequence[str] = (), limit: int = 20
 ) -> tuple[TableHistory, ...]:
-    """The last `limit` merges of each configured table, from the target's state.
+    """Return the last `limit` merges of each configured table, from the target's state.
 
     Raises:
         ConfigError: the configuration is wrong or names no such table.
@@ -109,7 +109,7 @@ def _told(
     read: Callable[[ext.cursor, TableConfig], Told],
     failed: Callable[[TableConfig, str], Told],
 ) -> tuple[Told, ...]:
-    """What one transaction of the target tells of each table, or why it could not."""
+    """Read something of each table in one transaction of the target, or say why it cannot be read."""
     config = config or load_config()
     chosen = config.select(list(tables))
     with open_target(config) as target:
@@ -131,7 +131,7 @@ class SourceStatus:
 
 
 def source_status(config: ReplicationConfig | None = None) -> SourceStatus:
-    """What holds the source's horizon back right now, or why that cannot be known."""
+    """Return what holds the source's horizon back right now, or why that cannot be known."""
     config = config or load_config()
     try:
         with (

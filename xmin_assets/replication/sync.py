@@ -135,7 +135,7 @@ def sync_tables(
 
 
 def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[TablePlan, ...]:
-    """What `sync_tables` would do now; nothing is changed.
+    """Return what `sync_tables` would do now; nothing is changed.
 
     Raises:
         ConfigError: the configuration is wrong or names no such table.

@@ -24,7 +24,7 @@ from xmin_assets.demo.programs import Programs
 from xmin_assets.replication.changed_blocks.prerequisites import MIN_VERSION
 from xmin_assets_tests.clusters import SETTINGS, Workshop
 
-SUMMARY_TIMEOUT = 40.0
+TIMEOUT = 40.0
 """Seconds within which a server is back after a crash."""
 
 ATTEMPTS = 50
@@ -259,8 +259,8 @@ def exists(pid: int) -> bool:
 
 def until(fact: Callable[[], bool], what: str) -> None:
     """Poll until it is true."""
-    deadline = time.monotonic() + SUMMARY_TIMEOUT
+    deadline = time.monotonic() + TIMEOUT
     while not fact():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {SUMMARY_TIMEOUT:.0f} s: {what}")
+            raise TimeoutError(f"not within {TIMEOUT:.0f} s: {what}")
         time.sleep(0.01)

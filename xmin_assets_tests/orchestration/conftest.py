@@ -19,7 +19,7 @@ from dagster import (
 
 from xmin_assets.config import ReplicationConfig, parse_config
 from xmin_assets.orchestration.assets import build_xmin_assets
-from xmin_assets.orchestration.deployment import build_resources
+from xmin_assets.orchestration.definitions_builder import build_resources
 from xmin_assets.orchestration.names import STATIONS
 from xmin_assets_tests.clusters import Database
 

@@ -20,7 +20,7 @@ from dagster import (
 from xmin_assets.config import parse_config
 from xmin_assets.errors import ConfigError
 from xmin_assets.orchestration.automation import AUTOMATION_SENSOR
-from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.names import STATIONS
 from xmin_assets_tests.orchestration.conftest import Deployment, key
 

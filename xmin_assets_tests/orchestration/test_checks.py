@@ -8,7 +8,7 @@ import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetSelection, DagsterInstance, materialize
 
 from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
-from xmin_assets.orchestration.deployment import VERIFY_ALL_TABLES, build_definitions, build_resources
+from xmin_assets.orchestration.definitions_builder import VERIFY_ALL_TABLES, build_definitions, build_resources
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, failure
 

@@ -10,7 +10,7 @@ import pytest
 from dagster import AssetSpec, Definitions, TableSchema
 
 from xmin_assets import sync_tables
-from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.specs import table_specs
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, numbers

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xmin_assets.config import parse_config
 from xmin_assets.orchestration.assets import build_xmin_assets
-from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.names import legal
 
 

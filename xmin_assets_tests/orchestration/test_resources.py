@@ -7,7 +7,7 @@ from dagster import EnvVar, asset, materialize
 
 from xmin_assets.config import Settings
 from xmin_assets.errors import ConfigError
-from xmin_assets.orchestration.deployment import build_resources
+from xmin_assets.orchestration.definitions_builder import build_resources
 from xmin_assets.orchestration.resources import ReplicationSettings
 from xmin_assets_tests.orchestration.conftest import Deployment, failure
 

@@ -10,7 +10,7 @@ from dagster import DagsterInstance, DefaultScheduleStatus, Definitions
 from psycopg2 import sql
 
 from xmin_assets.config import parse_config
-from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment
 

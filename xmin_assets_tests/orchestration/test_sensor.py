@@ -24,7 +24,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 
 from xmin_assets.config import ReplicationConfig, parse_config
 from xmin_assets.orchestration import sensors
-from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.names import STATIONS
 from xmin_assets.orchestration.sensor_cursor import SensorCursor
 from xmin_assets.orchestration.sensors import SENSOR

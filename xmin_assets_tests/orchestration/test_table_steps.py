@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance, RetryPolicy
 
-from xmin_assets.orchestration.deployment import build_definitions
+from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.names import STATIONS
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, key, numbers

@@ -7,7 +7,7 @@ from dagster import AssetKey, AssetSelection, AssetSpec, AutomationCondition, ma
 
 from xmin_assets import DagsterXminTranslator, XminTranslatorProps, build_xmin_assets, build_xmin_checks
 from xmin_assets.errors import ConfigError
-from xmin_assets.orchestration.deployment import build_definitions, build_resources
+from xmin_assets.orchestration.definitions_builder import build_definitions, build_resources
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment
 

@@ -76,7 +76,7 @@ def read(
     start: int,
     stop: int,
 ) -> BlockMap:
-    """The blocks that were modified between two WAL positions, and perhaps some more.
+    """Read which blocks were modified between two WAL positions, and perhaps some more.
 
     Args:
         cursor: at the source, in the extract's transaction: what goes wrong is rolled back to a savepoint.
@@ -104,7 +104,7 @@ def read(
 def attempt(
     cursor: ext.cursor, planned: SourceSnapshot, server: Server, storage: Sequence[Storage], position: int
 ) -> tuple[BlockMap | None, str]:
-    """The map of an extract, if it can have one; and which blocks are read, in words.
+    """Read the map of an extract, if it can have one; say which blocks are read.
 
     Args:
         cursor: in the extract's transaction.
@@ -128,13 +128,13 @@ def attempt(
 
 
 def ranges_to_read(found: BlockMap, storage: Sequence[Storage]) -> list[CtidRange]:
-    """The ranges of a map, as they are read."""
+    """Return the ranges of a map, as they are read."""
     leaves = {leaf.relfilenode: leaf for leaf in storage}
     return [CtidRange(leaves[r.filenode], r.start, r.end, r.end - r.start) for r in found.ranges]
 
 
 def ranges_of(blocks: Iterable[tuple[int, int]]) -> tuple[BlockRange, ...]:
-    """Blocks as ranges, by file and in order: as many as may be, and blocks between near ones for the rest.
+    """Return blocks as ranges, by file and in order: as many as may be, and blocks between near ones for the rest.
 
     Args:
         blocks: pairs of a relfilenode and a block number.

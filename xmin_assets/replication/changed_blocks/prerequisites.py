@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psycopg2
 import psycopg2.extensions as ext
 
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.error_translation import one_line
+from xmin_assets.postgres.rows import fetch_one_as, fetch_value
 from xmin_assets.postgres.server import Server
 
 MIN_VERSION = 17
@@ -18,20 +20,25 @@ MIN_VERSION = 17
 
 
 _SETUP = """
-SELECT pg_catalog.current_setting('summarize_wal')::bool,
-       pg_catalog.current_setting('wal_level'),
-       EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = ANY(%(leaves)s::oid[]) AND relpersistence <> 'p'),
+SELECT pg_catalog.current_setting('summarize_wal')::bool AS summarizes,
+       pg_catalog.current_setting('wal_level') AS wal_level,
+       EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = ANY(%(leaves)s::oid[]) AND relpersistence <> 'p')
+           AS has_unlogged,
        pg_catalog.has_function_privilege('pg_catalog.pg_available_wal_summaries()', 'EXECUTE')
            AND pg_catalog.has_function_privilege('pg_catalog.pg_wal_summary_contents(int8, pg_lsn, pg_lsn)', 'EXECUTE')
-           AND pg_catalog.has_function_privilege('pg_catalog.pg_get_wal_summarizer_state()', 'EXECUTE'),
+           AND pg_catalog.has_function_privilege('pg_catalog.pg_get_wal_summarizer_state()', 'EXECUTE')
+           AS may_read_summaries,
        (SELECT n.nspname::text
           FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-         WHERE e.extname = 'pg_walinspect'),
-       pg_catalog.pg_has_role('pg_checkpoint', 'USAGE')
+         WHERE e.extname = 'pg_walinspect') AS inspector,
+       pg_catalog.pg_has_role('pg_checkpoint', 'USAGE') AS may_checkpoint
 """
 
 
-_INSPECTS = "SELECT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s', %s, %s), 'EXECUTE')"
+_INSPECTS = """
+SELECT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s', %(schema)s, %(function)s), 'EXECUTE')
+           AS may_inspect
+"""
 
 
 _BLOCK_INFO = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
@@ -56,6 +63,18 @@ class WalAccess:
     """Whether a checkpoint may be ordered."""
 
 
+class _Offered(NamedTuple):
+    """What the source's settings, grants and extensions allow."""
+
+    summarizes: bool
+    wal_level: str
+    has_unlogged: bool
+    may_read_summaries: bool
+    inspector: str | None
+    """The schema of pg_walinspect."""
+    may_checkpoint: bool
+
+
 @dataclass(frozen=True)
 class MissingPrerequisite:
     """Something without which a table is read whole."""
@@ -75,7 +94,7 @@ WAY_TO_THE_PRESENT = MissingPrerequisite(
 def check_prerequisites(
     cursor: ext.cursor, server: Server, storage: Sequence[Storage], *, checkpoint: bool
 ) -> tuple[WalAccess, list[MissingPrerequisite]]:
-    """What the source offers, and all that is missing there for maps of this table.
+    """Look for what the source offers, and for all that is missing there for maps of this table.
 
     Args:
         cursor: at the source.
@@ -90,20 +109,20 @@ def check_prerequisites(
             MissingPrerequisite(reason, f"Upgrade the source to PostgreSQL {MIN_VERSION} or newer.")
         ]
     cursor.execute(_SETUP, {"leaves": [leaf.oid for leaf in storage]})
-    summarizes, level, unlogged, may_read, inspector, may_checkpoint = cursor.fetchone() or (None,) * 6
+    offered = fetch_one_as(cursor, _Offered)
     missing = []
-    if level == "minimal":
+    if offered.wal_level == "minimal":
         missing.append(
             MissingPrerequisite("wal_level is minimal at the source", "Set wal_level = replica there, and restart it.")
         )
-    if not summarizes:
+    if not offered.summarizes:
         missing.append(
             MissingPrerequisite(
                 "summarize_wal is off at the source",
                 "There: ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();",
             )
         )
-    if not may_read:
+    if not offered.may_read_summaries:
         missing.append(
             MissingPrerequisite(
                 "the role may not read WAL summaries",
@@ -111,23 +130,24 @@ def check_prerequisites(
                 "pg_lsn, pg_lsn) and pg_get_wal_summarizer_state().",
             )
         )
-    if unlogged:
+    if offered.has_unlogged:
         missing.append(
             MissingPrerequisite(
                 "the table is UNLOGGED, so no WAL tells of it", "ALTER TABLE ... SET LOGGED, if it may be so."
             )
         )
+    inspector = offered.inspector
     if inspector is not None:
-        cursor.execute(_INSPECTS, (inspector, _BLOCK_INFO))
-        inspector = inspector if cursor.fetchone() == (True,) else None
+        cursor.execute(_INSPECTS, {"schema": inspector, "function": _BLOCK_INFO})
+        inspector = inspector if fetch_value(cursor, bool) else None
     # On a standby it would be a restartpoint, and summaries end where the primary's checkpoints do.
-    return WalAccess(inspector, bool(may_checkpoint) and checkpoint and not server.in_recovery), missing
+    return WalAccess(inspector, offered.may_checkpoint and checkpoint and not server.in_recovery), missing
 
 
 def require_prerequisites(
     cursor: ext.cursor, server: Server, storage: Sequence[Storage], *, checkpoint: bool
 ) -> WalAccess:
-    """As `check_prerequisites`, for who needs all of it.
+    """Return what the source offers, if nothing is missing there.
 
     Raises:
         BlockMapUnavailable: something is missing.
@@ -140,7 +160,7 @@ def require_prerequisites(
 
 @contextmanager
 def savepoint(cursor: ext.cursor) -> Iterator[None]:
-    """Whatever is refused, the transaction goes on; it is not left in a subtransaction, from which none can export."""
+    """Let the transaction go on whatever is refused. No subtransaction is left, from which none can export."""
     cursor.execute("SAVEPOINT block_map")
     try:
         yield
@@ -148,7 +168,7 @@ def savepoint(cursor: ext.cursor) -> Iterator[None]:
         if error.pgcode is None:
             raise
         cursor.execute("ROLLBACK TO SAVEPOINT block_map; RELEASE SAVEPOINT block_map")
-        raise BlockMapUnavailable(f"the source refuses to tell which blocks changed: {one_line(error)}") from None
+        raise BlockMapUnavailable(f"the source refuses to tell which blocks changed: {one_line(error)}") from error
     except BlockMapUnavailable:
         cursor.execute("RELEASE SAVEPOINT block_map")
         raise

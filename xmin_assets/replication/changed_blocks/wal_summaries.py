@@ -11,10 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import NamedTuple
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
+from xmin_assets.postgres.rows import fetch_one_as
 from xmin_assets.postgres.server import Server
 from xmin_assets.replication.changed_blocks.prerequisites import (
     WAY_TO_THE_PRESENT,
@@ -35,7 +38,8 @@ SUMMARY_TIMEOUT = 5.0
 
 
 _SUMMARIZED = """
-SELECT summarized_tli::int8, summarized_lsn - '0/0'::pg_lsn FROM pg_catalog.pg_get_wal_summarizer_state()
+SELECT summarized_tli::int8 AS timeline, summarized_lsn - '0/0'::pg_lsn AS lsn
+  FROM pg_catalog.pg_get_wal_summarizer_state()
 """
 
 
@@ -100,7 +104,7 @@ class Wal:
     inspector: str | None
 
     def blocks(self, start: int, summarized: int, stop: int) -> tuple[set[tuple[int, int]], int]:
-        """Files and numbers of the blocks that were modified between two positions, and bytes of WAL read for it.
+        """Return the blocks, by file and number, that were modified between two positions, and the bytes of WAL read.
 
         Args:
             start: of the map.
@@ -155,7 +159,7 @@ class Wal:
 
 
 def _covering(cursor: ext.cursor, timeline: int, start: int, stop: int) -> list[tuple[int, int]]:
-    """Summaries that cover a range of WAL without a gap."""
+    """Return summaries that cover a range of WAL without a gap."""
     cursor.execute(_SUMMARIES, {"timeline": timeline, "start": start})
     chosen: list[tuple[int, int]] = []
     reached = start
@@ -169,6 +173,14 @@ def _covering(cursor: ext.cursor, timeline: int, start: int, stop: int) -> list[
     return chosen
 
 
+class _Summarized(NamedTuple):
+    """How far the server has summarized WAL."""
+
+    timeline: int
+    lsn: Decimal | None
+    """In bytes."""
+
+
 @dataclass(frozen=True)
 class UnsummarizedWal:
     """The WAL after the last summary."""
@@ -178,7 +190,7 @@ class UnsummarizedWal:
     access: WalAccess
 
     def cost(self, start: int, stop: int) -> int:
-        """Bytes of WAL that would be read.
+        """Return bytes of WAL that would be read.
 
         Raises:
             BlockMapUnavailable: it cannot be read, nor summarized.
@@ -188,7 +200,7 @@ class UnsummarizedWal:
         return self._left(start, summarized, stop)
 
     def reach(self, start: int, stop: int) -> int:
-        """How far the summaries go, up to the end of the map; after a checkpoint if that is the way.
+        """Return how far the summaries go, up to the end of the map; order a checkpoint if that is the way.
 
         Raises:
             BlockMapUnavailable: as `cost` does.
@@ -215,20 +227,20 @@ class UnsummarizedWal:
         raise BlockMapUnavailable(WAY_TO_THE_PRESENT.reason)
 
     def summarized(self) -> int:
-        """How far the summaries go.
+        """Return how far the summaries go.
 
         Raises:
             BlockMapUnavailable: there are none of this timeline.
         """
         self.cursor.execute(_SUMMARIZED)
-        timeline, lsn = self.cursor.fetchone() or (0, None)
-        if timeline != self.timeline or not lsn:
+        reached = fetch_one_as(self.cursor, _Summarized)
+        if reached.timeline != self.timeline or not reached.lsn:
             raise BlockMapUnavailable(f"nothing of timeline {self.timeline} is summarized yet")
-        return int(lsn)
+        return int(reached.lsn)
 
 
 def changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int]) -> dict[int, bool]:
-    """Whether relations have blocks that were modified since a position, one for each; no relation is touched.
+    """Return whether relations have blocks that were modified since a position, one for each; no relation is touched.
 
     Args:
         cursor: at the source, in no transaction whose snapshot matters.

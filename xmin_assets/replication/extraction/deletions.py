@@ -14,7 +14,7 @@ PROBE_SHARE = 0.25
 
 
 def deleted_rows(known: int, present: int, new: int) -> int:
-    """How many of the rows that the target has were deleted at the source.
+    """Return how many of the rows that the target has were deleted at the source.
 
     A row version below the watermark that is visible now was visible to the last sync, too: its transaction was
     finished then, and nobody has deleted it since. So the target has the keys of all unchanged rows, and those of the
@@ -36,7 +36,7 @@ def deleted_rows(known: int, present: int, new: int) -> int:
 
 
 def _keys_needed(reader: TableReader, pool: SnapshotWorkers[ReadWorker], target: Database | None) -> bool:
-    """Whether rows were deleted that the target still has, or may have been; or one may repeat another's key."""
+    """Return whether rows were deleted that the target still has, or may have been; or one may repeat another's key."""
     snapshot, state = reader.snapshot, reader.snapshot.state
     if snapshot.plan.mode is Mode.FULL_SYNC or state is None:
         return False  # a full extract brings all keys with its rows
@@ -56,5 +56,5 @@ def _keys_needed(reader: TableReader, pool: SnapshotWorkers[ReadWorker], target:
 
 
 def _looks_for_deletes(snapshot: SourceSnapshot) -> bool:
-    """Whether rows that were deleted at the source are looked for."""
+    """Return whether rows that were deleted at the source are looked for."""
     return snapshot.plan.find_deletes and snapshot.target_selection.deletes.detects

@@ -35,6 +35,7 @@ from xmin_assets.replication.runtime.progress import ProgressCallback, ignore_pr
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
 from xmin_assets.replication.scan import cursor_column, where_clause
+from xmin_assets.replication.scan.cursor_column import SeenCursors
 from xmin_assets.replication.scan.ranges import cut_into_ranges
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.spool.spool import Spool
@@ -87,7 +88,7 @@ def extract(
                 reader = TableReader(snapshot, facts, spool, files, settings.batch_size, on_progress, on_part_complete)
                 deadline = began + settings.max_snapshot_age
                 ranges = cut_into_ranges(storage, workers)
-                seen: tuple[str | None, int] = (None, 0)
+                seen = SeenCursors(None, 0)
                 changed, path, scan_seconds = None, snapshot.plan.path, 0.0
                 with SnapshotWorkers(source, cursor, table, workers, reader.make_worker, deadline, action) as pool:
                     if facts.selection.cursor:
@@ -136,8 +137,8 @@ def extract(
         source_lsn=resume.lsn,
         source_started=facts.server.started,
         checksum=reader.checksum if snapshot.plan.checksum else None,
-        cursor=seen[0] if seen[0] is not None else snapshot.plan.cursor_from,
-        null_cursors=seen[1],
+        cursor=snapshot.plan.cursor_from if seen.highest is None else seen.highest,
+        null_cursors=seen.nulls,
         block_map=changed,
         path=path,
         wal_positions=resume.wal_positions,

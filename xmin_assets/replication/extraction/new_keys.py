@@ -9,6 +9,7 @@ from psycopg2 import sql
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.key_equality import same_key
+from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -40,9 +41,15 @@ def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[P
         assert snapshot.target_oid is not None  # an incremental sync has a target
         same = same_key(cursor, snapshot.target_oid, selection.key, snapshot.target_oid)
         cursor.execute(
-            sql.SQL("SELECT count(*) FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {} AND {})").format(
-                keys, snapshot.config.target_name.sql, same, not_deleted(selection, "t")
+            sql.SQL("""
+                SELECT count(*) AS new_keys
+                  FROM {keys} AS s
+                 WHERE NOT EXISTS (SELECT FROM {target} AS t WHERE {same_key} AND {not_deleted})
+            """).format(
+                keys=keys,
+                target=snapshot.config.target_name.sql,
+                same_key=same,
+                not_deleted=not_deleted(selection, "t"),
             )
         )
-        (new,) = cursor.fetchone() or (0,)
-    return int(new)
+        return fetch_value(cursor, int)

@@ -109,7 +109,7 @@ class PartWriter:
             self._file.flush()
 
     def parts(self) -> list[Part]:
-        """The files that have rows."""
+        """Return the files that have rows."""
         return [*self._completed, *([last] if (last := self._open_part()) else [])]
 
     def _open_part(self) -> Part | None:

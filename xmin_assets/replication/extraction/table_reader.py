@@ -72,7 +72,7 @@ class TableReader:
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def make_worker(self, cursor: ext.cursor, number: int) -> ReadWorker:
-        """A worker for the crew."""
+        """Make a worker that reads under the shared snapshot."""
         plan, read = self.snapshot.plan, self.facts.selection
         has_xmin = self.facts.identity.kind not in VIEWS
         next_xid = xid.read_next_xid(cursor, self.facts.horizon) if has_xmin else None
@@ -110,7 +110,7 @@ class TableReader:
         return sum(count.checksum for count in self._counts)
 
     def nothing_written(self, state: State, storage: Sequence[Storage]) -> bool:
-        """Whether the table is what the last sync left, because no transaction id was assigned since the watermark.
+        """Return whether nothing can have changed, because no transaction id was assigned since the watermark.
 
         All transactions below it were finished when the last sync took its snapshot, and visible to it. Whatever is
         inserted, updated, deleted or altered takes an id, and the next one to be assigned is still the watermark. But
@@ -269,7 +269,7 @@ class TableReader:
         return sum(worker.keys.rows for worker in self.workers)
 
     def parts(self, kind: str) -> tuple[Part, ...]:
-        """The files of one kind that have rows."""
+        """Return the files of one kind that have rows."""
         writers: list[PartWriter] = [getattr(worker, kind) for worker in self.workers]
         return tuple(part for writer in writers for part in writer.parts())
 

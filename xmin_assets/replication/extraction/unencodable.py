@@ -15,6 +15,7 @@ from psycopg2 import errorcodes, sql
 from xmin_assets.errors import DataInvalid, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_out
+from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
@@ -37,7 +38,7 @@ class Unencodable(DataInvalid):
 
 
 def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) -> DataInvalid:
-    """The error with the key of the row and the column that it is about, as far as they can be found.
+    """Return the error with the key of the row and the column that it is about, if they can be found.
 
     They are looked for in a transaction of their own: the one that met them is over.
     """
@@ -64,7 +65,7 @@ class _Search:
         self._span = ctid_range
 
     def run(self) -> str:
-        """Which row and column it is, as the end of a sentence."""
+        """Return which row and column it is, as the end of a sentence."""
         leaf, start = self._span.leaf, self._span.start
         if leaf is None:
             return ""
@@ -89,11 +90,10 @@ class _Search:
     def _blocks(self) -> int:
         assert self._span.leaf is not None
         self._cursor.execute(
-            "SELECT pg_catalog.pg_relation_size(%s) / pg_catalog.current_setting('block_size')::int8",
+            "SELECT pg_catalog.pg_relation_size(%s) / pg_catalog.current_setting('block_size')::int8 AS blocks",
             (self._span.leaf.oid,),
         )
-        (blocks,) = self._cursor.fetchone() or (0,)
-        return int(blocks)
+        return fetch_value(self._cursor, int)
 
     def _columns(self) -> tuple[Column, ...]:
         return self._snapshot.source_selection.columns
@@ -105,7 +105,7 @@ class _Search:
         )
 
     def _sent(self, rows: sql.Composable) -> sql.Composable:
-        """The condition on these rows, as far as they are copied."""
+        """Build the condition on these rows, as far as they are copied."""
         return all_of(rows, where_condition(self._snapshot.source_selection.where))
 
     def _fails(self, columns: tuple[Column, ...], rows: sql.Composable) -> bool:

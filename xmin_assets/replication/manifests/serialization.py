@@ -24,12 +24,12 @@ def build(*kinds: type) -> None:
 
 
 def to_json(manifest: object) -> bytes:
-    """The JSON form of any manifest."""
+    """Return the JSON form of any manifest."""
     return _adapter(cast(Any, type(manifest))).dump_json(manifest)
 
 
 def to_dict(manifest: object) -> dict[str, Any]:
-    """The JSON form of any manifest, as plain Python values."""
+    """Return the JSON form of any manifest, as plain Python values."""
     result: dict[str, Any] = _adapter(cast(Any, type(manifest))).dump_python(manifest, mode="json")
     return result
 

@@ -21,7 +21,6 @@ from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.key_equality import same_key
-from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
@@ -41,7 +40,7 @@ from xmin_assets.replication.schema.key_changes import changed_key
 from xmin_assets.replication.schema.keys import add_key, ensure_index, target_keys_of
 from xmin_assets.replication.schema.table_definition import target_columns
 from xmin_assets.replication.schema.type_making import require_as_made
-from xmin_assets.replication.staging.staged_table import drop_staged, lock_own, require_target
+from xmin_assets.replication.staging.staged_table import count_staged, drop_staged, lock_own, require_target
 from xmin_assets.replication.state.history import append
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
 from xmin_assets.replication.state.resync import resync
@@ -170,10 +169,7 @@ class _Merge:
                 )
 
     def _is_whole(self, name: str, rows: int) -> bool:
-        self._cursor.execute(
-            sql.SQL("SELECT count(*) AS rows FROM {staged}").format(staged=sql.Identifier(SCHEMA, name))
-        )
-        if fetch_value(self._cursor, int) != rows:
+        if count_staged(self._cursor, name) != rows:
             return False
         key = self._selection.key
         if not key or name != self._staged.name:

@@ -38,7 +38,7 @@ SELECT kind, name, xid, seconds
 
 
 def observe_held_back(cursor: ext.cursor) -> HeldBack:
-    """How far the horizon of the cursor's snapshot is behind, and the oldest open transactions now."""
+    """Return how far the horizon of the cursor's snapshot is behind, and the oldest open transactions now."""
     # Not the snapshot's xmax: that is only one past the last transaction that has ended.
     oldest = horizon(cursor)
     transactions = xid.read_next_xid(cursor, oldest) - oldest
@@ -49,7 +49,7 @@ def observe_held_back(cursor: ext.cursor) -> HeldBack:
 
 
 def warning(held_back: HeldBack, seconds: float) -> str | None:
-    """What to tell people if a transaction has been open for too long, else None.
+    """Return what to tell people if a transaction has been open for too long, else None.
 
     Args:
         held_back: what was observed.
@@ -64,7 +64,7 @@ def warning(held_back: HeldBack, seconds: float) -> str | None:
 
 
 def describe(held_back: HeldBack) -> str:
-    """One line for people."""
+    """Return one line for people."""
     if not held_back.transactions:
         return "not held back"
     names = []

@@ -34,7 +34,7 @@ MIN_SOURCE, MIN_TARGET = 14, 15
 def locked_source(
     source: Database, connection: ext.connection, table: TableConfig, kind: str, action: str
 ) -> Iterator[tuple[ext.cursor, SourceFacts, tuple[catalog.Storage, ...]]]:
-    """A transaction whose snapshot nobody can pull the table from under, and the table's facts in it.
+    """Open a snapshot of the source table that nobody can empty or rewrite meanwhile, and read its facts.
 
     Args:
         source: the source database.
@@ -77,7 +77,7 @@ def require_same_start(cursor: ext.cursor, server: Server, table: TableConfig) -
 def read_source(
     cursor: ext.cursor, server: Server, table: TableConfig
 ) -> tuple[SourceFacts, tuple[catalog.Storage, ...]]:
-    """The source table's facts, as of the snapshot of the cursor's transaction.
+    """Return the source table's facts, as of the snapshot of the cursor's transaction.
 
     Args:
         cursor: in a REPEATABLE READ transaction.

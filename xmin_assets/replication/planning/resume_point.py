@@ -36,7 +36,7 @@ class ResumePoint:
 
 
 def covering(cursor: ext.cursor, planned: SourceSnapshot, server: Server) -> int:
-    """Find a WAL position before which all was written that the cursor's snapshot shows, the earliest that is known.
+    """Find the earliest known WAL position before which all was written that the cursor's snapshot shows.
 
     To look at the catalog may log hint bits, which nobody has to wait for. If a transaction had ended since the source
     was looked at, another snapshot would tell; and what was on disk then, no crash has changed since.

@@ -53,7 +53,7 @@ def same_id_other_values(state: State, *, new_leaves: bool, restarted: bool) -> 
 
 
 def another_source(table: TableConfig, source: SourceFacts, state: State) -> str | None:
-    """How the source is seen not to be the one of the last sync; None if it is."""
+    """Return how the source is seen not to be the one of the last sync; None if it is."""
     before, now = state.identity, source.identity
     if now.system_identifier != before.system_identifier:
         return f"another cluster: its system identifier is {now.system_identifier}, not {before.system_identifier}"
@@ -74,7 +74,7 @@ def another_source(table: TableConfig, source: SourceFacts, state: State) -> str
 
 
 def rewound(source: SourceFacts, state: State) -> str | None:
-    """How the source, of the same identity, is seen to lack what the last sync saw; None if it is not."""
+    """Return how the source, of the same identity, is seen to lack what the last sync saw; None if it is not."""
     server = source.server
     if server.lsn < state.source_lsn or source.horizon < state.watermark:
         return "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
@@ -82,7 +82,7 @@ def rewound(source: SourceFacts, state: State) -> str | None:
 
 
 def restarted(source: SourceFacts, state: State) -> bool:
-    """Whether another start of the server answers than the one that the last sync saw.
+    """Return whether another start of the server answers than the one that the last sync saw.
 
     A copy of the data directory from before that sync, a storage snapshot say, has the same identity and timeline, and
     once it has done enough of its own, later WAL and ids. Only its start gives it away. Likewise a server that has
@@ -111,7 +111,7 @@ def require_caught_up(table: TableConfig, source: SourceFacts, state: State | No
 
 
 def replaced(table: str, now: Identity, state: State) -> str | None:
-    """Where the copy came from and where it would come from now, if another source has taken the place; else None.
+    """Say where the copy came from and would come from now; None if no other source has taken the place.
 
     It may be the same data all the same, after a failover, an upgrade or a dump and restore. A table that was made anew
     under its name, and a view that got another query, are of the same source.

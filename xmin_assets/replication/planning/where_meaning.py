@@ -9,7 +9,7 @@ from xmin_assets.replication.manifests.table import Terms
 
 
 def another_meaning(now: Terms, before: Terms) -> str | None:
-    """What has changed of that which the clause, or a virtual column's expression, depends on; None if nothing has."""
+    """Say what changed of all that the clause, or a virtual column, depends on; None if nothing did."""
     if now == before:
         return None
     there = {column.attnum: column for column in before.columns}
@@ -34,6 +34,6 @@ def another_meaning(now: Terms, before: Terms) -> str | None:
 
 
 def _same_values(now: UserType, before: UserType) -> bool:
-    """Whether what could be said of a type's values before can be said of them now: labels may have been added."""
+    """Return whether a type's values are what they were; labels may have been added."""
     known = {label.oid for label in before.labels}
     return replace(now, labels=tuple(label for label in now.labels if label.oid in known)) == before

@@ -23,7 +23,7 @@ class Limits:
 
 
 def observe_limits(root: Path = Path("/")) -> Limits:
-    """The tightest limits on this process; no limits where there are no control groups, as on macOS."""
+    """Return the tightest limits on this process; no limits where there are no control groups, as on macOS."""
     cpus: list[float] = []
     memory: list[int] = []
     for version, controllers, path in _memberships(root):

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def open_databases(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[tuple[Database, Database]]:
-    """The source and the target, each bounded to as many connections as there are workers.
+    """Open the source and the target, each bounded to as many connections as there are workers.
 
     Raises:
         ConfigError: a connection string is missing or cannot be read.
@@ -42,13 +42,13 @@ def open_databases(config: ReplicationConfig, settings: Settings | None = None) 
 
 @contextmanager
 def open_target(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[Database]:
-    """The target alone."""
+    """Open the target alone."""
     with _database(config.target_url(), "target", settings or config.settings, 1) as target:
         yield target
 
 
 def unreachable(source: Database, target: Database) -> str | None:
-    """Why a database cannot be reached; None if both can. Asked once, and not by every table in turn."""
+    """Return why a database cannot be reached; None if both can. Asked once, and not by every table in turn."""
 
     def connect_to(database: Database) -> None:
         with database.connection():

@@ -76,7 +76,7 @@ def retrying(
 def run_concurrently(
     work: Callable[[TableConfig], Result], tables: Sequence[TableConfig], workers: int
 ) -> list[Result]:
-    """What the work returns for each table; as many at the same time as there are workers."""
+    """Do the work for each table, for as many at the same time as there are workers."""
     if len(tables) == 1:
         return [work(tables[0])]
     with ThreadPoolExecutor(min(workers, len(tables)), thread_name_prefix="xmin-table") as pool:

@@ -41,7 +41,7 @@ class Recommendation:
 
 
 def recommend_workers(machine: Machine, min_workers: int = 2, max_workers: int = 8) -> Recommendation:
-    """The number of workers for a machine: its cores, fewer where memory is short, within the two bounds."""
+    """Return the number of workers for a machine: its cores, fewer where memory is short, within the two bounds."""
     cores, memory = machine.cores or machine.logical_cores, machine.memory_available
     if cores is None:
         wanted, rule = UNKNOWN_MACHINE_WORKERS, "the cores of this machine are not known"
@@ -60,7 +60,7 @@ def recommend_workers(machine: Machine, min_workers: int = 2, max_workers: int =
 
 
 def describe(machine: Machine) -> str:
-    """The machine in a few words for people."""
+    """Return the machine in a few words for people."""
     cores, memory = machine.cores or machine.logical_cores, machine.memory_available
     return ", ".join(
         [
@@ -71,7 +71,7 @@ def describe(machine: Machine) -> str:
 
 
 def workers_for(settings: Settings) -> int:
-    """The workers of one table: what the settings say, else the recommendation for this machine."""
+    """Return the workers of one table: what the settings say, else the recommendation for this machine."""
     if settings.workers is not None:
         return settings.workers
     return recommend_workers(observe_machine(), settings.min_workers, settings.max_workers).workers

@@ -1,11 +1,12 @@
 """Workers that read one table under one snapshot.
 
-The coordinator holds the snapshot and works, too. Helpers import its snapshot on connections of their own; each is
-welcome, none is needed: a helper that gets no connection or no lock, or loses either, puts its task back and leaves,
-and the coordinator ends the work. So nothing that befalls a helper can tear the snapshot.
+The coordinator holds the snapshot and works, too. Other threads import its snapshot on connections of their own. None
+of them is needed: a thread that gets no connection or no lock, or loses either, puts its task back and ends, and the
+coordinator finishes the work. So nothing that happens to a thread can tear the snapshot.
 
-A helper asks for its lock with NOWAIT. Somebody who waits for ACCESS EXCLUSIVE behind the coordinator's lock would let
-the helper queue behind him, while the coordinator waits for the helper: a deadlock that the server cannot see.
+A thread asks for its lock with NOWAIT. Otherwise a session that waits for ACCESS EXCLUSIVE behind the coordinator's
+lock would let the thread queue behind it, while the coordinator waits for the thread: a deadlock that the server cannot
+see.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
@@ -22,18 +23,28 @@ from psycopg2 import sql
 from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.rows import fetch_one_as, fetch_value
 from xmin_assets.postgres.server import STARTED
 from xmin_assets.postgres.transaction import HEARTBEAT, TransactionMode, transaction
 
-# Where one address leads to several servers, a helper may reach another one, which may have a snapshot of this name.
+# Where one address leads to several servers, a thread may reach another one, which may have a snapshot of this name.
 _FINGERPRINT = sql.SQL("""
-SELECT {}, pg_catalog.pg_current_snapshot()::text, oid
-  FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
-""").format(STARTED)
+SELECT {started} AS started, pg_catalog.pg_current_snapshot()::text AS snapshot, oid::int8 AS database_oid
+  FROM pg_catalog.pg_database
+ WHERE datname = pg_catalog.current_database()
+""").format(started=STARTED)
+
+
+class _Fingerprint(NamedTuple):
+    """Which server, snapshot and database a connection sees."""
+
+    started: str
+    snapshot: str
+    database_oid: int
 
 
 class Worker(Protocol):
-    """What the crew needs of someone who does its tasks."""
+    """What does the tasks."""
 
     def keep(self) -> None:
         """Let count what the task has made that is done now."""
@@ -52,10 +63,10 @@ Job = Callable[[W], None]
 
 
 class SnapshotWorkers(Generic[W]):
-    """The coordinator and up to `workers` - 1 helpers, all reading under the coordinator's snapshot.
+    """The coordinator and up to `workers` - 1 threads, all reading under the coordinator's snapshot.
 
     Args:
-        database: where helpers get their connections.
+        database: where the threads get their connections.
         coordinator: the cursor whose transaction holds the snapshot and the lock.
         table: what to lock.
         workers: how many may read at the same time, the coordinator included.
@@ -85,7 +96,7 @@ class SnapshotWorkers(Generic[W]):
         self._most_threads = workers - 1
         self._threads: list[threading.Thread] = []
         self._snapshot = ""
-        self._fingerprint: tuple[object, ...] | None = None
+        self._fingerprint: _Fingerprint | None = None
         self._changed = threading.Condition()
         self._pending: deque[Job[W]] = deque()
         self._in_flight = 0
@@ -99,14 +110,14 @@ class SnapshotWorkers(Generic[W]):
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for helper in self._threads:
-            helper.join()
+        for thread in self._threads:
+            thread.join()
 
     def run(self, tasks: Sequence[T], work: Callable[[W, T], None]) -> None:
         """Do all the tasks, in no particular order, and return when the last one is done.
 
         Raises:
-            XminAssetsError: the coordinator failed, or a helper failed for a reason that will not pass.
+            XminAssetsError: the coordinator failed, or a thread failed for a reason that will not pass.
         """
         with self._changed:
             self._pending.extend(_job(work, task) for task in tasks)
@@ -122,14 +133,14 @@ class SnapshotWorkers(Generic[W]):
 
     def _start_worker(self) -> None:
         if not self._snapshot:
-            self._cursor.execute("SELECT pg_catalog.pg_export_snapshot()")
-            (self._snapshot,) = self._cursor.fetchone() or ("",)
+            self._cursor.execute("SELECT pg_catalog.pg_export_snapshot() AS snapshot")
+            self._snapshot = fetch_value(self._cursor, str)
             self._cursor.execute(_FINGERPRINT)
-            self._fingerprint = self._cursor.fetchone()
+            self._fingerprint = fetch_one_as(self._cursor, _Fingerprint)
         number = len(self._threads) + 1
-        helper = threading.Thread(target=self._work, args=(number,), name=f"xmin-reader-{number}", daemon=True)
-        self._threads.append(helper)
-        helper.start()
+        thread = threading.Thread(target=self._work, args=(number,), name=f"xmin-reader-{number}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _work(self, number: int) -> None:
         joined = False
@@ -146,7 +157,7 @@ class SnapshotWorkers(Generic[W]):
                     sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(self._table.sql),
                 ) as cursor:
                     cursor.execute(_FINGERPRINT)
-                    if cursor.fetchone() != self._fingerprint:
+                    if fetch_one_as(cursor, _Fingerprint) != self._fingerprint:
                         return
                     worker = self._make_worker(cursor, number)
                     joined = True

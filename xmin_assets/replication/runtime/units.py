@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def bytes_text(size: int) -> str:
-    """A size as people read it: 1.5 MiB."""
+    """Return a size as people read it: 1.5 MiB."""
     amount = float(size)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:

@@ -13,7 +13,7 @@ from xmin_assets.replication.manifests.table import Column
 def row_hash(
     columns: Iterable[Column], alias: str = "", *, encodings_differ: bool = False, place: sql.Composable | None = None
 ) -> sql.Composable:
-    """64 bits of a row's text. Summed up (sum() of int8 is exact), neither the order nor the way of reading matters.
+    """Build 64 bits of a row's text. Summed up (sum() of int8 is exact), the order of rows does not matter.
 
     The text of a value is the same on both sides, because each transaction pins the settings that it depends on. The
     hash function is of the bytes alone (hash_bytes_extended() in PostgreSQL's src/common/hashfn.c), and the same in all
@@ -32,7 +32,7 @@ def row_hash(
 def row_text(
     columns: Iterable[Column], alias: str = "", *, encodings_differ: bool = False, place: sql.Composable | None = None
 ) -> sql.Composable:
-    """A row's text; see `row_hash`.
+    """Build a row's text; see `row_hash`.
 
     A record prints its values by the output functions of their types (record_out() in PostgreSQL's
     src/backend/utils/adt/rowtypes.c), and so does COPY. A cast to text may print something else: that of boolean,
@@ -45,7 +45,7 @@ def row_text(
 
 
 def value_of(column: Column, alias: str = "") -> sql.Composable:
-    """A column's value; where the target has another type, what that type makes of the text that COPY writes."""
+    """Build a column's value; where the target has another type, what that type makes of the text that COPY writes."""
     name = sql.Identifier(alias, column.name) if alias else sql.Identifier(column.name)
     if not column.override:
         return name
@@ -56,17 +56,17 @@ def value_of(column: Column, alias: str = "") -> sql.Composable:
 
 
 def landed(columns: Iterable[Column]) -> tuple[Column, ...]:
-    """The columns as the target has them, where an overridden type is the column's own."""
+    """Return the columns as the target has them, where an overridden type is the column's own."""
     return tuple(replace(column, override=None) for column in columns)
 
 
 def printed(value: sql.Composable) -> sql.Composable:
-    """The text that a value's output function writes, and COPY sends; an empty one for NULL."""
+    """Build the text that a value's output function writes, and COPY sends; an empty one for NULL."""
     return sql.SQL("pg_catalog.format('%s', {})").format(value)
 
 
 def text_of(text: sql.Composable, encodings_differ: bool) -> sql.Composable:
-    """A text as it is, or one that has the same bytes, and so the same order, in databases of all encodings."""
+    """Build a text as it is, or one that has the same bytes, and so the same order, in databases of all encodings."""
     return (
         sql.SQL("pg_catalog.encode(pg_catalog.convert_to({}, 'UTF8'), 'hex')").format(text)
         if encodings_differ
@@ -75,5 +75,5 @@ def text_of(text: sql.Composable, encodings_differ: bool) -> sql.Composable:
 
 
 def hash_of(text: sql.Composable) -> sql.Composable:
-    """64 bits of a text."""
+    """Build 64 bits of a text."""
     return sql.SQL('pg_catalog.hashtextextended({} COLLATE pg_catalog."C", 0)').format(text)

@@ -11,13 +11,13 @@ from xmin_assets.replication.scan.ranges import (
 
 
 def block_key(filenode: int, block: int) -> int:
-    """What a target keeps of a row's place: the file and the block, in the bits of an int8."""
+    """Return what a target keeps of a row's place: the file and the block, in the bits of an int8."""
     bits = filenode << 32 | block
     return bits - (1 << 64) if bits >= 1 << 63 else bits
 
 
 def _block(ctid_range: CtidRange) -> sql.Composable:
-    """The `block_key` of a row. PostgreSQL up to 18 tells a ctid's block only as text."""
+    """Build the `block_key` of a row. PostgreSQL up to 18 shows a ctid's block only as text."""
     file = (
         sql.Literal(ctid_range.leaf.relfilenode)
         if ctid_range.leaf
@@ -27,7 +27,7 @@ def _block(ctid_range: CtidRange) -> sql.Composable:
 
 
 def read_lock(table: QualifiedName, kind: str) -> sql.Composed:
-    """The statement that keeps a table from being emptied or rewritten while it is read.
+    """Build the statement that keeps a table from being emptied or rewritten while it is read.
 
     Args:
         table: a table or view.
@@ -41,12 +41,12 @@ def read_lock(table: QualifiedName, kind: str) -> sql.Composed:
 
 
 def read_from(ctid_range: CtidRange, table: QualifiedName) -> sql.Composable:
-    """What a range is read from: its leaf alone, or the table under its own name."""
+    """Build what a range is read from: its leaf alone, or the table under its own name."""
     return table.sql if ctid_range.leaf is None else sql.SQL("ONLY {}").format(ctid_range.leaf.name.sql)
 
 
 def within(ctid_range: CtidRange) -> sql.Composable | None:
-    """The condition that a row is in the range; None if all are."""
+    """Build the condition that a row is in the range; None if all are."""
     if ctid_range.leaf is None:
         return None
     if ctid_range.ends:
@@ -55,7 +55,7 @@ def within(ctid_range: CtidRange) -> sql.Composable | None:
 
 
 def between(start: int, end: int | None) -> sql.Composable:
-    """The condition that a row is in the block `start` or a later one, and before the block `end` if there is one."""
+    """Build the condition that a row is in the block `start` or a later one, and before `end` if that is a block."""
     low = sql.SQL("ctid >= {}::tid").format(sql.Literal(f"({start},0)"))
     if end is None:
         return low
@@ -63,12 +63,12 @@ def between(start: int, end: int | None) -> sql.Composable:
 
 
 def where_condition(where: str | None) -> sql.Composable | None:
-    """A configured ``where`` as a condition; None for none."""
+    """Build a configured ``where`` as a condition; None for none."""
     # The line break keeps a comment at the end of the clause from swallowing the bracket.
     return sql.SQL("({}\n)").format(sql.SQL(where)) if where else None
 
 
 def all_of(*conditions: sql.Composable | None) -> sql.Composable:
-    """The conditions joined by AND, those that are None left out; true if all are."""
+    """Build the conditions joined by AND, those that are None left out; true if all are."""
     present = [condition for condition in conditions if condition is not None]
     return sql.SQL(" AND ").join(present) if present else sql.SQL("true")

@@ -7,12 +7,14 @@ later than the lookback allows for.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.rows import fetch_as, fetch_one_as, fetch_value
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.table import Column, Selection
 from xmin_assets.replication.scan.checksum import printed
@@ -28,7 +30,7 @@ come. To pass over a value only means that more is read."""
 # With an empty search_path ">=" would compare an extension's type as what it casts to. Strategy 4 of a btree operator
 # family is its own (https://www.postgresql.org/docs/current/xindex.html).
 _AT_LEAST = """
-SELECT n.nspname::text, o.oprname::text
+SELECT n.nspname::text AS schema, o.oprname::text AS name
   FROM pg_catalog.pg_type t
   JOIN pg_catalog.pg_opclass c ON c.opcintype = coalesce(nullif(t.typbasetype, 0), t.oid) AND c.opcdefault
   JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
@@ -36,12 +38,28 @@ SELECT n.nspname::text, o.oprname::text
        AND a.amoplefttype = c.opcintype AND a.amoprighttype = c.opcintype
   JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr
   JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
- WHERE t.oid = %s::regtype
+ WHERE t.oid = %(type)s::regtype
 """
 
 
+class _Operator(NamedTuple):
+    """An operator of the source."""
+
+    schema: str
+    name: str
+
+
+class SeenCursors(NamedTuple):
+    """The cursors of the rows that an extract reads."""
+
+    highest: str | None
+    """As text; None if no row has one."""
+    nulls: int
+    """Rows that have none: they are read by every sync."""
+
+
 def condition(cursor: ext.cursor, table: TableConfig, plan: Plan, selection: Selection) -> sql.Composable | None:
-    """The condition that a row may have changed since the last sync; None if all rows are read.
+    """Build the condition that a row may have changed since the last sync; None if all rows are read.
 
     A row without a cursor may always have. The bound itself is included: several rows may have it, and some of them
     may have been committed after the last sync.
@@ -55,20 +73,19 @@ def condition(cursor: ext.cursor, table: TableConfig, plan: Plan, selection: Sel
     if plan.cursor_from is None:
         return None
     column = _column(selection)
-    cursor.execute(_AT_LEAST, (column.type,))
-    schema, operator = cursor.fetchone() or ("pg_catalog", ">=")
+    cursor.execute(_AT_LEAST, {"type": column.type})
+    # A type without a btree operator class of its own is compared as what it casts to.
+    operator = next(iter(fetch_as(cursor, _Operator)), _Operator("pg_catalog", ">="))
     return sql.SQL("({name} OPERATOR({schema}.{operator}) {bound} OR {name} IS NULL)").format(
         name=sql.Identifier(column.name),
-        schema=sql.Identifier(schema),
-        operator=sql.SQL(operator),
+        schema=sql.Identifier(operator.schema),
+        operator=sql.SQL(operator.name),
         bound=_bound(cursor, column, plan.cursor_from, table.cursor_lookback),
     )
 
 
-def observe(
-    cursor: ext.cursor, table: QualifiedName, selection: Selection, rows: sql.Composable | None
-) -> tuple[str | None, int]:
-    """The highest cursor among the rows to be read, as text, and how many of them have none.
+def observe(cursor: ext.cursor, table: QualifiedName, selection: Selection, rows: sql.Composable | None) -> SeenCursors:
+    """Find the highest cursor among the rows to be read, and count those that have none.
 
     Args:
         cursor: in the transaction that reads them.
@@ -79,11 +96,15 @@ def observe(
     column = _column(selection)
     # Ordered by the column and not by its text, which the first select's result would be called, too.
     cursor.execute(
-        sql.SQL(
-            "SELECT (SELECT {seen} FROM (SELECT {name} AS seen FROM {table}"
-            " WHERE {name} IS NOT NULL AND {text} <> ALL ({endless}) AND {rows}"
-            " ORDER BY {name} DESC LIMIT 1) AS s), (SELECT count(*) FROM {table} WHERE {name} IS NULL AND {rows})"
-        ).format(
+        sql.SQL("""
+            SELECT (SELECT {seen}
+                      FROM (SELECT {name} AS seen
+                              FROM {table}
+                             WHERE {name} IS NOT NULL AND {text} <> ALL ({endless}) AND {rows}
+                             ORDER BY {name} DESC
+                             LIMIT 1) AS s) AS highest,
+                   (SELECT count(*) FROM {table} WHERE {name} IS NULL AND {rows}) AS nulls
+        """).format(
             seen=printed(sql.Identifier("seen")),
             text=printed(sql.Identifier(column.name)),
             name=sql.Identifier(column.name),
@@ -92,8 +113,7 @@ def observe(
             rows=rows or sql.SQL("true"),
         )
     )
-    highest, nulls = cursor.fetchone() or (None, 0)
-    return highest, int(nulls)
+    return fetch_one_as(cursor, SeenCursors)
 
 
 def _column(selection: Selection) -> Column:
@@ -107,8 +127,11 @@ def _bound(cursor: ext.cursor, column: Column, highest: str, lookback: str | int
     if column.type in _INTEGERS:
         # Kept to integers, so that an index over the column can be used.
         return sql.SQL("{}::int8 - {}::int8").format(sql.Literal(highest), sql.Literal(math.ceil(float(lookback))))
-    cursor.execute("SELECT typcategory::text FROM pg_catalog.pg_type WHERE oid = %s::regtype", (column.type,))
-    if cursor.fetchone() == ("N",):
+    cursor.execute(
+        "SELECT typcategory::text AS category FROM pg_catalog.pg_type WHERE oid = %(type)s::regtype",
+        {"type": column.type},
+    )
+    if fetch_value(cursor, str) == "N":
         return sql.SQL("{}::numeric - {}::numeric").format(sql.Literal(highest), sql.Literal(str(lookback)))
     interval = sql.SQL("{}::interval" if isinstance(lookback, str) else "pg_catalog.make_interval(secs => {})")
     # A domain may have an operator of its own in the schema of the table.

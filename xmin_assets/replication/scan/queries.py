@@ -64,11 +64,11 @@ class Query:
         self._portable = encodings_differ
 
     def copies_all(self, ctid_range: CtidRange) -> bool:
-        """Whether all rows of the range are to be copied, changed or not."""
+        """Return whether all rows of the range are to be copied, changed or not."""
         return self._changed(ctid_range) is None
 
     def count(self, ctid_range: CtidRange) -> sql.Composable:
-        """What `counted` understands.
+        """Build the count query; parse its row with `counted`.
 
         Every idle sync evaluates it for every row of the table. An expression of ``xmin`` in the WHERE clause costs as
         much as the rest of the scan, in an aggregate more (docs/performance.md). So the rows are counted that are
@@ -88,24 +88,24 @@ class Query:
         )
 
     def counted(self, ctid_range: CtidRange, row: tuple[Any, ...]) -> Count:
-        """What the row that `count` gives says of the range."""
+        """Parse the row that the `count` query returns."""
         rows, some, checksum = row
         return Count(ctid_range, rows, None if some else 0, int(checksum))
 
     def common_xid(self, ctid_range: CtidRange) -> sql.Composable:
-        """The xid of some row of the range, as PostgreSQL and as we write it; no row, if there is none."""
+        """Build the query of the xid of some row of the range, as xid and as xid64; no row if the range has none."""
         return sql.SQL("SELECT xmin::text, {} FROM {} WHERE {} LIMIT 1").format(
             self._xid64(), read_from(ctid_range, self._table), all_of(within(ctid_range))
         )
 
     def marked(self, ctid_range: CtidRange) -> sql.Composable:
-        """Whether the last statement about the range has left a mark: see `count` and `rows`."""
+        """Build the expression that tells whether the last statement about the range has set the session flag."""
         return sql.SQL("pg_catalog.current_setting({}, true) IS NOT DISTINCT FROM {}").format(
             sql.Literal(_MARK), sql.Literal(_mark(ctid_range))
         )
 
     def highest(self, ctid_range: CtidRange) -> sql.Composable:
-        """The highest xid64 of the rows to be copied."""
+        """Build the query of the highest xid64 of the rows to be copied."""
         return sql.SQL("SELECT coalesce(max({}), 0) FROM {} WHERE {}").format(
             self._xid64(),
             read_from(ctid_range, self._table),
@@ -113,11 +113,11 @@ class Query:
         )
 
     def condition(self) -> sql.Composable:
-        """The condition on the rows to be copied, of the table as a whole."""
+        """Build the condition on the rows to be copied, of the table as a whole."""
         return all_of(self._changed(WHOLE), self._where())
 
     def rows(self, ctid_range: CtidRange, common_xid: tuple[str, int] | None = None) -> sql.Composable:
-        """The rows to be copied, as `Selection.staged_columns` has them.
+        """Build the query of the rows to be copied, with the columns of `Selection.staged_columns`.
 
         Args:
             ctid_range: the range.
@@ -146,25 +146,25 @@ class Query:
 
     @staticmethod
     def noted() -> sql.Composable:
-        """The highest xid64 that `rows` and `rows_in` have noted in the cursor's transaction; 0 for none."""
+        """Build the highest xid64 that `rows` and `rows_in` have noted in the cursor's transaction; 0 for none."""
         # After a transaction that has set it, such a parameter is empty.
         note = sql.SQL("coalesce(nullif(pg_catalog.current_setting({}, true), ''), '0')::int8")
         return note.format(sql.Literal(_NOTE))
 
     def rows_in(self, cut_into_ranges: Sequence[CtidRange]) -> sql.Composable:
-        """As `rows`, of several ranges of one leaf."""
+        """Build the query of the rows to be copied in several ranges of one leaf."""
         return _of_each(cut_into_ranges, self.rows)
 
     def keys_in(self, cut_into_ranges: Sequence[CtidRange]) -> sql.Composable:
-        """As `keys`, of several ranges of one leaf."""
+        """Build the query of the keys of all rows in several ranges of one leaf."""
         return _of_each(cut_into_ranges, self.keys)
 
     def changed_keys(self, ctid_range: CtidRange) -> sql.Composable:
-        """The keys of the rows to be copied."""
+        """Build the query of the keys of the rows to be copied."""
         return self._keys(ctid_range, self._changed(ctid_range))
 
     def keys(self, ctid_range: CtidRange) -> sql.Composable:
-        """The keys of all rows."""
+        """Build the query of the keys of all rows."""
         return self._keys(ctid_range, None)
 
     def _keys(self, ctid_range: CtidRange, condition: sql.Composable | None) -> sql.Composable:
@@ -203,7 +203,7 @@ class Query:
 
 
 def _of_each(cut_into_ranges: Sequence[CtidRange], query: Callable[[CtidRange], sql.Composable]) -> sql.Composable:
-    """A query's rows of each range.
+    """Build a query that returns the rows of a query for each range.
 
     There is no scan of several TID ranges, but one is done again for other ends. OFFSET keeps the query one of its own,
     in which these are parameters.
@@ -220,7 +220,7 @@ def _of_each(cut_into_ranges: Sequence[CtidRange], query: Callable[[CtidRange], 
 
 
 def _leave_mark(ctid_range: CtidRange) -> sql.Composable:
-    """A condition that is true, and evaluated once at most.
+    """Build a condition that is true, is evaluated once at most, and sets the session flag.
 
     A subquery that depends on no row waits for the first one that needs it (README of PostgreSQL's executor,
     "initplans").

@@ -99,7 +99,7 @@ def batches(ctid_range: CtidRange, rows: int | None, batch_size: int) -> list[Ct
 
 
 def rows_estimate(ctid_range: CtidRange) -> int:
-    """About how many rows a range of blocks has, by the statistics of its table, or by its size if there are none."""
+    """Estimate how many rows a range of blocks has, by the statistics of its table, or by its size."""
     if ctid_range.leaf is None:
         return 0
     if ctid_range.leaf.rows_estimate:

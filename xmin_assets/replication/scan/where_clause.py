@@ -57,7 +57,7 @@ SELECT DISTINCT n.nspname::text COLLATE pg_catalog."C"
 
 
 def search_path(cursor: ext.cursor, table: QualifiedName) -> tuple[str, ...]:
-    """The schemas in which a clause on this table finds functions, operators and types, beside pg_catalog; in order."""
+    """Return the schemas in which a clause finds functions, operators and types beside pg_catalog, in order."""
     cursor.execute(_SCHEMAS)
     found = [table.schema, *(schema for (schema,) in cursor.fetchall() if schema != table.schema)]
     # A schema that is called $user would stand for the role's own. Temporary objects would else come first of all.
@@ -67,7 +67,7 @@ def search_path(cursor: ext.cursor, table: QualifiedName) -> tuple[str, ...]:
 def terms_of(
     cursor: ext.cursor, table: TableConfig, attributes: Sequence[Attribute], copied: Sequence[Attribute]
 ) -> Terms:
-    """What gives the table's ``where``, and the virtual columns that are copied, their meaning.
+    """Return what gives the table's ``where``, and the virtual columns that are copied, their meaning.
 
     Args:
         cursor: in a transaction at the source, with an empty search_path.
@@ -123,7 +123,7 @@ def _element(text: str) -> str:
 def apart(
     cursor: ext.cursor, table: TableConfig, oid: int, selection: Selection, storage: tuple[Storage, ...]
 ) -> tuple[Storage, ...]:
-    """The relations that hold a table's rows, with what is known of reading them one by one.
+    """Return the relations that hold a table's rows, with what is known of reading them one by one.
 
     A row that is read from its partition is one of the partition: the table's own name means nothing there, and a
     virtual column is computed as the table that the query names has it
@@ -146,7 +146,7 @@ def enter(cursor: ext.cursor, path: Sequence[str]) -> None:
 
 @contextmanager
 def left(cursor: ext.cursor, path: Sequence[str]) -> Iterator[None]:
-    """An empty search_path for a while, after `enter`."""
+    """Use an empty search_path for a while, after `enter`."""
     if path:
         cursor.execute(_set_path(()))
     yield

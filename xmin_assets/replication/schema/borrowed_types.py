@@ -50,7 +50,7 @@ def observe_borrowed(
     landed: Selection,
     here: tuple[Attribute, ...],
 ) -> tuple[UserType, ...]:
-    """The types that a table borrows, as they are in the target.
+    """Return the types that a table borrows, as they are in the target.
 
     Args:
         target: the target database.
@@ -75,7 +75,7 @@ def observe_borrowed(
 
 
 def lent(cursor: ext.cursor, source_selection: Selection) -> frozenset[QualifiedName]:
-    """Those of a table's types that it borrows itself, or any table that is synced does.
+    """Return those of a table's types that it borrows itself, or any table that is synced does.
 
     Args:
         cursor: in a transaction at the target.
@@ -105,7 +105,7 @@ def _require_storable(cursor: ext.cursor, table: TableConfig, column: Column, he
 
 
 def _overrides(columns: tuple[Column, ...]) -> list[str]:
-    """Types that may not be PostgreSQL's own: the names of those have no schema."""
+    """Return types that may not be PostgreSQL's own: the names of those have no schema."""
     return [column.override for column in columns if column.override and "." in column.override]
 
 

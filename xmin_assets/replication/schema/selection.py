@@ -13,6 +13,7 @@ from xmin_assets.config import Mode, TableConfig, nearest
 from xmin_assets.errors import ConfigError, UnsupportedTable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.identifiers import SYSTEM_COLUMNS
+from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.types import FIRST_OWN_OID, types_of
 from xmin_assets.replication.manifests.table import Column, Selection
 from xmin_assets.replication.scan.where_clause import terms_of
@@ -31,7 +32,7 @@ VIEWS = ("v", "m")
 
 
 def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *, has_heirs: bool = False) -> Selection:
-    """The columns and the key, as the source has them.
+    """Return the columns and the key, as the source has them.
 
     Args:
         cursor: in a transaction at the source, with an empty search_path.
@@ -103,7 +104,7 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *
 
 
 def as_told_apart(landed: Selection, target: Sequence[catalog.Attribute]) -> Selection:
-    """The selection, whose key is guaranteed only if the target takes no two of the source's keys for one.
+    """Return the selection with its key guaranteed only if the target's columns tell all keys of the source apart.
 
     Its type may be another by configuration, and its collation by whoever made the table.
 
@@ -160,11 +161,11 @@ def _require_free_names(table: TableConfig, names: set[str]) -> None:
 def _require_cursor(cursor: ext.cursor, table: TableConfig, column: catalog.Attribute) -> None:
     try:
         cursor.execute(sql.SQL("SELECT NULL::{0} >= NULL::{0}").format(sql.SQL(column.type)))
-    except psycopg2.errors.UndefinedFunction:
+    except psycopg2.errors.UndefinedFunction as error:
         raise ConfigError(
             f"{table.label}: the cursor column {column.name} is {column.type}, whose values have no order. "
             "Name another one."
-        ) from None
+        ) from error
     lookback = table.cursor_lookback
     if lookback is None:
         return
@@ -176,12 +177,12 @@ def _require_cursor(cursor: ext.cursor, table: TableConfig, column: catalog.Attr
         raise ConfigError(f"{table.label}: cursor_lookback must be a number, as {column.name} is {column.type}.")
     if isinstance(lookback, str):
         try:
-            cursor.execute("SELECT %s::interval >= '0'::interval", (lookback,))
-        except psycopg2.DataError:
+            cursor.execute("SELECT %s::interval >= '0'::interval AS is_allowed", (lookback,))
+        except psycopg2.DataError as error:
             raise ConfigError(
                 f"{table.label}: cursor_lookback {lookback!r} is no interval. Write one such as 10 minutes."
-            ) from None
-        if cursor.fetchone() != (True,):
+            ) from error
+        if not fetch_value(cursor, bool):
             raise ConfigError(f"{table.label}: cursor_lookback {lookback!r} must not be negative.")
 
 

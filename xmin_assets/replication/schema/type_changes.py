@@ -89,7 +89,7 @@ def plan_types(
 
 
 def misplaced(before: Sequence[TypeMap] | None, now: Sequence[TypeMap]) -> str | None:
-    """The type of which a target's rows may hold other values than the source's; None if they hold the same.
+    """Find the type of which a target's rows may hold other values than the source's; None if they hold the same.
 
     Rows hold the numbers of labels, and a composite's values in the places of its attributes. So they hold what the
     source has if each number that a sync has put there still stands for the same label or attribute of the source.

@@ -77,7 +77,7 @@ def require_as_made(cursor: ext.cursor, staged: StagedTable) -> None:
 
 
 def copied_before(state: State | None, now: Identity) -> bool:
-    """Whether the last sync read the same database."""
+    """Return whether the last sync read the same database."""
     if state is None:
         return False
     before = state.identity

@@ -63,12 +63,12 @@ class TargetTypes:
     have by themselves (see `borrowed_types`)."""
 
     def of(self, wanted: UserType) -> UserType | None:
-        """The target's type that stands for the source's; an extension's is wherever the extension is."""
+        """Return the target's type that stands for the source's; an extension's is wherever the extension is."""
         found = self.types.get(QualifiedName(self._schema_of(wanted), wanted.name))
         return found if found is None or found.extension == wanted.extension else None
 
     def with_parts(self, source_selection: Selection) -> tuple[UserType, ...]:
-        """Those of the target's types that stand for the source's enums and composites."""
+        """Return those of the target's types that stand for the source's enums and composites."""
         found = (self.of(wanted) for wanted in source_selection.types if wanted.has_parts)
         return tuple(made for made in found if made)
 
@@ -80,14 +80,14 @@ class TargetTypes:
 
 
 def needs_target_types(source_selection: Selection) -> bool:
-    """Whether the columns need more than PostgreSQL itself brings."""
+    """Return whether the columns need more than PostgreSQL itself brings."""
     return bool(source_selection.types) or any(column.collation for column in source_selection.columns)
 
 
 def read_target_types(
     cursor: ext.cursor, source_selection: Selection, source: Identity, table: QualifiedName
 ) -> TargetTypes:
-    """What the database has of what the columns need.
+    """Return what the database has of what the columns need.
 
     Args:
         cursor: in a transaction at the target.
@@ -118,7 +118,7 @@ def read_target_types(
 
 
 def map_to_target(source_selection: Selection, target_types: TargetTypes) -> Selection:
-    """The selection as it lands in the target.
+    """Map the columns of the source to the types and collations that they get in the target.
 
     A column has the type that the configuration asks for, else the source's; a type of an extension is named by the
     schema that has the extension in the target. A collation that the target does not know is left out.
@@ -137,7 +137,7 @@ def renamed_types(types: Sequence[UserType], target_types: TargetTypes) -> dict[
 
 
 def renamed_type(text: str, names: Mapping[str, str]) -> str:
-    """A type's text, of which the name may be followed by a modifier and by brackets."""
+    """Return a type's text with its name replaced; a modifier and brackets may follow the name."""
     for name, there in names.items():
         if text == name or text.startswith((name + "(", name + "[")):
             return there + text[len(name) :]

@@ -74,7 +74,7 @@ class Memory:
 
 
 def recall(cursor: ext.cursor, types: Iterable[UserType], source: Identity, table: QualifiedName) -> Memory:
-    """What the target remembers of its types.
+    """Return what the target remembers of its types.
 
     Args:
         cursor: in a transaction at the target.

@@ -11,12 +11,12 @@ from xmin_assets.replication.manifests.table import Column
 
 
 def row_at(file: IO[bytes], line: int) -> list[str]:
-    """The fields of the CSV record that ends in this line of the file, counted from 1; none if there is no such."""
+    """Return the fields of the CSV record that ends in this line of the file, counted from 1; none if there is none."""
     return _record(file, lambda _, ends: ends >= line)
 
 
 def row_with(file: IO[bytes], character: bytes) -> list[str]:
-    """The fields of the first CSV record that has this character; none if there is no such."""
+    """Return the fields of the first CSV record that has this character; none if there is no such."""
     text = character.decode(errors="replace")
     return _record(file, lambda fields, _: any(text in field for field in fields))
 
@@ -31,5 +31,5 @@ def _record(file: IO[bytes], wanted: Callable[[list[str], int], bool]) -> list[s
 
 
 def said(key: tuple[Column, ...], values: tuple[object, ...] | list[str]) -> str:
-    """Some of a row's values for people."""
+    """Return some of a row's values for people, as `column = value`."""
     return f"({', '.join(column.name for column in key)})=({', '.join(map(str, values))})"

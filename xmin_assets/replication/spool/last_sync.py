@@ -48,7 +48,7 @@ def remember(target: Database, staged: StagedTable, merged: MergedTarget) -> Non
 
 
 def recall(config: ReplicationConfig) -> dict[TableConfig, LastSync]:
-    """The last sync of each table, as far as this user ran one on this machine."""
+    """Return the last sync of each table, as far as this user ran one on this machine."""
     found: dict[TableConfig, LastSync] = {}
     try:
         folder = _folder()
@@ -62,11 +62,11 @@ def recall(config: ReplicationConfig) -> dict[TableConfig, LastSync]:
 
 
 def _folder() -> Spool:
-    """The rules of a spool's files are these files' too: private, and no links."""
+    """Open the folder of these files, by the rules of a spool's: private, and no links."""
     return Spool(cache_folder("tables"))
 
 
 def _name(target: str, table: TableConfig) -> str:
-    """A file name that belongs to one table in one target database: deployments may share a user."""
+    """Return a file name that belongs to one table in one target database: deployments may share a user."""
     exact = "\0".join((target, str(table.source_name), str(table.target_name)))
     return f"{hashlib.sha256(exact.encode()).hexdigest()[:16]}.json"

@@ -35,7 +35,7 @@ _BUFFER = 1 << 20
 
 
 def cache_folder(name: str) -> Path:
-    """A folder in the user's cache.
+    """Return a folder in the user's cache.
 
     Raises:
         SpoolError: the user has no home.
@@ -55,7 +55,7 @@ class Spool:
 
     @classmethod
     def open(cls, settings: Settings) -> Spool:
-        """The spool that the settings name, else ``XMIN_SPOOL``, else a folder in the user's cache.
+        """Return the spool that the settings name, else ``XMIN_SPOOL``, else a folder in the user's cache.
 
         Raises:
             SpoolError: it cannot be used, or is not private.
@@ -72,11 +72,11 @@ class Spool:
         return spool
 
     def sync_folder(self, sync_id: str) -> Path | UPath:
-        """Where one sync keeps its CSV parts."""
+        """Return where one sync keeps its CSV parts."""
         return self.root / _SYNCS / sync_id
 
     def syncs(self) -> Iterator[tuple[str, float]]:
-        """The syncs that have files here, with the age of each in seconds."""
+        """Yield the syncs that have files here, with the age of each in seconds."""
         for entry in self._folders():
             with suppress(FileNotFoundError):  # it has just been removed
                 yield entry.name, time.time() - _modified(entry)
@@ -106,7 +106,7 @@ class Spool:
 
     @contextmanager
     def write(self, path: Path | UPath) -> Iterator[IO[bytes]]:
-        """A new file of the spool, opened for writing.
+        """Open a new file of the spool for writing.
 
         Raises:
             SpoolError: it exists already, or cannot be written.
@@ -144,7 +144,7 @@ class Spool:
 
     @contextmanager
     def read(self, uri: str) -> Iterator[IO[bytes]]:
-        """A file of the spool, opened for reading.
+        """Open a file of the spool for reading.
 
         Raises:
             StaleExtract: it is gone.
@@ -188,7 +188,7 @@ class Spool:
 
 
 def local_path(path: Path | UPath) -> Path | None:
-    """The path in the local file system, or None for an object store."""
+    """Return the path in the local file system, or None for an object store."""
     return path if isinstance(path, Path) else None
 
 

@@ -13,7 +13,7 @@ _BEGAN = "%Y%m%dT%H%M%S.%f"
 
 
 def new_sync_id(target: QualifiedName, database: tuple[str, int]) -> str:
-    """A name for a sync that begins now.
+    """Make a name for a sync that begins now.
 
     Args:
         target: the target table.
@@ -25,14 +25,14 @@ def new_sync_id(target: QualifiedName, database: tuple[str, int]) -> str:
 
 
 def overtaken(sync_id: str, by: str) -> bool:
-    """Whether a sync began before another one of the same table, which has merged: it cannot be merged any more."""
+    """Return whether a sync began before another one of its table that has merged, and so can merge no more."""
     began, _, table = sync_id.rpartition("-")[0].partition("-")
     later, _, same = by.rpartition("-")[0].partition("-")
     return table == same and began < later
 
 
 def age_of(sync_id: str) -> float:
-    """Seconds since a sync began; infinite for a name that this release does not give."""
+    """Return seconds since a sync began; infinite for a name that this release does not give."""
     try:
         began = datetime.strptime(sync_id.partition("-")[0], _BEGAN).replace(tzinfo=timezone.utc)
     except ValueError:

@@ -35,6 +35,7 @@ from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.rejected_values import refused
 from xmin_assets.replication.staging.staged_table import (
     COMMENT_PREFIX,
+    count_staged,
     drop_staged,
     lock_own,
     require_target,
@@ -94,7 +95,7 @@ class Loading:
     def meanwhile(
         cls, target: Database, snapshot: SourceSnapshot, spool: Spool, settings: Settings, on_progress: ProgressCallback
     ) -> Iterator[Loading]:
-        """A staged table that is there before the extract begins.
+        """Create the staged table before the extract begins.
 
         Raises:
             XminAssetsError: the target failed.
@@ -133,7 +134,7 @@ class Loading:
         cursor.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
 
     def _as_in_target(self, cursor: ext.cursor, columns: tuple[Column, ...]) -> tuple[Column, ...]:
-        """The columns; those of a key that is to be proven have the collations by which the target tells keys apart."""
+        """Return the columns; those of a key to be proven have the collations by which the target tells keys apart."""
         selection, target = self._snapshot.target_selection, self._snapshot.target_oid
         if selection.unique_key or target is None:
             return columns
@@ -208,8 +209,7 @@ class Loading:
 
     def _require_count(self, cursor: ext.cursor, name: str, rows: int) -> None:
         # A crash of the server empties UNLOGGED tables, even between two parts of one load.
-        cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(SCHEMA, name)))
-        (found,) = cursor.fetchone() or (0,)
+        found = count_staged(cursor, name)
         if found != rows:
             raise StaleExtract(
                 f"{self._snapshot.table}: {found} of {rows} rows are in the staged table; the target server was "
@@ -267,7 +267,7 @@ class Loading:
             ) from None
 
     def _null_key(self, cursor: ext.cursor, table: sql.Composable, with_others: bool) -> str:
-        """A row with a NULL in its key, known by what else it has, if the table has that."""
+        """Return a row with a NULL in its key, known by what else it has, if the table has that."""
         selection = self._snapshot.target_selection
         others = [column for column in selection.columns if with_others and column.name not in selection.key]
         shown = (*selection.key_columns, *others[:3])

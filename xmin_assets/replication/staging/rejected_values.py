@@ -32,7 +32,7 @@ _ABOUT_VALUES = (
 def refused(
     error: psycopg2.Error, snapshot: SourceSnapshot, columns: Sequence[str], part: Part, spool: Spool
 ) -> DataInvalid | None:
-    """What to say of a value that the target refuses; None if the error is not about a value.
+    """Return what to say of a value that the target refuses; None if the error is not about a value.
 
     Args:
         error: of a COPY.

@@ -69,6 +69,6 @@ def stage(
 
 
 def loads_meanwhile(snapshot: SourceSnapshot) -> bool:
-    """Whether files are worth loading while others are still written."""
+    """Return whether files are worth loading while others are still written."""
     whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
     return whole and snapshot.bytes > 2 * PART_BYTES

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.errors import PlanOutdated, StaleExtract
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.rows import fetch_one_as, fetch_value, fetch_value_or_none
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.state.migrations import SCHEMA
 
@@ -15,18 +18,28 @@ COMMENT_PREFIX = "xmin_assets staged, sync "
 
 
 _DATABASE = """
-SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()), oid::int8
-  FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
+SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
+       oid::int8 AS database_oid
+  FROM pg_catalog.pg_database
+ WHERE datname = pg_catalog.current_database()
 """
 
 
 _COMMENT = """
-SELECT pg_catalog.obj_description(pg_catalog.to_regclass(pg_catalog.format('xmin_assets.%%I', %s)), 'pg_class')
+SELECT pg_catalog.obj_description(
+           pg_catalog.to_regclass(pg_catalog.format('xmin_assets.%%I', %(name)s)), 'pg_class') AS comment
 """
 
 
+class _Database(NamedTuple):
+    """Which database a connection leads to."""
+
+    system_identifier: str
+    database_oid: int
+
+
 def staged_names(target: QualifiedName) -> tuple[str, str]:
-    """The names of the staged table for a target table, and of the one for its keys."""
+    """Return the names of the staged table for a target table, and of the one for its keys."""
     name = f"staged_{target.digest}"
     return name, f"{name}_keys"
 
@@ -44,10 +57,17 @@ def require_target(cursor: ext.cursor, snapshot: SourceSnapshot) -> None:
         PlanOutdated: it is another one.
     """
     cursor.execute(_DATABASE)
-    if cursor.fetchone() != snapshot.target:
+    database = fetch_one_as(cursor, _Database)
+    if (database.system_identifier, database.database_oid) != snapshot.target:
         raise PlanOutdated(
             f"{snapshot.table}: the sync was planned for another target database than this one. Plan it again."
         )
+
+
+def count_staged(cursor: ext.cursor, name: str) -> int:
+    """Count the rows of a staged table."""
+    cursor.execute(sql.SQL("SELECT count(*) AS rows FROM {staged}").format(staged=sql.Identifier(SCHEMA, name)))
+    return fetch_value(cursor, int)
 
 
 def lock_own(cursor: ext.cursor, name: str, snapshot: SourceSnapshot, mode: str) -> None:
@@ -65,8 +85,8 @@ def lock_own(cursor: ext.cursor, name: str, snapshot: SourceSnapshot, mode: str)
     try:
         # The comment is read after the lock is held: the table can no longer become another sync's.
         cursor.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(SCHEMA, name), sql.SQL(mode)))
-        cursor.execute(_COMMENT, (name,))
-        (comment,) = cursor.fetchone() or (None,)
+        cursor.execute(_COMMENT, {"name": name})
+        comment = fetch_value_or_none(cursor, str)
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
         comment = None  # gone
     if comment != COMMENT_PREFIX + snapshot.sync_id:

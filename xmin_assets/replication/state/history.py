@@ -51,7 +51,7 @@ class MergeXids:
     known: frozenset[int] = frozenset()
 
     def foreign(self, xid64: int) -> bool:
-        """Whether a row version was written by somebody else, for all that is remembered."""
+        """Return whether a row version was written by somebody else, for all that is remembered."""
         return self.oldest is not None and xid64 > self.oldest and xid64 not in self.known
 
 
@@ -134,7 +134,7 @@ def append(
 
 
 def read_history(cursor: ext.cursor, target: QualifiedName, limit: int) -> tuple[PastMerge, ...]:
-    """The last merges of a target table, the newest one first."""
+    """Return the last merges of a target table, the newest one first."""
     if schema_version(cursor) < SINCE_VERSION:
         return ()
     cursor.execute(_READ, (target.schema, target.name, limit))
@@ -148,7 +148,7 @@ def _past_merge(facts: dict[str, Any]) -> PastMerge:
 
 
 def merge_xids(cursor: ext.cursor, target: QualifiedName, target_oid: int) -> MergeXids:
-    """The transactions that are known to have written this very table.
+    """Return the transactions that are known to have written this very table.
 
     Merges into a table of that name that is gone do not count: between them and the first one into this table its rows
     were staged, by transactions that nobody remembers.

@@ -6,6 +6,7 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.errors import TerminalError
+from xmin_assets.postgres.rows import fetch_value
 
 SCHEMA = "xmin_assets"
 
@@ -120,11 +121,19 @@ SELECT pg_catalog.obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namesp
 """
 
 
+_IS_EMPTY = """
+SELECT NOT EXISTS (
+           SELECT FROM pg_catalog.pg_class c
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'xmin_assets') AS is_empty
+"""
+
+
 _VERSION_PREFIX = "xmin_assets state, version "
 
 
 def schema_version(cursor: ext.cursor) -> int:
-    """The version of the schema ``xmin_assets`` in this database; 0 if there is none.
+    """Return the version of the schema ``xmin_assets`` in this database; 0 if there is none.
 
     Raises:
         TerminalError: the schema is of a newer release, or is somebody else's.
@@ -150,11 +159,8 @@ def schema_version(cursor: ext.cursor) -> int:
 
 
 def _is_empty(cursor: ext.cursor) -> bool:
-    cursor.execute(
-        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = 'xmin_assets')"
-    )
-    return cursor.fetchone() == (True,)
+    cursor.execute(_IS_EMPTY)
+    return fetch_value(cursor, bool)
 
 
 def ensure_schema(cursor: ext.cursor) -> None:

@@ -32,13 +32,13 @@ SELECT ({FACTS_WITH_WAL_POSITIONS})::text AS facts, result::text AS result
 
 
 def read_state(cursor: ext.cursor, target: QualifiedName) -> State | None:
-    """The state of a target table; None if it was never merged."""
+    """Return the state of a target table; None if it was never merged."""
     found = _read(cursor, target)
     return from_json(State, found[0]) if found else None
 
 
 def read_result(cursor: ext.cursor, target: QualifiedName) -> MergedTarget | None:
-    """What the last merge of this table reported."""
+    """Return what the last merge of this table reported."""
     found = _read(cursor, target)
     return from_json(MergedTarget, found[1]) if found else None
 

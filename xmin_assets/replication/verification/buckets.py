@@ -51,7 +51,7 @@ class Buckets:
 
     @classmethod
     def for_rows(cls, rows: int, share: float | None = None) -> Buckets:
-        """Buckets of about 1000 rows, and a random choice of them if only a share of the rows is to be compared."""
+        """Return buckets of about 1000 rows; a random choice of them if only a share of the rows is compared."""
         number = next((number for number in _NUMBERS if number * ROWS_PER_BUCKET >= rows), _NUMBERS[-1])
         if share is None or share >= 1:
             return cls(number)
@@ -63,7 +63,7 @@ class Buckets:
         return self.number if self.chosen is None else len(self.chosen)
 
     def narrowed(self, row_format: RowFormat) -> sql.Composable | None:
-        """The condition that a row is in a bucket that is looked at."""
+        """Build the condition that a row is in a bucket that is looked at."""
         if self.chosen is None:
             return None
         return sql.SQL("{} = ANY ({}::int4[])").format(row_format.bucket(self.number), sql.Literal(list(self.chosen)))
@@ -120,7 +120,7 @@ def count_both(
 
 
 def cut_blocks(leaves: Sequence[Storage], workers: int) -> Sequence[BlockCut | None]:
-    """What to read one by one, so that every row is read once; None, which is all, of what has no storage of its own.
+    """Cut a table into ranges of blocks in which every row is read once; None, which is all, if it has no storage.
 
     Each cut goes through every relation that the table has rows in. The first one begins with block 0 and the last one
     has no end, so the sizes decide only how much comes at a time.
@@ -137,7 +137,7 @@ def cut_blocks(leaves: Sequence[Storage], workers: int) -> Sequence[BlockCut | N
 
 
 def differing(source: Totals, target: Totals, buckets: Buckets) -> Buckets | None:
-    """The buckets that do not have the same rows on both sides; None if all have."""
+    """Return the buckets that do not have the same rows on both sides; None if all have."""
     found = tuple(
         bucket
         for bucket in range(buckets.number)

@@ -57,7 +57,7 @@ class Tally:
     keys: list[Key] = field(default_factory=list)
 
     def add(self, key: Key) -> None:
-        """One more."""
+        """Count one more."""
         self.count += 1
         if len(self.keys) < EXAMPLES:
             self.keys.append(key)
@@ -103,13 +103,13 @@ class DifferenceClassifier:
         self._shared_foreign = 0
 
     def only_at_source(self, key: Key, row: SourceRow) -> None:
-        """A row that the target lacks."""
+        """Take note of a row that the target lacks."""
         # A sync that does not read the row finds by the numbers that it is missing, unless deleted ones are kept.
         brought = row.is_sought or not self._rules.keeps_deleted
         (self._to_come if self._is_new(row) and brought else self._missing).add(key)
 
     def on_both_sides(self, key: Key, ours: SourceRow, theirs: TargetRow) -> None:
-        """A key that both sides have."""
+        """Take note of a key that both sides have."""
         self._shared += 1
         self._shared_foreign += self._rules.merges.foreign(theirs.xid64)
         if ours.hash == theirs.hash:
@@ -119,7 +119,7 @@ class DifferenceClassifier:
         (self._to_change if self._is_new(ours) and ours.is_sought and mended else self._different).add(key)
 
     def only_in_target(self, key: Key, row: TargetRow) -> None:
-        """A row that the source does not have."""
+        """Take note of a row that the source does not have."""
         if self._rules.keeps_deleted:
             return
         if row.source_xmin is None:
@@ -130,7 +130,7 @@ class DifferenceClassifier:
             self._lone.add(key)
 
     def classify(self, known: int, alive: int | None) -> Classification:
-        """What has been seen.
+        """Say what the differences are.
 
         Args:
             known: rows that the last sync left in the target.
@@ -170,7 +170,7 @@ class DifferenceClassifier:
         return bool(row.is_fresh) or row.xid64 >= watermark
 
     def _unexpected(self, known: int, alive: int | None) -> int:
-        """How many of the rows that only the target has should never have been there."""
+        """Return how many of the rows that only the target has should never have been there."""
         certain, suspected = self._unattributed.count, self._unattributed.count + self._suspect.count
         lone = suspected + self._lone.count
         if self._rules.watermark is None or self._rules.none_deleted:

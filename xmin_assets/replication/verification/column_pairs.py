@@ -31,12 +31,12 @@ class Pairing:
     """Those that cannot be compared, each with the reason in words."""
 
     def key(self, names: tuple[str, ...]) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
-        """The columns of these names in the target, as they are on each side."""
+        """Return the columns of these names in the target, as they are on each side."""
         places = [[column.name for column in self.target].index(name) for name in names]
         return tuple(self.source[place] for place in places), tuple(self.target[place] for place in places)
 
     def has_number(self, names: tuple[str, ...]) -> bool:
-        """Whether the key of these columns is an integer, on both sides."""
+        """Return whether the key of these columns is an integer, on both sides."""
         sides = self.key(names)
         return all(len(key) == 1 and (key[0].override or key[0].type) in INTEGERS for key in sides)
 
@@ -91,7 +91,7 @@ def pair(
 
 
 def watermark_lost(table: TableConfig, source: SourceFacts, state: State) -> str | None:
-    """Why the last watermark says nothing about the source's rows, so that every difference counts; None if it does."""
+    """Say why the last watermark means nothing for the source's rows, so that every difference counts; else None."""
     if source.identity.kind in VIEWS:
         return "rows of a view have no xmin"
     if state.resync:

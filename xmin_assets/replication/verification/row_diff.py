@@ -62,7 +62,7 @@ def compare(
 def source_ids(
     next_xid: int | None, known: Iterable[int], fresh: Iterable[int], sought: sql.Composable | None
 ) -> sql.Composable:
-    """What `judging.SourceRow` has of a source row beside its hash.
+    """Build what `SourceRow` has of a source row beside its hash.
 
     Args:
         next_xid: see `xid.row_xid64`; None where transaction ids mean nothing.
@@ -81,7 +81,7 @@ def source_ids(
 
 
 def target_ids(next_xid: int, xmin_column: str) -> sql.Composable:
-    """The source_xmin of a target row, and the xid64 of the transaction that wrote it there."""
+    """Build the source_xmin of a target row, and the xid64 of the transaction that wrote it there."""
     return sql.SQL("{}, {}").format(sql.Identifier(xmin_column), xid.row_xid64(next_xid))
 
 

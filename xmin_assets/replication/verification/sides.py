@@ -60,11 +60,11 @@ class RowFormat:
     """Where a where clause among the conditions finds what it names; see `clause.search_path`."""
 
     def hash(self) -> sql.Composable:
-        """64 bits of a row."""
+        """Build 64 bits of a row."""
         return row_hash(self.columns, encodings_differ=self.encodings_differ)
 
     def key_texts(self) -> list[sql.Composable]:
-        """The key's columns as texts, which sort in the order of their bytes."""
+        """Build the key's columns as texts, which sort in the order of their bytes."""
         if not self.key:
             return [
                 sql.SQL('({} COLLATE pg_catalog."C")').format(
@@ -77,7 +77,7 @@ class RowFormat:
         ]
 
     def bucket(self, buckets: int) -> sql.Composable:
-        """The number of a row's bucket, from its key: the same on both sides.
+        """Build the number of a row's bucket, from its key: the same on both sides.
 
         A type's own hash function would not do: that of an enum hashes the oid of the label.
         """
@@ -95,10 +95,10 @@ class ComparisonWorker:
     cursor: ext.cursor
 
     def keep(self) -> None:
-        """Nothing is left to be done."""
+        """Return nothing is left to be done."""
 
     def discard(self) -> None:
-        """Nothing is left behind."""
+        """Return nothing is left behind."""
 
 
 @dataclass

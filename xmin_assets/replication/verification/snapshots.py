@@ -12,6 +12,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import NotComparable
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.state import State
@@ -46,7 +47,7 @@ class SourceRead:
 
 @contextmanager
 def opened_target(target: Database, table: TableConfig, action: str) -> Iterator[TargetRead]:
-    """The target's rows and the state that they were left in by one and the same merge.
+    """Open a snapshot of the target: its rows, and the state of the merge that left them.
 
     Raises:
         NotComparable: the table was never synced, or is another one now.
@@ -60,18 +61,18 @@ def opened_target(target: Database, table: TableConfig, action: str) -> Iterator
         state, relation = _require_synced(cursor, table)
         cursor.execute(lock)  # a partition attached between the lock and the snapshot is not locked yet
         yield TargetRead(
-            cursor,
-            state,
-            catalog.storage_of(cursor, relation.oid),
-            catalog.columns_of(cursor, relation.oid),
-            merge_xids(cursor, table.target_name, relation.oid),
-            _encoding(cursor),
+            cursor=cursor,
+            state=state,
+            leaves=catalog.storage_of(cursor, relation.oid),
+            attributes=catalog.columns_of(cursor, relation.oid),
+            merges=merge_xids(cursor, table.target_name, relation.oid),
+            encoding=_encoding(cursor),
         )
 
 
 @contextmanager
 def opened_source(source: Database, table: TableConfig, state: State, action: str) -> Iterator[SourceRead]:
-    """The source's rows, as of later than what the state was read under.
+    """Open a snapshot of the source that is later than the one that the last sync read.
 
     Raises:
         SourceBehind: a standby has not replayed what the last sync saw.
@@ -100,5 +101,4 @@ def _require_synced(cursor: ext.cursor, table: TableConfig) -> tuple[State, cata
 
 def _encoding(cursor: ext.cursor) -> str:
     cursor.execute("SHOW server_encoding")
-    (encoding,) = cursor.fetchone() or ("",)
-    return str(encoding)
+    return fetch_value(cursor, str)

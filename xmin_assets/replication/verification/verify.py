@@ -200,7 +200,7 @@ class _Comparison:
     left_out: tuple[str, ...]
 
     def run(self, sample: float | None, on_progress: ProgressCallback, began: float) -> TableVerification:
-        """Both passes, and what comes of them."""
+        """Return both passes, and what comes of them."""
         telling = _Telling(self.table.label, 2 * round(self.state.rows * (sample or 1)), on_progress)
         buckets = Buckets.for_rows(self.state.rows, sample)
         ours, theirs = count_both(self.source, self.target, buckets, telling.on_rows_read)
@@ -269,7 +269,7 @@ class _Comparison:
         )
 
     def _sought(self) -> sql.Composable | None:
-        """The condition that a new row is read by the next sync, where changes are told by a cursor."""
+        """Build the condition that a new row is read by the next sync, where changes are told by a cursor."""
         state, selection = self.state, self.facts.selection
         if selection.cursor is None or selection.cursor != state.selection.cursor:
             return None
@@ -312,18 +312,18 @@ class _Telling:
         self._guard = threading.Lock()
 
     def on_rows_read(self, rows: int) -> None:
-        """So many rows more were read, on either side."""
+        """Count rows that were read, on either side."""
         with self._guard:
             self._done += rows
             # As many as there were after the last sync: an estimate, and not the end.
             self._on_progress(Progress(self._table, "verify", self._done, max(self._total, self._done + 1)))
 
     def note(self, text: str) -> None:
-        """A line for people."""
+        """Show a line for people."""
         self._on_progress(Progress(self._table, "verify", self._done, 0, text))
 
     def end(self) -> None:
-        """All is read."""
+        """Return all is read."""
         self._on_progress(Progress(self._table, "verify", self._done, self._done))
 
 

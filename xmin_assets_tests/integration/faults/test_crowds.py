@@ -16,7 +16,7 @@ from dagster import DagsterInstance, materialize
 
 from xmin_assets.errors import ServerFull
 from xmin_assets.orchestration.assets import build_xmin_assets
-from xmin_assets.orchestration.deployment import build_resources
+from xmin_assets.orchestration.definitions_builder import build_resources
 from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.sync import sync_tables

@@ -244,7 +244,7 @@ def test_a_sync_that_failed_is_asked_for_again(watcher: Watcher) -> None:
         ("DROP TABLE items", "there is no such table at the source"),
         (
             "DROP TABLE items; CREATE TABLE items (id int PRIMARY KEY, n int)",
-            "it was truncated, rewritten or made anew",
+            "it was truncated, rewritten or recreated",
         ),
     ],
 )
@@ -492,6 +492,6 @@ def test_a_partition_that_was_altered_while_it_was_detached_is_seen(replica: Rep
         "ALTER TABLE items ATTACH PARTITION low FOR VALUES FROM (0) TO (9)"
     )
 
-    assert watcher.changed("public.items").startswith("it was truncated, rewritten or made anew")
+    assert watcher.changed("public.items").startswith("it was truncated, rewritten or recreated")
     watcher.settle()
     replica.assert_equal("public.items")

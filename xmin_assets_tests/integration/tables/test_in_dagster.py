@@ -9,7 +9,7 @@ import pytest
 from dagster import DagsterInstance, materialize
 
 from xmin_assets.orchestration.assets import build_xmin_assets
-from xmin_assets.orchestration.deployment import build_resources
+from xmin_assets.orchestration.definitions_builder import build_resources
 from xmin_assets_tests.replica import Replica
 
 TABLES: list[dict[str, Any]] = [

@@ -14,7 +14,7 @@ from psycopg2 import sql
 from xmin_assets import plan_tables, resync_tables, sync_tables
 from xmin_assets.config import Mode
 from xmin_assets.orchestration.assets import build_xmin_assets
-from xmin_assets.orchestration.deployment import build_resources
+from xmin_assets.orchestration.definitions_builder import build_resources
 from xmin_assets.postgres.identifiers import QualifiedName, as_text
 from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.status import table_statuses

@@ -32,13 +32,13 @@ _OTHERWISE = "sync {table} --debug"
 """The same in a terminal, with everything that is known of the error."""
 
 
-def way_out(error: XminAssetsError, table: str | None = None, op: str | None = None) -> dict[str, str]:
-    """Metadata of a failure, in the order in which the UI shows it. It holds nothing of the error's message.
+def failure_metadata(error: XminAssetsError, table: str | None = None, op: str | None = None) -> dict[str, str]:
+    """Return the metadata of a failure, in the order in which the UI shows it. It holds nothing of the error's message.
 
     Args:
         error: what went wrong.
         table: what people call the table, if it is about one.
-        op: the step's op, where its config may be part of the way out.
+        op: the step's op, where its config may be what to change.
     """
     kind = type(error)
     found = {"xmin_assets/error": kind.__name__}

@@ -20,7 +20,7 @@ from xmin_assets.orchestration.translator import DagsterXminTranslator
 
 
 def build_resources(settings: Settings | None = None) -> dict[str, Any]:
-    """The resources that the assets need, with these settings as their defaults."""
+    """Build the resources that the assets need, with these settings as their defaults."""
     return {
         RESOURCE_KEY: ReplicationSettings.from_settings(settings or Settings()),
         IO_MANAGER_KEY: manifest_io_manager,
@@ -28,7 +28,7 @@ def build_resources(settings: Settings | None = None) -> dict[str, Any]:
 
 
 def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTranslator | None = None) -> Definitions:
-    """The assets of all tables, their checks, the jobs over them, what starts these by itself, and their resources.
+    """Build the assets of all tables with their checks, jobs, schedules, sensors and resources.
 
     Args:
         config: what is replicated, and what Dagster does by itself.
