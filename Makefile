@@ -67,7 +67,7 @@ bench-all: bench ## Measure that, and many rows, many workers, and what others n
 	@$(BENCH) scale $(if $(SIZES),--sizes $(SIZES)) $(if $(RUNS),--runs $(RUNS))
 	@$(BENCH) blocks $(if $(SIZES),--sizes $(SIZES)) $(if $(RUNS),--runs $(RUNS))
 	@$(BENCH) workers $(BENCH_SIZE)
-	@$(BENCH) courtesy $(BENCH_SIZE)
+	@$(BENCH) interference $(BENCH_SIZE)
 	@$(MAKE) bench-docs
 
 bench-docs: $(STAMP) ## Write docs/benchmarks.md from what was measured

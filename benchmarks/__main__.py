@@ -11,11 +11,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import courtesy, document, machine, race, report
+from benchmarks import document, interference, machine, report
 from benchmarks.equality import EQUAL
 from benchmarks.peers import NAMES
 from benchmarks.results import Results
-from benchmarks.scenarios import SCENARIOS, Heat, heats, heats_of_blocks, heats_of_sizes, heats_of_workers
+from benchmarks.runs import run as run_trials
+from benchmarks.scenarios import SCENARIOS, Trial, trials, trials_of_blocks, trials_of_sizes, trials_of_workers
 from benchmarks.servers import SUMMARIES, open_servers
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,7 +63,7 @@ def scenarios(
 ) -> None:
     """Run scenarios."""
     try:
-        chosen = heats(only, rows, workers, peers)
+        chosen = trials(only, rows, workers, peers)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     # The document is about all of them: a look at some does not take its results away.
@@ -79,7 +80,7 @@ def scenarios(
 def scale(sizes: list[int], runs: int, workers: int, folder: Path | None, results: Path) -> None:
     """Measure with more and more rows: full load, idle, 1 % updated; sizes that do not fit on the disk are left out."""
     options = {"rows": max(sizes, default=0), "runs": runs, "workers": workers}
-    _race(heats_of_sizes(sizes, workers), options, folder, results / "scale.json")
+    _race(trials_of_sizes(sizes, workers), options, folder, results / "scale.json")
 
 
 @app.command()
@@ -91,7 +92,7 @@ def scale(sizes: list[int], runs: int, workers: int, folder: Path | None, result
 def blocks(sizes: list[int], runs: int, workers: int, folder: Path | None, results: Path) -> None:
     """Measure small changes in ever larger tables, by the blocks that WAL summaries name, and by all of them."""
     options = {"rows": max(sizes, default=0), "runs": runs, "workers": workers}
-    _race(heats_of_blocks(sizes, workers), options, folder, results / "blocks.json", SUMMARIES)
+    _race(trials_of_blocks(sizes, workers), options, folder, results / "blocks.json", SUMMARIES)
 
 
 @app.command()
@@ -102,24 +103,26 @@ def blocks(sizes: list[int], runs: int, workers: int, folder: Path | None, resul
 @results_option
 def workers(counts: list[int], rows: int, runs: int, folder: Path | None, results: Path) -> None:
     """Return a full load with more and more workers."""
-    _race(heats_of_workers(counts, rows), {"rows": rows, "runs": runs}, folder, results / "workers.json")
+    _race(trials_of_workers(counts, rows), {"rows": rows, "runs": runs}, folder, results / "workers.json")
 
 
-@app.command("courtesy")
+@app.command("interference")
 @click.option("--counts", default="1,2,4", callback=_numbers, show_default=True, help="Numbers of workers.")
 @click.option("--seconds", default=30, show_default=True, help="That each run of pgbench takes.")
 @rows_option
 @runs_option
 @folder_option
 @results_option
-def measure_courtesy(counts: list[int], seconds: int, rows: int, runs: int, folder: Path | None, results: Path) -> None:
+def measure_interference(
+    counts: list[int], seconds: int, rows: int, runs: int, folder: Path | None, results: Path
+) -> None:
     """Return what others at the source notice of a sync."""
     with open_servers(folder) as servers:
         described = machine.describe(servers)
-        latencies = courtesy.measure(servers, rows, runs, counts, seconds, _telling())
-    found = courtesy.Courtesy(described, {"rows": rows, "runs": runs, "seconds": seconds}, latencies)
-    found.write(results / "courtesy.json")
-    report.show_courtesy(courtesy.costs(latencies), _console())
+        latencies = interference.measure(servers, rows, runs, counts, seconds, _telling())
+    found = interference.Interference(described, {"rows": rows, "runs": runs, "seconds": seconds}, latencies)
+    found.write(results / "interference.json")
+    report.show_interference(interference.costs(latencies), _console())
 
 
 @app.command()
@@ -129,7 +132,11 @@ def docs(results: Path, folder: Path) -> None:
     """Make docs/benchmarks.md and its plots from the results that there are."""
     if not (results / "scenarios.json").exists():
         raise click.ClickException(f"There are no results in {results}: run make bench first.")
-    polite = courtesy.Courtesy.read(results / "courtesy.json") if (results / "courtesy.json").exists() else None
+    polite = (
+        interference.Interference.read(results / "interference.json")
+        if (results / "interference.json").exists()
+        else None
+    )
 
     def read(name: str) -> Results | None:
         return Results.read(file) if (file := results / f"{name}.json").exists() else None
@@ -139,7 +146,7 @@ def docs(results: Path, folder: Path) -> None:
 
 
 def _race(
-    chosen: list[Heat],
+    chosen: list[Trial],
     options: dict[str, int],
     folder: Path | None,
     file: Path,
@@ -148,13 +155,13 @@ def _race(
     load = machine.load()  # before there is any of ours
     with open_servers(folder, settings) as servers:
         results = Results(machine.describe(servers), {**options, "load": load})
-        race.run(servers, chosen, results, file, _telling())
+        run_trials(servers, chosen, results, file, _telling())
     results.write(file)
     report.show(results, _console())
     if any(one.role == "ours" and one.verdict != EQUAL for one in results.measurements):
         raise click.ClickException("A copy of ours does not equal its source.")
-    ours = {contender.name for heat in chosen for contender in heat.contenders if contender.role == "ours"}
-    if any(out.contender in ours for out in results.skipped):
+    ours = {competitor.name for trial in chosen for competitor in trial.competitors if competitor.role == "ours"}
+    if any(out.competitor in ours for out in results.skipped):
         raise click.ClickException("A sync of ours failed.")
 
 

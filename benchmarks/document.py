@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import courtesy, report
-from benchmarks.floors import BINARY, COUNT, DELETE, MERGE, PIPE
+from benchmarks import interference, report
+from benchmarks.baselines import BINARY, COUNT, DELETE, MERGE, PIPE
 from benchmarks.goals import judge
 from benchmarks.results import Results
 from benchmarks.summary import Line, summarize
@@ -17,9 +17,9 @@ Made by `make bench-docs` from the results of `make bench-all`; not to be edited
 
 {note}
 
-Seconds say something about one machine, ratios about the programs. So each scenario has a *floor*: what PostgreSQL
+Seconds say something about one machine, ratios about the programs. So each scenario has a *baseline*: what PostgreSQL
 needs at least for the same work, done by hand with psql on the same servers, nothing checked and nothing remembered.
-Everybody takes turns (ours, floor, the others, and again), each with a target database of its own, prepared the same
+Everybody takes turns (ours, baseline, the others, and again), each with a target database of its own, prepared the same
 way: before every run both servers make a checkpoint, and the tables are vacuumed and analyzed. After every run the copy
 is compared with the source, row count and checksum of all values. The figures are medians.
 
@@ -31,7 +31,7 @@ is compared with the source, row count and checksum of all values. The figures a
 
 Ours is timed in a process of its own, from the call of `sync_tables` to its return, connections included; dlt likewise
 from within; the others from their start to their end. Updated and deleted rows are spread over the whole table: with
-1 % of them nearly every second block has one. Memory is the peak of a contender's processes together, without the
+1 % of them nearly every second block has one. Memory is the peak of a competitor's processes together, without the
 servers'; where it has many, what they share counts for each of them.
 """
 
@@ -39,8 +39,8 @@ SCENARIOS = """## Scenarios
 
 {table}
 
-*to floor*: of the medians. *memory*: the highest of all runs. *spool*: the most that files on the way came to, of all
-runs. *WAL* and *written*: what the target server wrote, the latter as pages of tables and indexes that go through its
+*to baseline*: of the medians. *memory*: the highest of all runs. *spool*: the most that files on the way came to, of
+all runs. *WAL* and *written*: what the target server wrote, the latter as pages of tables and indexes that go through its
 buffers, the checkpoint afterwards included. *copy*: how it compares with the source.
 
 Where our time goes, seconds of all tables together:
@@ -79,7 +79,7 @@ WORKERS = """## Workers
 {table}
 """
 
-COURTESY = """## What others at the source notice
+INTERFERENCE = """## What others at the source notice
 
 pgbench does {rate} transactions a second at the source (TPC-B-like, {clients} clients, {seconds} s in each run), while
 a table of {rows} rows beside its own is loaded in full, or synced though nothing has changed, over and over. Source,
@@ -108,14 +108,14 @@ def render(
     scale: Results | None,
     blocks: Results | None,
     workers: Results | None,
-    polite: courtesy.Courtesy | None,
+    polite: interference.Interference | None,
 ) -> str:
     """Return the document; parts without results are left out."""
     lines = summarize(scenarios.measurements)
     scaled = summarize(scale.measurements) if scale else []
     names = {"pipe": PIPE.name, "binary": BINARY.name, "count": COUNT.name, "merge": MERGE.name, "delete": DELETE.name}
     parts = [HEAD.format(note=_note(scenarios), **names), GOALS.format(table=_goals(lines, scaled))]
-    parts.append("![Full load and 1 % updated, by contender](images/benchmark-scenarios.png)\n")
+    parts.append("![Full load and 1 % updated, by competitor](images/benchmark-scenarios.png)\n")
     stations = _table(report.STATION_HEADINGS, report.station_rows(lines))
     parts.append(SCENARIOS.format(table=_lines(lines), stations=stations))
     parts += [_skipped(scenarios)] * bool(scenarios.skipped)
@@ -128,7 +128,7 @@ def render(
     if workers:
         parts.append(WORKERS.format(table=_lines(summarize(workers.measurements))))
     if polite:
-        parts.append(_courtesy(polite))
+        parts.append(_interference(polite))
     parts.append(MACHINE.format(table=_table(["", ""], [[name, value] for name, value in scenarios.machine.items()])))
     return "\n".join(parts)
 
@@ -139,7 +139,7 @@ def write(
     scale: Results | None,
     blocks: Results | None,
     workers: Results | None,
-    polite: courtesy.Courtesy | None,
+    polite: interference.Interference | None,
 ) -> None:
     """Write the document and its plots into a folder."""
     from benchmarks import plots  # here, because only this needs matplotlib
@@ -189,20 +189,20 @@ def _lines(lines: Sequence[Line]) -> str:
 
 
 def _skipped(results: Results) -> str:
-    reasons = {f"{out.contender}: {out.reason}": None for out in results.skipped}
+    reasons = {f"{out.competitor}: {out.reason}": None for out in results.skipped}
     return "Left out: " + "; ".join(reasons) + ".\n"
 
 
-def _courtesy(polite: courtesy.Courtesy) -> str:
-    costs = courtesy.costs(polite.latencies)
-    kind = courtesy.gentle(polite.latencies, COSTLY)
+def _interference(polite: interference.Interference) -> str:
+    costs = interference.costs(polite.latencies)
+    kind = interference.gentle(polite.latencies, COSTLY)
     advice = f"At most {COSTLY - 1:.0%} of p99 cost: {'; '.join(kind) or 'none of them'}."
-    return COURTESY.format(
-        rate=courtesy.RATE,
-        clients=courtesy.CLIENTS,
+    return INTERFERENCE.format(
+        rate=interference.RATE,
+        clients=interference.CLIENTS,
         seconds=polite.options["seconds"],
         rows=f"{polite.options['rows']:,}",
-        table=_table(report.COURTESY_HEADINGS, [report.courtesy_cells(cost) for cost in costs]),
+        table=_table(report.COURTESY_HEADINGS, [report.interference_cells(cost) for cost in costs]),
         advice=advice,
     )
 

@@ -25,7 +25,7 @@ class Goal:
 
 
 RATIOS = (
-    ("full", "full load, to the floor", 1.0),
+    ("full", "full load, to the baseline", 1.0),
     ("idle", "idle sync, to a bare count(*)", 1.3),
     ("updated_1", "1 % updated, to scan + MERGE by hand", 1.5),
 )
@@ -44,7 +44,7 @@ def judge(lines: Sequence[Line], scale: Sequence[Line]) -> list[Goal]:
         goals += [
             Goal(aim, bound, line.ratio)
             for line in ours
-            if line.scenario == name and line.ratio is not None and line.contender != Command().name
+            if line.scenario == name and line.ratio is not None and line.competitor != Command().name
         ]
     full = [line for line in lines if line.scenario == "full"]
     peers = [line.seconds for line in full if line.role == "peer"]
@@ -70,7 +70,7 @@ def judge(lines: Sequence[Line], scale: Sequence[Line]) -> list[Goal]:
     goals += [
         Goal("whole command, one small table", 0.4, line.seconds, "s")
         for line in ours
-        if line.contender == Command().name
+        if line.competitor == Command().name
     ]
     return goals
 

@@ -1,4 +1,4 @@
-"""The engine as a contender: in a process of its own, timed from within, or as the installed command.
+"""The engine as a competitor: in a process of its own, timed from within, or as the installed command.
 
 ``python -m benchmarks.ours`` is that process: it reads a configuration from its standard input, syncs, and prints how
 long that took. What is timed is `sync_tables` as a program would call it, with its connections, not the start of
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import ContenderFailed, Outcome, Role, Task
+from benchmarks.competitor import CompetitorFailed, Outcome, Role, Task
 from benchmarks.program import telling_line
 from benchmarks.servers import Servers
 from benchmarks.watch import Watch, high_water_mark, size_of
@@ -69,7 +69,7 @@ class Engine:
         with Watch(process, spool=spool) as watch:
             told, errors = process.communicate(json.dumps(_config(task, self.workers, self.blocks)).encode())
         if process.returncode != 0:
-            raise ContenderFailed(telling_line(errors.decode(errors="replace")))
+            raise CompetitorFailed(telling_line(errors.decode(errors="replace")))
         said = json.loads(told)
         return Outcome(
             said["seconds"],
@@ -120,7 +120,7 @@ class Command:
             _, errors = process.communicate()
             seconds = time.perf_counter() - began
         if process.returncode != 0:
-            raise ContenderFailed(telling_line(errors.decode(errors="replace")))
+            raise CompetitorFailed(telling_line(errors.decode(errors="replace")))
         return Outcome(seconds, watch.memory_bytes, watch.spool_bytes, size_of(spool))
 
 

@@ -13,7 +13,7 @@ from benchmarks.report import MIB
 from benchmarks.results import Results
 from benchmarks.summary import Line, summarize
 
-COLORS = {"ours": "#1f6fb2", "floor": "#8a8a8a", "reference": "#c4c4c4", "peer": "#d9a441"}
+COLORS = {"ours": "#1f6fb2", "baseline": "#8a8a8a", "reference": "#c4c4c4", "peer": "#d9a441"}
 MARKS = {"full": "o-", "updated_1": "s-", "idle": "^-"}
 INCHES_WIDE = 10
 
@@ -27,7 +27,7 @@ def plot_scenarios(results: Results, file: Path) -> None:
         if not shown:
             continue
         axis.barh(
-            [line.contender for line in shown],
+            [line.competitor for line in shown],
             [line.seconds for line in shown],
             xerr=_ranges(shown),
             color=[COLORS[line.role] for line in shown],
@@ -38,13 +38,13 @@ def plot_scenarios(results: Results, file: Path) -> None:
 
 
 def plot_scale(results: Results, file: Path) -> None:
-    """Return seconds over rows, where linear cost is a straight line of the floor's slope, and memory over rows."""
+    """Return seconds over rows, where linear cost is a straight line of the baseline's slope, and memory over rows."""
     lines = summarize(results.measurements)
     figure, (time, memory) = _figure(columns=2, height=3.8)
     for name, mark in MARKS.items():
-        for role in ("ours", "floor"):
+        for role in ("ours", "baseline"):
             shown = [line for line in lines if (line.scenario, line.role) == (name, role)]
-            label = f"{shown[0].title}: {shown[0].contender}" if shown else None
+            label = f"{shown[0].title}: {shown[0].competitor}" if shown else None
             time.plot(_millions(shown), [line.seconds for line in shown], mark, color=COLORS[role], label=label)
         ours = [line for line in lines if (line.scenario, line.role) == (name, "ours")]
         label = ours[0].title if ours else None
@@ -68,12 +68,12 @@ def plot_scale(results: Results, file: Path) -> None:
 
 
 def plot_workers(results: Results, file: Path) -> None:
-    """Return seconds of a full load with more and more workers, and the floor as a line."""
+    """Return seconds of a full load with more and more workers, and the baseline as a line."""
     lines = summarize(results.measurements)
     ours = [line for line in lines if line.role == "ours"]
     figure, (axis,) = _figure(columns=1, height=3.2)
     axis.errorbar(
-        [line.contender.removeprefix("xmin_assets, ") for line in ours],
+        [line.competitor.removeprefix("xmin_assets, ") for line in ours],
         [line.seconds for line in ours],
         yerr=_ranges(ours),
         fmt="o-",
@@ -81,8 +81,8 @@ def plot_workers(results: Results, file: Path) -> None:
         label="xmin_assets",
     )
     for line in lines:
-        if line.role == "floor":
-            axis.axhline(line.seconds, color=COLORS["floor"], linestyle="--", label=line.contender)
+        if line.role == "baseline":
+            axis.axhline(line.seconds, color=COLORS["baseline"], linestyle="--", label=line.competitor)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("seconds")
     axis.legend()

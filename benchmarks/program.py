@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.contender import ContenderFailed
+from benchmarks.competitor import CompetitorFailed
 from benchmarks.watch import Watch
 
 TIMEOUT_SECONDS = 3600
@@ -27,7 +27,7 @@ def run(
         typed: its standard input.
 
     Raises:
-        ContenderFailed: it ended with an error.
+        CompetitorFailed: it ended with an error.
     """
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), **variables}
     began = time.perf_counter()
@@ -45,11 +45,11 @@ def run(
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            raise ContenderFailed(f"it did not end within {TIMEOUT_SECONDS} s") from None
+            raise CompetitorFailed(f"it did not end within {TIMEOUT_SECONDS} s") from None
         seconds = time.perf_counter() - began
     if process.returncode != 0:
         said = (told + b"\n" + errors).decode(errors="replace")
-        raise ContenderFailed(f"status {process.returncode}: {telling_line(said)}")
+        raise CompetitorFailed(f"status {process.returncode}: {telling_line(said)}")
     return told, seconds, watch
 
 

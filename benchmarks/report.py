@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.courtesy import Cost
+from benchmarks.interference import Cost
 from benchmarks.results import Results
 from benchmarks.summary import Line, summarize
 
@@ -16,10 +16,10 @@ MIB = 1 << 20
 HEADINGS = (
     "scenario",
     "rows",
-    "contender",
+    "competitor",
     "median s",
     "range s",
-    "to floor",
+    "to baseline",
     "memory MB",
     "spool MB",
     "WAL MB",
@@ -36,7 +36,7 @@ def show(results: Results, console: Console) -> None:
     """Print medians, ranges and ratios, and who was skipped."""
     table = Table(title=f"Medians; {results.machine.get('processor', '')}")
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("scenario", "contender", "copy") else "right")
+        table.add_column(heading, justify="left" if heading in ("scenario", "competitor", "copy") else "right")
     last = None
     lines = summarize(results.measurements)
     for line in lines:
@@ -48,7 +48,7 @@ def show(results: Results, console: Console) -> None:
     console.print(table)
     console.print(_stations(lines))
     for out in results.skipped:
-        console.print(f"skipped: {out.contender} in {out.scenario}: {out.reason}", markup=False)
+        console.print(f"skipped: {out.competitor} in {out.scenario}: {out.reason}", markup=False)
 
 
 def _stations(lines: Sequence[Line]) -> Table:
@@ -74,7 +74,7 @@ def cells(line: Line, *, repeated: bool) -> list[str]:
     return [
         "" if repeated else line.title,
         "" if repeated else f"{line.rows:,}",
-        line.contender,
+        line.competitor,
         seconds(line.seconds),
         f"{seconds(line.fastest)} - {seconds(line.slowest)}",
         "" if line.ratio is None else f"{line.ratio:.2f}",
@@ -96,17 +96,17 @@ def megabytes(value: int | None) -> str:
     return "-" if value is None else f"{value / MIB:.1f}" if value < 10 * MIB else f"{value / MIB:.0f}"
 
 
-def show_courtesy(costs: Sequence[Cost], console: Console) -> None:
+def show_interference(costs: Sequence[Cost], console: Console) -> None:
     """Print what pgbench noticed."""
     table = Table(title="pgbench at the source")
     for heading in COURTESY_HEADINGS:
         table.add_column(heading, justify="left" if heading == "meanwhile" else "right")
     for cost in costs:
-        table.add_row(*courtesy_cells(cost))
+        table.add_row(*interference_cells(cost))
     console.print(table)
 
 
-def courtesy_cells(cost: Cost) -> list[str]:
+def interference_cells(cost: Cost) -> list[str]:
     """Return a line of that table, one text for each of the headings."""
     return [
         cost.meanwhile,

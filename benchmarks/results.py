@@ -10,11 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run of one contender."""
+    """One run of one competitor."""
 
     scenario: str
     title: str
-    contender: str
+    competitor: str
     role: str
     run: int
     rows: int
@@ -23,7 +23,7 @@ class Measurement:
     """Of the source's tables, without their indexes."""
     seconds: float
     memory_bytes: int
-    """Peak of the contender's processes; 0 where it has none of its own, or the system does not tell."""
+    """Peak of the competitor's processes; 0 where it has none of its own, or the system does not tell."""
     spool_bytes: int
     """The most that its files on the way held."""
     left_bytes: int
@@ -40,10 +40,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A contender that could not take part, or did not come to an end."""
+    """A competitor that could not take part, or did not come to an end."""
 
     scenario: str
-    contender: str
+    competitor: str
     reason: str
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from psycopg2 import sql
 
-from benchmarks.contender import Contender
+from benchmarks.baselines import BINARY, COUNT, DELETE, MERGE, PIPE
+from benchmarks.competitor import Competitor
 from benchmarks.data import SIZED, Change, Dataset, orders
-from benchmarks.floors import BINARY, COUNT, DELETE, MERGE, PIPE
 from benchmarks.ours import Command, Engine
 from benchmarks.peers import peers
 
@@ -25,22 +25,22 @@ class Scenario:
     title: str
     dataset: str
     """A name of `data.SIZED`."""
-    floor: Contender
+    baseline: Competitor
     change: Change | None = None
     """What happens to the source before every turn."""
     fresh: bool = False
     """Whether every run begins with an empty target; else the copies are brought up to date."""
-    others: tuple[Contender, ...] = ()
-    """Who takes part beside the engine and the floor."""
+    others: tuple[Competitor, ...] = ()
+    """Who takes part beside the engine and the baseline."""
 
 
 @dataclass(frozen=True)
-class Heat:
+class Trial:
     """A scenario with its data, and who takes part."""
 
     dataset: Dataset
     scenario: Scenario
-    contenders: Sequence[Contender]
+    competitors: Sequence[Competitor]
 
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -73,31 +73,31 @@ def chosen(names: Sequence[str]) -> list[Scenario]:
     return [scenario for scenario in SCENARIOS if not names or scenario.name in names]
 
 
-def contenders(scenario: Scenario, workers: int, programs: Sequence[str]) -> list[Contender]:
+def competitors(scenario: Scenario, workers: int, programs: Sequence[str]) -> list[Competitor]:
     """Return who takes part, in the order of their turns.
 
     Args:
-        scenario: what they race in.
+        scenario: what they are compared in.
         workers: of the engine.
         programs: names of other programs, of `peers.NAMES`.
     """
     deletes = scenario.change is not None and scenario.change.verb == "delete"
     others = peers(programs, fresh=scenario.fresh, deletes=deletes)
-    return [Engine(workers), scenario.floor, *scenario.others, *others]
+    return [Engine(workers), scenario.baseline, *scenario.others, *others]
 
 
-def heats(names: Sequence[str], rows: int, workers: int, programs: Sequence[str]) -> list[Heat]:
-    """Return all that is asked for, with data after the number of orders; see `chosen` and `contenders`."""
+def trials(names: Sequence[str], rows: int, workers: int, programs: Sequence[str]) -> list[Trial]:
+    """Return all that is asked for, with data after the number of orders; see `chosen` and `competitors`."""
     picked = sorted(chosen(names), key=lambda scenario: [*SIZED].index(scenario.dataset))
-    return [Heat(SIZED[one.dataset](rows), one, contenders(one, workers, programs)) for one in picked]
+    return [Trial(SIZED[one.dataset](rows), one, competitors(one, workers, programs)) for one in picked]
 
 
-def heats_of_sizes(sizes: Sequence[int], workers: int) -> list[Heat]:
+def trials_of_sizes(sizes: Sequence[int], workers: int) -> list[Trial]:
     """Return whether cost is linear in rows, and memory the same for all."""
-    return [heat for rows in sizes for heat in heats(("full", "idle", "updated_1"), rows, workers, ())]
+    return [trial for rows in sizes for trial in trials(("full", "idle", "updated_1"), rows, workers, ())]
 
 
-def heats_of_blocks(sizes: Sequence[int], workers: int) -> list[Heat]:
+def trials_of_blocks(sizes: Sequence[int], workers: int) -> list[Trial]:
     """Return the same small changes in ever larger tables, read by changed blocks, and by all of them."""
     made = []
     for rows in sizes:
@@ -111,11 +111,11 @@ def heats_of_blocks(sizes: Sequence[int], workers: int) -> list[Heat]:
             Scenario("few_deleted", f"{FEW} rows deleted", "orders", COUNT, Change("delete", few)),
             Scenario("untouched", "another table written", "orders", COUNT, Change("elsewhere")),
         )
-        made += [Heat(dataset, one, [Engine(workers, blocks=True), Engine(workers), COUNT]) for one in scenarios]
+        made += [Trial(dataset, one, [Engine(workers, blocks=True), Engine(workers), COUNT]) for one in scenarios]
     return made
 
 
-def heats_of_workers(counts: Sequence[int], rows: int) -> list[Heat]:
+def trials_of_workers(counts: Sequence[int], rows: int) -> list[Trial]:
     """Return a full load with more and more workers."""
     (full,) = chosen(["full"])
-    return [Heat(orders(rows), full, [full.floor, *(Engine(count, said=True) for count in counts)])]
+    return [Trial(orders(rows), full, [full.baseline, *(Engine(count, said=True) for count in counts)])]

@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, str] = {
     # Tables are vacuumed and analyzed between the runs, the same for all, and not by chance within one.
     "autovacuum": "off",
 }
-"""What differs from PostgreSQL's own defaults, in both servers and for all contenders."""
+"""What differs from PostgreSQL's own defaults, in both servers and for all competitors."""
 
 PLACES = (Path("/var/tmp"), Path(tempfile.gettempdir()), Path("/var/lib"))
 

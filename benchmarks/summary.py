@@ -1,4 +1,4 @@
-"""From single runs to the figures that are shown: medians, ranges, and ratios to the floor."""
+"""From single runs to the figures that are shown: medians, ranges, and ratios to the baseline."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from benchmarks.results import Measurement
 
 @dataclass(frozen=True)
 class Line:
-    """One contender in one scenario."""
+    """One competitor in one scenario."""
 
     scenario: str
     title: str
-    contender: str
+    competitor: str
     role: str
     runs: int
     rows: int
@@ -26,7 +26,7 @@ class Line:
     fastest: float
     slowest: float
     ratio: float | None
-    """Of the median to that of the floor in the same scenario with as many rows; None without a floor."""
+    """Of the median to that of the baseline in the same scenario with as many rows; None without a baseline."""
     memory_bytes: int
     """The largest."""
     spool_bytes: int
@@ -41,17 +41,17 @@ class Line:
 
 
 def summarize(measurements: Iterable[Measurement]) -> list[Line]:
-    """Return one line for each contender in each scenario and size, in the order in which they were first measured."""
+    """Return one line for each competitor in each scenario and size, in the order in which they were first measured."""
     groups: dict[tuple[str, int, str], list[Measurement]] = {}
-    floors: dict[tuple[str, int], list[float]] = {}
+    baselines: dict[tuple[str, int], list[float]] = {}
     for one in measurements:
-        groups.setdefault((one.scenario, one.rows, one.contender), []).append(one)
-        if one.role == "floor":
-            floors.setdefault((one.scenario, one.rows), []).append(one.seconds)
-    return [_line(group, floors.get((scenario, rows))) for (scenario, rows, _), group in groups.items()]
+        groups.setdefault((one.scenario, one.rows, one.competitor), []).append(one)
+        if one.role == "baseline":
+            baselines.setdefault((one.scenario, one.rows), []).append(one.seconds)
+    return [_line(group, baselines.get((scenario, rows))) for (scenario, rows, _), group in groups.items()]
 
 
-def _line(runs: Sequence[Measurement], floor: Sequence[float] | None) -> Line:
+def _line(runs: Sequence[Measurement], baseline: Sequence[float] | None) -> Line:
     first = runs[0]
     seconds = [one.seconds for one in runs]
     written = [one.written_bytes for one in runs if one.written_bytes is not None]
@@ -59,7 +59,7 @@ def _line(runs: Sequence[Measurement], floor: Sequence[float] | None) -> Line:
     return Line(
         scenario=first.scenario,
         title=first.title,
-        contender=first.contender,
+        competitor=first.competitor,
         role=first.role,
         runs=len(runs),
         rows=first.rows,
@@ -67,7 +67,7 @@ def _line(runs: Sequence[Measurement], floor: Sequence[float] | None) -> Line:
         seconds=median(seconds),
         fastest=min(seconds),
         slowest=max(seconds),
-        ratio=median(seconds) / median(floor) if floor else None,
+        ratio=median(seconds) / median(baseline) if baseline else None,
         memory_bytes=max(one.memory_bytes for one in runs),
         spool_bytes=max(one.spool_bytes for one in runs),
         left_bytes=max(one.left_bytes for one in runs),

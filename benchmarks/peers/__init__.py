@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.contender import Contender
+from benchmarks.competitor import Competitor
 from benchmarks.peers.dlt import Dlt
 from benchmarks.peers.pgcopydb import PgCopyDb
 from benchmarks.peers.sling import Sling
@@ -15,7 +15,7 @@ from benchmarks.peers.sling import Sling
 NAMES = ("sling", "dlt-connectorx", "dlt-pyarrow", "pgcopydb")
 
 
-def peers(names: Sequence[str], *, fresh: bool, deletes: bool) -> list[Contender]:
+def peers(names: Sequence[str], *, fresh: bool, deletes: bool) -> list[Competitor]:
     """Return those of these names that can do a scenario's work.
 
     Args:
@@ -26,7 +26,7 @@ def peers(names: Sequence[str], *, fresh: bool, deletes: bool) -> list[Contender
     Raises:
         ValueError: there is no such program.
     """
-    known: dict[str, Contender] = {
+    known: dict[str, Competitor] = {
         "sling": Sling(delete_missing=deletes),
         "dlt-connectorx": Dlt("connectorx"),
         "dlt-pyarrow": Dlt("pyarrow"),

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contender import Outcome, Role, Task
+from benchmarks.competitor import Outcome, Role, Task
 from benchmarks.data import CURSOR, KEY
 from benchmarks.peers.environment import NotInstalled, environment_with
 from benchmarks.program import run

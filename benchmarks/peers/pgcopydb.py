@@ -6,7 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
-from benchmarks.contender import ContenderFailed, Outcome, Role, Task
+from benchmarks.competitor import CompetitorFailed, Outcome, Role, Task
 from benchmarks.program import run
 from benchmarks.servers import Servers
 
@@ -45,4 +45,4 @@ class PgCopyDb:
         return Outcome(seconds, watch.memory_bytes, watch.spool_bytes)
 
     def sync(self, task: Task) -> Outcome:  # noqa: ARG002
-        raise ContenderFailed("it brings no copy up to date without a replication slot")
+        raise CompetitorFailed("it brings no copy up to date without a replication slot")

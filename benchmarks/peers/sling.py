@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import Outcome, Role, Task
+from benchmarks.competitor import Outcome, Role, Task
 from benchmarks.data import CURSOR, KEY
 from benchmarks.peers.environment import NotInstalled, environment_with
 from benchmarks.program import run

@@ -30,9 +30,9 @@ def command() -> None:
 @click.pass_obj
 def up(invocation: Invocation) -> int:
     """Start the two servers, with sample tables, and write .env."""
-    from xmin_assets.demo import pair
+    from xmin_assets.demo import server_pair
 
-    demo = pair.up(Path.cwd())
+    demo = server_pair.up(Path.cwd())
     if invocation.json:
         # No URLs: they hold passwords, and stand in .env.
         show_json({"started": list(demo.started), "ports": {"source": demo.source.port, "target": demo.target.port}})
@@ -49,9 +49,9 @@ def up(invocation: Invocation) -> int:
 @click.pass_obj
 def down(invocation: Invocation, purge: bool) -> int:
     """Stop the two servers."""
-    from xmin_assets.demo import pair
+    from xmin_assets.demo import server_pair
 
-    stopped = pair.down(Path.cwd(), purge=purge)
+    stopped = server_pair.down(Path.cwd(), purge=purge)
     if invocation.json:
         show_json({"stopped": list(stopped), "purged": purge})
         return 0
@@ -81,8 +81,8 @@ def load(invocation: Invocation, seconds: float, rate: float) -> int:
 
 @command.command
 def run() -> int:
-    """Tell the whole story: sync, change, sync again."""
-    from xmin_assets.demo.story import run_demo
+    """Walk through it all: sync, change, sync again."""
+    from xmin_assets.demo.walkthrough import run_demo
 
     run_demo(Path.cwd())
     return 0

@@ -31,7 +31,7 @@ class Stopped(BaseException):
 
 @contextmanager
 def signals_stop() -> Iterator[None]:
-    """Raise `Stopped` on SIGINT and SIGTERM, unless whoever started us wants them ignored."""
+    """Raise `Stopped` on SIGINT and SIGTERM, unless the parent process wants them ignored."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Stopped(number)

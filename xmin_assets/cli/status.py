@@ -123,8 +123,8 @@ def _show_source(source: SourceStatus, too_long: float, secrets: tuple[str, ...]
 
     if source.held_back is None:
         show_note(redact(source.error or "", secrets))
-    elif told := warning(source.held_back, too_long):
-        show_note(f"warning: {told}")
+    elif text := warning(source.held_back, too_long):
+        show_note(f"warning: {text}")
     elif source.held_back.transactions:
         click.echo(f"watermark {describe(source.held_back)}")
 

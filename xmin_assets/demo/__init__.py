@@ -4,7 +4,7 @@
     load(directory)     keep changing the source
     down(directory)     stop them; with purge, delete them
 
-``story.run_demo`` is what ``make demo`` shows: sync, change, sync, compare.
+``walkthrough.run_demo`` is what ``make demo`` shows: sync, change, sync, compare.
 
 Below these: ``Cluster`` is one server in a data directory, ``Programs`` are PostgreSQL's programs and the account
 that they run as. Nothing here is needed to replicate, and nothing of it is imported by what replicates.
@@ -12,7 +12,7 @@ that they run as. Nothing here is needed to replicate, and nothing of it is impo
 
 from __future__ import annotations
 
-from xmin_assets.demo.pair import DemoPair, down, up, write_env
+from xmin_assets.demo.server_pair import ServerPair, down, up, write_env
 from xmin_assets.demo.workload import LoadReport, load
 
-__all__ = ["DemoPair", "LoadReport", "down", "load", "up", "write_env"]
+__all__ = ["LoadReport", "ServerPair", "down", "load", "up", "write_env"]

@@ -1,4 +1,4 @@
-"""``python -m xmin_assets.demo`` tells the demo's story in the current directory, as ``make demo`` does."""
+"""``python -m xmin_assets.demo`` walks through the demo in the current directory, as ``make demo`` does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xmin_assets.errors import XminAssetsError
 def main() -> int:
     """Run the demo; return the exit status."""
     # Imported here, so that a missing part is one line as well.
-    from xmin_assets.demo.story import run_demo
+    from xmin_assets.demo.walkthrough import run_demo
 
     try:
         run_demo(Path.cwd())

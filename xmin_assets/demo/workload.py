@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psycopg2
 
-from xmin_assets.demo import pair
+from xmin_assets.demo import server_pair
 from xmin_assets.demo.changes import CHANGES
 from xmin_assets.demo.errors import DemoError
 from xmin_assets.errors import TransientError
@@ -54,7 +54,7 @@ def load(
     told about once a second and at the end, also when a signal's exception (Ctrl-C) ends it early: the open
     transactions are ended first. Raises DemoError when the pair is not up, TransientError when it goes away.
     """
-    running = pair.running(directory)
+    running = server_pair.running(directory)
     if running is None:
         raise DemoError("The demo's servers are not running: start them with xmin-assets demo up.")
     if seconds <= 0 or rate <= 0 or sessions < 1:

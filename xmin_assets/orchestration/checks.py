@@ -84,9 +84,9 @@ def snapshot_results(config: ReplicationConfig, asset: AssetKey, made: SourceSna
         passed = made.oldest_age < checks.wraparound.transactions
         results.append(_result(asset, WRAPAROUND, passed, checks.wraparound.severity, {"age": made.oldest_age}))
     if checks.held_back.enabled:
-        told = held_back.warning(made.held_back, config.settings.held_back_warning)
-        facts = {"transactions": made.held_back.transactions, "by": told or held_back.describe(made.held_back)}
-        results.append(_result(asset, HELD_BACK, told is None, checks.held_back.severity, facts))
+        warning = held_back.warning(made.held_back, config.settings.held_back_warning)
+        facts = {"transactions": made.held_back.transactions, "by": warning or held_back.describe(made.held_back)}
+        results.append(_result(asset, HELD_BACK, warning is None, checks.held_back.severity, facts))
     if checks.schema_drift.enabled:
         changes = made.plan.statements if made.target_oid is not None else ()
         facts = {"changes": len(changes), **({"statements": script(changes)} if changes else {})}

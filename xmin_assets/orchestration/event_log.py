@@ -21,7 +21,7 @@ STATEMENT_TIMEOUT_MS = 15 * 60 * 1000
 """Milliseconds that a statement of Dagster's own storage may take; it is no limit in practice."""
 
 POOL_RECYCLE_S = 3600
-"""Seconds after which a kept connection is made anew."""
+"""Seconds after which a kept connection is opened again."""
 
 MAX_OVERFLOW = 20
 """Connections that threads may open beside the kept one."""

@@ -31,7 +31,7 @@ NEEDS_NEW_PLAN = (StaleExtract, PlanOutdated, TargetDrifted)
 """Errors that pass when the table is synced again, but not when the same station is repeated."""
 
 RETRY_FROM_THE_PLAN = {"dagster/retry_strategy": "ALL_STEPS", "dagster/retry_on_asset_or_op_failure": "true"}
-"""Tags of a run that failed because its plan was outdated: an instance that retries runs begins it anew."""
+"""Tags of a run that failed because its plan was outdated: an instance that retries runs begins it again."""
 
 
 @contextmanager

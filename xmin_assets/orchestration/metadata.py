@@ -1,4 +1,4 @@
-"""What each station's materialization tells the UI, made from its manifest alone.
+"""What each station's materialization shows in the UI, made from its manifest alone.
 
 Dagster plots a key only as far as the latest event has it, so every number is there on every run, also when
 nothing changed. A number that does not exist yet, such as the first sync's watermark, is 0.

@@ -39,7 +39,7 @@ def group_name(table: TableConfig) -> str:
 def key_prefixes(tables: Iterable[TableConfig]) -> dict[TableConfig, tuple[str, str]]:
     """Return what the asset keys of each table begin with: the schema and name it has at the source.
 
-    A source table that is copied a second time, to another target, is told apart by that target.
+    A source table that is copied a second time, to another target, is known by that target.
     """
     prefixes: dict[TableConfig, tuple[str, str]] = {}
     taken: set[tuple[str, str]] = set()

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from xmin_assets.config import TableConfig
-from xmin_assets.replication.change_detection import SyncRequest, TableFingerprint
+from xmin_assets.replication.change_detection import SyncRequest
+from xmin_assets.replication.table_fingerprints import TableFingerprint
 
 VERSION = 1
 

@@ -26,7 +26,8 @@ from xmin_assets.config import ReplicationConfig, TableConfig, duration
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.orchestration.sensor_cursor import SensorCursor
 from xmin_assets.orchestration.specs import TableSpecs
-from xmin_assets.replication.change_detection import SourceProbe, SyncRequest, next_request, probe, sync_reason
+from xmin_assets.replication.change_detection import SyncRequest, next_request, sync_reason
+from xmin_assets.replication.table_fingerprints import SourceProbe, probe
 
 SENSOR = "source_change_sensor"
 

@@ -139,7 +139,7 @@ class Database:
             connection.close()
 
     def prepare(self) -> None:
-        """Begin to open a connection, if there may be one more, for whoever asks for one soon."""
+        """Begin to open a connection, if there may be one more, for a caller that needs one soon."""
 
         def connect() -> None:
             try:
@@ -182,7 +182,7 @@ class Database:
                     self._changed.notify()
                     if not isinstance(error, ServerFull) or not self._open:
                         raise
-                    # We make do with the connections that we have: whoever works with one gives it back.
+                    # The connections that are open must do: each is given back after its work.
                     self._most = self._open
 
     def _lend(self, connection: ext.connection) -> Iterator[ext.connection]:

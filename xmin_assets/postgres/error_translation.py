@@ -38,7 +38,7 @@ def one_line(error: BaseException) -> str:
     """Return the error's message on one line, without its SQL context."""
     diagnostics = getattr(error, "diag", None)
     parts = [diagnostics.message_primary, diagnostics.message_detail] if diagnostics else []
-    # libpq tells of a failed connection in several lines, which are sentences without a full stop.
+    # libpq reports a failed connection in several lines, which are sentences without a full stop.
     lines = [part for part in parts if part] or str(error).splitlines()
     text = "; ".join(line.strip().rstrip(".") for line in lines if line.strip())
     return " ".join(text.split()) + ("" if text.endswith("?") else ".")

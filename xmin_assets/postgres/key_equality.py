@@ -46,7 +46,7 @@ SELECT pg_catalog.set_config('random_page_cost', '1.1', true)
 def same_key(cursor: ext.cursor, indexed: int, key: tuple[str, ...], target: int) -> sql.Composable:
     """Build the condition that a row ``t`` of the target and a row ``s`` have the same key. Keys are never NULL.
 
-    From here to the transaction's end the planner is told that looking rows up is cheap.
+    Until the end of the transaction the planner takes looking rows up as cheap.
 
     Args:
         cursor: in a transaction.

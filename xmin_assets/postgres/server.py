@@ -27,7 +27,7 @@ pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(),
 
 # The timeline of a primary is in the name of the WAL file it writes to; a control file learns of a promotion only at
 # the next checkpoint. A standby has no insert position. The control file of one names the timeline that it had replayed
-# at some time; its WAL receiver knows of a new one at once, but tells only roles that may read all statistics.
+# at some time; its WAL receiver knows of a new one at once, but shows it only to roles that may read all statistics.
 _FACTS = sql.SQL("""
 SELECT pg_catalog.current_setting('server_version_num')::int AS version,
        (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
@@ -178,7 +178,7 @@ def wait_for_flush(cursor: ext.cursor, position: int, timeout: float) -> int | N
     (https://www.postgresql.org/docs/current/wal-async-commit.html), but a disk may take longer. What a transaction has
     logged that is still open may stay in memory, too: until anybody commits, or the background writer logs which
     transactions are running, every 15 seconds (LOG_SNAPSHOT_INTERVAL_MS in bgwriter.c). Nothing that every role may see
-    tells the one case from the other, so whoever gets None must do without.
+    tells the one case from the other, so a caller that gets None must do without.
 
     Args:
         cursor: as for `flushed_lsn`.

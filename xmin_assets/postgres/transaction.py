@@ -75,7 +75,7 @@ SELECT pg_catalog.set_config(name, %(size)s || 'kB', true)
   FROM pg_catalog.pg_settings
  WHERE name = %(name)s AND setting::int8 < %(size)s
 """
-# Of memory, pg_settings tells kilobytes.
+# pg_settings shows memory in kilobytes.
 
 HEARTBEAT = 30.0
 """Seconds between two signs of life of a transaction that waits, well below idle_in_transaction_session_timeout."""

@@ -113,7 +113,7 @@ class Label:
     oid: int
     text: str
     version: int = 0
-    """The 32-bit id of the transaction that wrote it so: a label that was renamed and renamed back is told by it."""
+    """The 32-bit id of the transaction that wrote it so: it shows that a label was renamed and renamed back."""
 
 
 @dataclass(frozen=True)

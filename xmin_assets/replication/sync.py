@@ -127,7 +127,7 @@ def sync_tables(
         def failed(table: TableConfig, error: XminAssetsError) -> TableResult:
             nonlocal reason
             if isinstance(error, ConnectionFailed):
-                # Not every table in turn has to find out for itself.
+                # The other tables need not find out one by one.
                 reason = reason or unreachable(source, target)
             return TableResult(table=table.label, status="failed", error=str(error))
 

@@ -24,7 +24,7 @@ import pytest
 from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwright
 
 from xmin_assets.config import DEFAULT_CONFIG
-from xmin_assets.demo import DemoPair, down, up
+from xmin_assets.demo import ServerPair, down, up
 from xmin_assets.demo.changes import CHANGES
 from xmin_assets.demo.cluster import free_port
 from xmin_assets_tests.clusters import Workshop
@@ -48,7 +48,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def demo(workshop: Workshop) -> Iterator[tuple[Path, DemoPair]]:
+def demo(workshop: Workshop) -> Iterator[tuple[Path, ServerPair]]:
     """A project's folder with the demo's servers up, as `xmin-assets demo up` leaves it."""
     folder = workshop.folder / "browser"
     folder.mkdir()
@@ -60,7 +60,7 @@ def demo(workshop: Workshop) -> Iterator[tuple[Path, DemoPair]]:
 
 
 @pytest.fixture
-def environment(demo: tuple[Path, DemoPair]) -> dict[str, str]:
+def environment(demo: tuple[Path, ServerPair]) -> dict[str, str]:
     """A user's, with a home of their own: the spool is in there."""
     folder, _ = demo
     home = folder / "home"
@@ -69,7 +69,7 @@ def environment(demo: tuple[Path, DemoPair]) -> dict[str, str]:
 
 
 @pytest.fixture
-def address(demo: tuple[Path, DemoPair], environment: dict[str, str]) -> Iterator[str]:
+def address(demo: tuple[Path, ServerPair], environment: dict[str, str]) -> Iterator[str]:
     """Where `dagster dev` serves its UI. It is told its port and nothing else: the rest is in the folder."""
     folder, _ = demo
     address = f"http://127.0.0.1:{free_port()}"
@@ -132,7 +132,7 @@ class Dagster:
 
 
 def test_tables_are_synced_and_looked_at_in_the_browser(
-    demo: tuple[Path, DemoPair], environment: dict[str, str], address: str, page: Page
+    demo: tuple[Path, ServerPair], environment: dict[str, str], address: str, page: Page
 ) -> None:
     folder, pair = demo
     ui = Dagster(page, address)
@@ -205,7 +205,7 @@ def test_tables_are_synced_and_looked_at_in_the_browser(
     ui.shoot("failure")
 
 
-def change_orders(pair: DemoPair) -> int:
+def change_orders(pair: ServerPair) -> int:
     """Delete 250 orders, update 2000 others and insert 500; return the id of the transaction."""
     rows = {"delete": 250, "update": 2000, "insert": 500}
     with closing(psycopg2.connect(pair.app_url)) as connected, connected, connected.cursor() as cursor:
@@ -217,7 +217,7 @@ def change_orders(pair: DemoPair) -> int:
         return int(found[0])
 
 
-def delete_most_customers(pair: DemoPair) -> None:
+def delete_most_customers(pair: ServerPair) -> None:
     with closing(psycopg2.connect(pair.app_url)) as connected, connected, connected.cursor() as cursor:
         cursor.execute("DELETE FROM customers WHERE customer_no % 10 < 7")
         assert cursor.rowcount == 35000

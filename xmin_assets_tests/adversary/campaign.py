@@ -13,9 +13,9 @@ from pathlib import Path
 
 from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets_tests.adversary.history import History, draw
-from xmin_assets_tests.adversary.judge import Wrong
 from xmin_assets_tests.adversary.runner import Runner, Tally
 from xmin_assets_tests.adversary.servers import Servers
+from xmin_assets_tests.adversary.verdict import Wrong
 
 LONGEST = 180
 """Seconds after which a step is taken to hang: the process then says where, and ends; its servers end with it."""

@@ -25,9 +25,9 @@ from xmin_assets.replication.verification.verify import verify_table
 from xmin_assets_tests.adversary import weights
 from xmin_assets_tests.adversary.copies import Copy
 from xmin_assets_tests.adversary.history import History, Step
-from xmin_assets_tests.adversary.judge import Wrong, judge_sync, judge_verify
 from xmin_assets_tests.adversary.oracle import Image, Picture
 from xmin_assets_tests.adversary.servers import SOURCES, TARGET, Servers
+from xmin_assets_tests.adversary.verdict import Wrong, judge_sync, judge_verify
 from xmin_assets_tests.adversary.world import World
 
 SETTINGS = {"lock_timeout": 0.1, "statement_timeout": 30, "connect_timeout": 10, "queue_timeout": 2}

@@ -68,7 +68,7 @@ def test_dagster_yaml_keeps_the_connections_from_the_start(
 
 
 @IN_PROJECT
-def test_a_kept_connection_that_was_cut_is_made_anew(
+def test_a_kept_connection_that_was_cut_is_recreated(
     deployment: Deployment, storage_db: Database, tmp_path: Path
 ) -> None:
     shutil.copy(DAGSTER_YAML, tmp_path)

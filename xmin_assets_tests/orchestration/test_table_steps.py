@@ -51,7 +51,7 @@ def test_nothing_is_left_in_the_spool_and_no_manifest_is_needed(by_table: Deploy
     assert not [path for path in Path(by_table.spool).rglob("*") if path.is_file()]
 
 
-def test_an_outdated_plan_is_made_anew_by_the_step_itself(
+def test_an_outdated_plan_is_recreated_by_the_step_itself(
     by_table: Deployment, source_db: Database, target_db: Database
 ) -> None:
     by_table.retry_policy = RetryPolicy(max_retries=1, delay=0)

@@ -1,4 +1,4 @@
-"""The figures of a benchmark follow from its runs: medians, ratios to the floor, aims, percentiles."""
+"""The figures of a benchmark follow from its runs: medians, ratios to the baseline, aims, percentiles."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.courtesy import Courtesy, Latency, costs, gentle, percentile
 from benchmarks.document import render
 from benchmarks.equality import EQUAL
 from benchmarks.goals import judge
+from benchmarks.interference import Interference, Latency, costs, gentle, percentile
 from benchmarks.report import megabytes, seconds
 from benchmarks.results import Measurement, Results, Skipped
 from benchmarks.scenarios import chosen
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 def measured(
-    contender: str, role: str, taken: float, *, run: int = 1, rows: int = 1000, **other: object
+    competitor: str, role: str, taken: float, *, run: int = 1, rows: int = 1000, **other: object
 ) -> Measurement:
     facts = {
         "scenario": "full",
@@ -33,26 +33,28 @@ def measured(
         "verdict": EQUAL,
         **other,
     }
-    return Measurement(contender=contender, role=role, seconds=taken, run=run, rows=rows, **facts)  # type: ignore[arg-type]
+    return Measurement(competitor=competitor, role=role, seconds=taken, run=run, rows=rows, **facts)  # type: ignore[arg-type]
 
 
-def runs_of(contender: str, role: str, *taken: float, **other: object) -> list[Measurement]:
-    return [measured(contender, role, one, run=at, **other) for at, one in enumerate(taken, 1)]
+def runs_of(competitor: str, role: str, *taken: float, **other: object) -> list[Measurement]:
+    return [measured(competitor, role, one, run=at, **other) for at, one in enumerate(taken, 1)]
 
 
 def test_a_line_has_the_median_the_range_and_the_ratio_of_medians() -> None:
-    ours, floor = summarize([*runs_of("ours", "ours", 9.0, 3.0, 4.0), *runs_of("floor", "floor", 2.0, 1.0, 8.0)])
+    ours, baseline = summarize(
+        [*runs_of("ours", "ours", 9.0, 3.0, 4.0), *runs_of("baseline", "baseline", 2.0, 1.0, 8.0)]
+    )
 
     assert (ours.seconds, ours.fastest, ours.slowest, ours.runs) == (4.0, 3.0, 9.0, 3)
-    assert (ours.ratio, floor.ratio) == (2.0, 1.0)
+    assert (ours.ratio, baseline.ratio) == (2.0, 1.0)
 
 
 def test_a_ratio_is_to_the_floor_of_the_same_scenario_and_size() -> None:
     lines = summarize(
         [
-            *runs_of("floor", "floor", 1.0, rows=10),
+            *runs_of("baseline", "baseline", 1.0, rows=10),
             *runs_of("ours", "ours", 3.0, rows=10),
-            *runs_of("floor", "floor", 10.0, rows=100),
+            *runs_of("baseline", "baseline", 10.0, rows=100),
             *runs_of("ours", "ours", 20.0, rows=100),
             *runs_of("ours", "ours", 7.0, scenario="idle"),
         ]
@@ -62,7 +64,7 @@ def test_a_ratio_is_to_the_floor_of_the_same_scenario_and_size() -> None:
 
 
 def test_a_reference_by_hand_is_no_floor() -> None:
-    lines = summarize([*runs_of("binary", "reference", 1.0), *runs_of("floor", "floor", 2.0)])
+    lines = summarize([*runs_of("binary", "reference", 1.0), *runs_of("baseline", "baseline", 2.0)])
 
     assert [line.ratio for line in lines] == [0.5, 1.0]
 
@@ -85,7 +87,7 @@ def test_an_aim_is_reached_at_its_bound_and_not_above() -> None:
         lines = summarize(
             [
                 *runs_of("ours", "ours", taken, spool_bytes=spool * MIB),
-                *runs_of("floor", "floor", 2.0),
+                *runs_of("baseline", "baseline", 2.0),
                 *runs_of("slow", "peer", 9.0),
                 *runs_of("fast", "peer", 2.1),
             ]
@@ -95,7 +97,7 @@ def test_an_aim_is_reached_at_its_bound_and_not_above() -> None:
     assert set(full(2.0, 130).values()) == {True}
     missed = {aim for aim, reached in full(2.2, 131).items() if not reached}
     assert missed == {
-        "full load, to the floor",
+        "full load, to the baseline",
         "full load, to the fastest other program",
         "spool of a full load, to the data",
     }
@@ -142,10 +144,10 @@ def test_figures_are_as_precise_as_they_are() -> None:
 
 def test_results_come_back_from_their_file_and_the_document_shows_them(tmp_path: Path) -> None:
     results = Results({"date": "2026-01-02"}, {"rows": 1000, "runs": 1, "load": 2.5})
-    results.measurements += [measured("xmin_assets", "ours", 3.0), measured("psql", "floor", 2.0)]
+    results.measurements += [measured("xmin_assets", "ours", 3.0), measured("psql", "baseline", 2.0)]
     results.skipped.append(Skipped("full", "pgcopydb", "it is not installed"))
     results.write(tmp_path / "results.json")
-    polite = Courtesy({}, {"rows": 1000, "seconds": 5}, LATENCIES)
+    polite = Interference({}, {"rows": 1000, "seconds": 5}, LATENCIES)
 
     few = Results({}, {"rows": 1000, "runs": 1, "load": 0.0})
     few.measurements += [measured("xmin_assets, track_blocks", "ours", 0.1)]
@@ -153,7 +155,7 @@ def test_results_come_back_from_their_file_and_the_document_shows_them(tmp_path:
     text = render(Results.read(tmp_path / "results.json"), None, few, None, polite)
 
     assert "| full load | 1,000 | **xmin_assets** | 3.00 | 3.00 - 3.00 | 1.50 |" in text
-    assert "| full load, to the floor | at most 1 | 1.50 | no |" in text
+    assert "| full load, to the baseline | at most 1 | 1.50 | no |" in text
     assert "## At the cost of the change" in text and "xmin_assets, track_blocks" in text
     assert "Left out: pgcopydb: it is not installed." in text
     assert "short run" in text and "busy with other work (load 2.5)" in text

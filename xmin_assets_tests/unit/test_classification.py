@@ -84,12 +84,12 @@ def came(rules: DifferenceClassifier, rows: int) -> None:
 # What only the target has; rows that came at the source; rows after the last sync and now; how many are extra.
 GHOSTS = {
     "deleted rows": ({"ours": 4}, 0, (10, 10), 0),
-    "a ghost written by somebody else": ({"ours": 4, "foreign": 1}, 0, (10, 11), 1),
-    "a ghost that nobody can tell from deleted rows": ({"ours": 5}, 0, (10, 11), 1),
-    "a ghost older than the history": ({"forgotten": 1}, 0, (10, 11), 1),
+    "an unexpected row written by somebody else": ({"ours": 4, "foreign": 1}, 0, (10, 11), 1),
+    "an unexpected row that nobody can tell from deleted rows": ({"ours": 5}, 0, (10, 11), 1),
+    "an unexpected row older than the history": ({"forgotten": 1}, 0, (10, 11), 1),
     "deleted rows that their owner rewrote": ({"foreign": 4}, 0, (10, 10), 0),
-    "a ghost among them": ({"foreign": 5}, 0, (10, 11), 1),
-    "a ghost, and a lost row that seems to have come": ({"foreign": 1}, 1, (10, 10), 1),
+    "an unexpected row among them": ({"foreign": 5}, 0, (10, 11), 1),
+    "an unexpected row, and a lost row that seems to have come": ({"foreign": 1}, 1, (10, 10), 1),
     "rows that came, and rewritten ones that went": ({"foreign": 3}, 2, (10, 10), 0),
     "a row without source_xmin, whatever the counts say": ({"unattributed": 1, "ours": 2}, 0, (10, 10), 1),
     "more by the counts than there are": ({"ours": 1}, 0, (10, 20), 1),
@@ -98,7 +98,7 @@ GHOSTS = {
 
 
 @pytest.mark.parametrize(("lone", "new", "rows", "extra"), GHOSTS.values(), ids=GHOSTS.keys())
-def test_ghosts_are_as_many_as_the_counts_say(
+def test_unexpected_rows_are_as_many_as_the_counts_say(
     lone: dict[str, int], new: int, rows: tuple[int, int], extra: int
 ) -> None:
     rules = classifier()
@@ -111,7 +111,7 @@ def test_ghosts_are_as_many_as_the_counts_say(
     assert found.get("pending", 0) == sum(lone.values()) - extra + new
 
 
-def test_of_a_target_that_its_owner_rewrote_only_the_counts_tell_of_ghosts() -> None:
+def test_of_a_target_that_its_owner_rewrote_only_the_counts_tell_of_unexpected_rows() -> None:
     for not_deleted, extra in ((10, 0), (11, 1)):
         rules = classifier()
         alone(rules, foreign=3)
@@ -122,7 +122,7 @@ def test_of_a_target_that_its_owner_rewrote_only_the_counts_tell_of_ghosts() -> 
         assert counts(rules.classify(10, not_deleted)).get("extra", 0) == extra
 
 
-def test_a_lost_row_makes_room_for_a_ghost() -> None:
+def test_a_lost_row_makes_room_for_a_unexpected_row() -> None:
     rules = classifier()
     alone(rules, foreign=1, ours=2)
     rules.only_at_source(("lost",), SourceRow(1, W - 1, False))
@@ -130,7 +130,7 @@ def test_a_lost_row_makes_room_for_a_ghost() -> None:
     assert counts(rules.classify(10, 10)) == {"missing": 1, "extra": 1, "pending": 2}
 
 
-def test_the_surest_ghosts_are_named_first_and_none_where_it_is_a_guess() -> None:
+def test_the_surest_unexpected_rows_are_named_first_and_none_where_it_is_a_guess() -> None:
     rules = classifier()
     alone(rules, unattributed=1, foreign=1, ours=3)
     sure = rules.classify(10, 12)

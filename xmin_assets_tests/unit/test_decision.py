@@ -215,14 +215,14 @@ def test_source_that_went_back_in_time_is_noticed(source: SourceFacts, reason: s
 
 
 @pytest.mark.parametrize("in_recovery", [True, False])
-def test_server_that_was_started_anew_is_checked_by_a_checksum(in_recovery: bool) -> None:
+def test_server_that_was_restarted_is_checked_by_a_checksum(in_recovery: bool) -> None:
     planned = plan(on_server(started=LATER, in_recovery=in_recovery))
 
     assert (planned.mode, planned.checksum) == (Mode.XMIN_INCREMENTAL, True)
     assert not plan(on_server(in_recovery=in_recovery)).checksum
 
 
-def test_server_that_was_started_anew_is_read_in_full_where_deleted_rows_are_kept() -> None:
+def test_server_that_was_restarted_is_read_in_full_where_deleted_rows_are_kept() -> None:
     selection = replace(SELECTION, deletes=Deletes.IGNORE)
     state = replace(STATE, selection=selection)
     source = replace(on_server(started=LATER), selection=selection)

@@ -58,3 +58,21 @@ def test_the_example_environment_names_what_the_demo_writes() -> None:
 def test_files_with_passwords_are_ignored_by_git() -> None:
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert {".env", ".demo/"} <= set(ignored)
+
+
+def test_hooks_run_what_make_lint_runs() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook["entry"].removeprefix(".venv/bin/") for hook in repository["hooks"]]
+    recipe = re.findall(r"^lint:.*\n((?:\t.*\n?)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[0]
+    commands = [line.strip().removeprefix("$(BIN)/").removesuffix(" .") for line in recipe.splitlines()]
+
+    assert hooks == commands
+    assert "make lint" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_license_is_the_one_that_the_package_names() -> None:
+    project = pyproject()["project"]
+
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,7 +1,7 @@
 """The map of the blocks of a table that have changed since its last sync: where it begins, and whether it is worth it.
 
-A sync that has one reads those blocks, and no others. What tells of them is in `wal`; whatever does not allow it is
-said in words, and the table is read as a whole.
+A sync that has one reads those blocks, and no others. `wal_summaries` finds them. Where something does not allow it,
+the reason is given in words, and the table is read as a whole.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def read(
         stop: read after the snapshot was taken, and flushed.
 
     Raises:
-        BlockMapUnavailable: they cannot be told, or are too many.
+        BlockMapUnavailable: they cannot be found, or are too many.
     """
     with savepoint(cursor):
         access = require_prerequisites(cursor, server, storage, checkpoint=table.checkpoint)

@@ -1,4 +1,4 @@
-"""What a source must offer so that its changed blocks can be told, and what is missing, in words."""
+"""What a source must offer so that its changed blocks can be found, and what is missing, in words."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _BLOCK_INFO = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
 
 
 class BlockMapUnavailable(Exception):
-    """The changed blocks cannot be told; the message says why."""
+    """The changed blocks cannot be found; the message says why."""
 
 
 def scan_because(reason: str) -> str:

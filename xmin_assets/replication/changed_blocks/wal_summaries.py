@@ -1,4 +1,4 @@
-"""What the WAL of a source tells of the blocks that were modified, without a look at any table.
+"""Which blocks were modified, as the WAL of a source has it, without a look at any table.
 
 With ``summarize_wal`` a server keeps for each range of WAL which blocks of which relation were modified in it
 (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-WAL-SUMMARY). Summaries end at a checkpoint.
@@ -112,7 +112,7 @@ class Wal:
             stop: where the map ends.
 
         Raises:
-            BlockMapUnavailable: they cannot be told.
+            BlockMapUnavailable: they cannot be found.
         """
         found: set[tuple[int, int]] = set()
         read = 0
@@ -251,7 +251,7 @@ def changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int]) 
         An answer for each file that is one of a logged relation.
 
     Raises:
-        BlockMapUnavailable: it cannot be told.
+        BlockMapUnavailable: it cannot be found.
     """
     access = require_prerequisites(cursor, server, (), checkpoint=False)
     cursor.execute(_LOGGED, ([*since],))

@@ -35,14 +35,14 @@ def deleted_rows(known: int, present: int, new: int) -> int:
     return known - present + new
 
 
-def _keys_needed(reader: TableReader, pool: SnapshotWorkers[ReadWorker], target: Database | None) -> bool:
+def needs_keys(reader: TableReader, pool: SnapshotWorkers[ReadWorker], target: Database | None) -> bool:
     """Return whether rows were deleted that the target still has, or may have been; or one may repeat another's key."""
     snapshot, state = reader.snapshot, reader.snapshot.state
     if snapshot.plan.mode is Mode.FULL_SYNC or state is None:
         return False  # a full extract brings all keys with its rows
     if reader.changed_rows and not snapshot.target_selection.unique_key:
         return True  # also where deleted rows are not looked for: what repeats a key would overwrite the other row
-    if not _looks_for_deletes(snapshot):
+    if not looks_for_deletes(snapshot):
         return False
     if snapshot.plan.mode is Mode.INCREMENTAL_SYNC:
         return True  # an unchanged cursor proves nothing, so nothing can be reckoned
@@ -55,6 +55,6 @@ def _keys_needed(reader: TableReader, pool: SnapshotWorkers[ReadWorker], target:
     return deleted_rows(state.rows, present, new) != 0
 
 
-def _looks_for_deletes(snapshot: SourceSnapshot) -> bool:
+def looks_for_deletes(snapshot: SourceSnapshot) -> bool:
     """Return whether rows that were deleted at the source are looked for."""
     return snapshot.plan.find_deletes and snapshot.target_selection.deletes.detects

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import psycopg2.extensions as ext
 
@@ -22,21 +23,21 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.transaction import TransactionMode, transaction
 from xmin_assets.postgres.types import still_means, types_of
 from xmin_assets.replication.changed_blocks import block_map
-from xmin_assets.replication.extraction.deletions import _keys_needed, _looks_for_deletes
-from xmin_assets.replication.extraction.table_reader import TableReader
+from xmin_assets.replication.extraction.deletions import looks_for_deletes, needs_keys
+from xmin_assets.replication.extraction.table_reader import ReadWorker, TableReader
 from xmin_assets.replication.extraction.unencodable import Unencodable, explained
-from xmin_assets.replication.manifests.extract import CsvExtract, Part
+from xmin_assets.replication.manifests.extract import BlockMap, CsvExtract, Part
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.planning.observation import locked_source
-from xmin_assets.replication.planning.resume_point import covering, resume_point
+from xmin_assets.replication.planning.resume_point import ResumePoint, covering, resume_point
 from xmin_assets.replication.planning.source_identity import RESTARTED, restarted, rewound
 from xmin_assets.replication.runtime.progress import ProgressCallback, ignore_progress
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
 from xmin_assets.replication.scan import cursor_column, where_clause
-from xmin_assets.replication.scan.cursor_column import SeenCursors
-from xmin_assets.replication.scan.ranges import cut_into_ranges
+from xmin_assets.replication.scan.cursor_column import NO_CURSORS, SeenCursors
+from xmin_assets.replication.scan.ranges import CtidRange, cut_into_ranges
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.spool.spool import Spool
 
@@ -65,88 +66,164 @@ def extract(
             it they are copied whenever rows changed.
         on_part_complete: called with each complete file of rows while others are written, from several threads;
             with it a worker writes several files instead of one.
-        on_progress: told of every batch, from several threads.
+        on_progress: called with every batch, from several threads.
 
     Raises:
         PlanOutdated: the table is no longer what was planned for.
         XminAssetsError: the source or the spool failed. The files of this sync are removed.
     """
-    began = time.monotonic()
-    action = f"{snapshot.table}: extracting"
-    table = snapshot.config.source_name
-    workers = workers_for(settings)
     spool.remove(snapshot.sync_id)
     spool.make_folder(spool.sync_folder(snapshot.sync_id))
     try:
-        if workers > 1 and snapshot.bytes >= WORTH_HELP:
-            source.prepare()
-        with source.connection() as connection, ExitStack() as files:
-            kind = snapshot.identity.kind
-            with locked_source(source, connection, snapshot.config, kind, action) as (cursor, facts, storage):
-                lsn, since = covering(cursor, snapshot, facts.server), time.monotonic()
-                _require_as_planned(snapshot, facts)
-                reader = TableReader(snapshot, facts, spool, files, settings.batch_size, on_progress, on_part_complete)
-                deadline = began + settings.max_snapshot_age
-                ranges = cut_into_ranges(storage, workers)
-                seen = SeenCursors(None, 0)
-                changed, path, scan_seconds = None, snapshot.plan.path, 0.0
-                with SnapshotWorkers(source, cursor, table, workers, reader.make_worker, deadline, action) as pool:
-                    if facts.selection.cursor:
-                        rows = reader.workers[0].query.condition()
-                        seen = cursor_column.observe(cursor, table, facts.selection, rows)
-                    if facts.identity.kind in VIEWS or snapshot.plan.cursor_from is not None:
-                        reader.copy_whole(pool)
-                    elif snapshot.state and reader.nothing_written(snapshot.state, storage):
-                        reader.reuse_row_count(snapshot.state.rows)
-                        path = "no block, because no transaction has written since the last sync"
-                    else:
-                        reader.begin()
-                        with where_clause.left(cursor, facts.selection.terms.path):
-                            changed, path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn)
-                        if changed is None:
-                            reader.read(pool, ranges)
-                            scan_seconds = time.monotonic() - began
-                    if changed is not None:
-                        keys_needed = bool(changed.ranges) and _looks_for_deletes(snapshot)
-                        reader.copy_blocks(pool, block_map.ranges_to_read(changed, storage), keys_needed)
-                    elif keys_needed := _keys_needed(reader, pool, target):
-                        reader.copy_keys(pool, reader.filled if snapshot.plan.cursor_from is None else ranges)
-                leaves = {ctid_range.leaf.oid: ctid_range.leaf.name for ctid_range in ranges if ctid_range.leaf}
-                if catalog.renamed(cursor, {facts.identity.relation_oid: table, **leaves}):
-                    raise PlanOutdated(f"{snapshot.table} got another name while it was read. Run the sync again.")
-            with transaction(source, connection, TransactionMode.READ, action) as cursor:
-                _require_types_as_read(cursor, snapshot)
-                found = bool(reader.changed_rows or keys_needed)
-                resume = resume_point(cursor, snapshot, facts, reader.workers[0].query.next_xid, lsn, since, found)
+        return _Extract(source, snapshot, spool, settings, target, on_part_complete, on_progress).run()
     except BaseException as error:
         spool.remove(snapshot.sync_id)
         if isinstance(error, Unencodable):
-            raise explained(source, snapshot, error) from None
+            raise explained(source, snapshot, error) from error
         raise
-    parts, key_parts = reader.parts("rows"), reader.parts("keys")
-    return CsvExtract(
-        snapshot=snapshot,
-        parts=parts,
-        key_parts=key_parts if keys_needed else None,
-        rows=sum(part.rows for part in parts),
-        bytes=sum(part.bytes for part in parts),
-        key_bytes=sum(part.bytes for part in key_parts),
-        source_rows=None if changed else _source_rows(reader, keys_needed),
-        max_xmin=reader.max_xmin,
-        horizon=resume.watermark,
-        source_lsn=resume.lsn,
-        source_started=facts.server.started,
-        checksum=reader.checksum if snapshot.plan.checksum else None,
-        cursor=snapshot.plan.cursor_from if seen.highest is None else seen.highest,
-        null_cursors=seen.nulls,
-        block_map=changed,
-        path=path,
-        wal_positions=resume.wal_positions,
-        unflushed=resume.unflushed,
-        scan_seconds=scan_seconds,
-        workers=len(reader.workers),
-        seconds=time.monotonic() - began,
-    )
+
+
+@dataclass
+class _Found:
+    """What was read under the snapshot."""
+
+    block_map: BlockMap | None = None
+    """The blocks that were read; None where all were."""
+    path: str = ""
+    keys_copied: bool = False
+    cursors: SeenCursors = NO_CURSORS
+    scan_seconds: float = 0.0
+
+
+@dataclass
+class _Extract:
+    """One extract, under one snapshot."""
+
+    source: Database
+    snapshot: SourceSnapshot
+    spool: Spool
+    settings: Settings
+    target: Database | None
+    on_part_complete: Callable[[Part], None] | None
+    on_progress: ProgressCallback
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        self.action = f"{self.snapshot.table}: extracting"
+        self.table = self.snapshot.config.source_name
+        self.workers = workers_for(self.settings)
+
+    def run(self) -> CsvExtract:
+        """Read the table, make sure that it is what was planned for, and decide where the next sync resumes."""
+        source, snapshot = self.source, self.snapshot
+        if self.workers > 1 and snapshot.bytes >= WORTH_HELP:
+            source.prepare()
+        with source.connection() as connection, ExitStack() as files:
+            kind = snapshot.identity.kind
+            with locked_source(source, connection, snapshot.config, kind, self.action) as (cursor, facts, storage):
+                lsn, since = covering(cursor, snapshot, facts.server), time.monotonic()
+                _require_as_planned(snapshot, facts)
+                reader = TableReader(
+                    snapshot=snapshot,
+                    facts=facts,
+                    spool=self.spool,
+                    files=files,
+                    batch_size=self.settings.batch_size,
+                    on_progress=self.on_progress,
+                    on_part_complete=self.on_part_complete,
+                )
+                ranges = cut_into_ranges(storage, self.workers)
+                with self._pool(cursor, reader) as pool:
+                    found = self._read(cursor, reader, pool, storage, ranges, lsn)
+                self._require_same_names(cursor, facts, ranges)
+            with transaction(source, connection, TransactionMode.READ, self.action) as cursor:
+                _require_types_as_read(cursor, snapshot)
+                resume = resume_point(
+                    cursor,
+                    snapshot,
+                    facts,
+                    next_xid=reader.workers[0].query.next_xid,
+                    lsn=lsn,
+                    since=since,
+                    found=bool(reader.changed_rows or found.keys_copied),
+                )
+        return self._result(reader, found, resume)
+
+    def _pool(self, cursor: ext.cursor, reader: TableReader) -> SnapshotWorkers[ReadWorker]:
+        return SnapshotWorkers(
+            self.source,
+            cursor,
+            self.table,
+            workers=self.workers,
+            make_worker=reader.make_worker,
+            deadline=self.began + self.settings.max_snapshot_age,
+            action=self.action,
+        )
+
+    def _read(
+        self,
+        cursor: ext.cursor,
+        reader: TableReader,
+        pool: SnapshotWorkers[ReadWorker],
+        storage: tuple[catalog.Storage, ...],
+        ranges: list[CtidRange],
+        lsn: int,
+    ) -> _Found:
+        """Copy the rows that the plan asks for, and the keys of all rows where they are needed."""
+        snapshot, facts, found = self.snapshot, reader.facts, _Found(path=self.snapshot.plan.path)
+        if facts.selection.cursor:
+            rows = reader.workers[0].query.condition()
+            found.cursors = cursor_column.observe(cursor, self.table, facts.selection, rows)
+        if facts.identity.kind in VIEWS or snapshot.plan.cursor_from is not None:
+            reader.copy_whole(pool)
+        elif snapshot.state and reader.nothing_written(snapshot.state, storage):
+            reader.reuse_row_count(snapshot.state.rows)
+            found.path = "no block, because no transaction has written since the last sync"
+        else:
+            reader.begin()
+            with where_clause.without_search_path(cursor, facts.selection.terms.path):
+                found.block_map, found.path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn)
+            if found.block_map is None:
+                reader.read(pool, ranges)
+                found.scan_seconds = time.monotonic() - self.began
+        if found.block_map is not None:
+            found.keys_copied = bool(found.block_map.ranges) and looks_for_deletes(snapshot)
+            reader.copy_blocks(pool, block_map.ranges_to_read(found.block_map, storage), found.keys_copied)
+        elif needs_keys(reader, pool, self.target):
+            found.keys_copied = True
+            reader.copy_keys(pool, reader.filled if snapshot.plan.cursor_from is None else ranges)
+        return found
+
+    def _require_same_names(self, cursor: ext.cursor, facts: SourceFacts, ranges: list[CtidRange]) -> None:
+        leaves = {ctid_range.leaf.oid: ctid_range.leaf.name for ctid_range in ranges if ctid_range.leaf}
+        if catalog.renamed(cursor, {facts.identity.relation_oid: self.table, **leaves}):
+            raise PlanOutdated(f"{self.snapshot.table} got another name while it was read. Run the sync again.")
+
+    def _result(self, reader: TableReader, found: _Found, resume: ResumePoint) -> CsvExtract:
+        plan, parts, key_parts = self.snapshot.plan, reader.parts("rows"), reader.parts("keys")
+        return CsvExtract(
+            snapshot=self.snapshot,
+            parts=parts,
+            key_parts=key_parts if found.keys_copied else None,
+            rows=sum(part.rows for part in parts),
+            bytes=sum(part.bytes for part in parts),
+            key_bytes=sum(part.bytes for part in key_parts),
+            source_rows=None if found.block_map else _source_rows(reader, found.keys_copied),
+            max_xmin=reader.max_xmin,
+            horizon=resume.watermark,
+            source_lsn=resume.lsn,
+            source_started=reader.facts.server.started,
+            checksum=reader.checksum if plan.checksum else None,
+            cursor=plan.cursor_from if found.cursors.highest is None else found.cursors.highest,
+            null_cursors=found.cursors.nulls,
+            block_map=found.block_map,
+            path=found.path,
+            wal_positions=resume.wal_positions,
+            unflushed=resume.unflushed,
+            scan_seconds=found.scan_seconds,
+            workers=len(reader.workers),
+            seconds=time.monotonic() - self.began,
+        )
 
 
 def _source_rows(reader: TableReader, keys_copied: bool) -> int | None:
@@ -184,7 +261,7 @@ def _require_types_as_read(cursor: ext.cursor, snapshot: SourceSnapshot) -> None
     read = {made.oid: made for made in (*selection.types, *selection.printed_types, *selection.terms.types)}
     if not read:
         return
-    next_xid = {made.oid: made for made in types_of(cursor, read)}
+    now = {made.oid: made for made in types_of(cursor, read)}
     for oid, made in read.items():
-        if not still_means(made, next_xid.get(oid)):
+        if not still_means(made, now.get(oid)):
             raise PlanOutdated(f"{snapshot.table}: the type {made.text} was changed while it was read. Run it again.")

@@ -26,8 +26,9 @@ class PartWriter:
         spool: where the files go.
         sync_id: of the sync.
         name: of the files, without a suffix.
-        files: closes the one that is open at last.
-        on_part_complete: gets each file that is large enough, and closed; without it there is one file, of any size.
+        files: closes the file that is open in the end.
+        on_part_complete: called with each file that is large enough, and closed; without it there is one file, of any
+            size.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class PartWriter:
         self._spool = spool
         self._stem = spool.sync_folder(sync_id) / name
         self._files = files
-        self._hand_on = on_part_complete
+        self._on_part_complete = on_part_complete
         self._completed: list[Part] = []
         self._file: IO[bytes] | None = None
         self._closing = ExitStack()
@@ -61,11 +62,11 @@ class PartWriter:
         return self._rows + sum(part.rows for part in self._completed)
 
     def append(self, cursor: ext.cursor, query: sql.Composable) -> int:
-        """Copy the query's rows to the end of the file; their number. They count when they are kept.
+        """Copy the query's rows to the end of the file, and return their number. They count when they are kept.
 
         Raises:
             SpoolError: the file cannot be written.
-            XminAssetsError: a file that was handed on could not be loaded.
+            XminAssetsError: a complete file could not be loaded.
         """
         if self._file is None:
             self._closing = self._files.enter_context(ExitStack())
@@ -75,22 +76,22 @@ class PartWriter:
             self._appended += rows
             self._end = self._file.tell()
         except OSError as error:
-            raise SpoolError(f"The spool file {self._path} cannot be written: {error.strerror or error}.") from None
+            raise SpoolError(f"The spool file {self._path} cannot be written: {error.strerror or error}.") from error
         return rows
 
     def rotate(self) -> None:
-        """Close the file and hand it on, if it is large enough.
+        """Close the file and report it as complete, if it is large enough.
 
         Raises:
-            XminAssetsError: a file that was handed on before could not be loaded.
+            XminAssetsError: an earlier complete file could not be loaded.
         """
         part = self._open_part()
-        if self._hand_on is None or part is None or part.bytes < PART_BYTES:
+        if self._on_part_complete is None or part is None or part.bytes < PART_BYTES:
             return
         self._closing.close()
         self._file, self._rows, self._bytes, self._end = None, 0, 0, 0
         self._completed.append(part)
-        self._hand_on(part)
+        self._on_part_complete(part)
 
     def keep(self) -> None:
         """Let what was appended count: all of its task is done, and nobody does it again."""

@@ -15,6 +15,7 @@ from psycopg2 import sql
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.error_translation import one_line
+from xmin_assets.postgres.rows import fetch_as, fetch_one_as, fetch_value
 from xmin_assets.replication.extraction.part_writer import PartWriter
 from xmin_assets.replication.extraction.unencodable import CODES, Unencodable
 from xmin_assets.replication.manifests.extract import Part
@@ -24,12 +25,13 @@ from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
 from xmin_assets.replication.scan import cursor_column, where_clause
-from xmin_assets.replication.scan.queries import Query
+from xmin_assets.replication.scan.queries import CommonXid, Query, RangeCount
 from xmin_assets.replication.scan.ranges import WHOLE, Count, CtidRange, batches, rows_estimate
+from xmin_assets.replication.scan.session_flags import SessionFlags
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.spool.spool import Spool
 
-GROUP = 256
+RANGES_PER_STATEMENT = 256
 """Ranges of changed blocks that one statement reads."""
 
 
@@ -56,7 +58,7 @@ class ReadWorker:
 
 @dataclass
 class TableReader:
-    """The passes over one table, and what they have found so far."""
+    """Reads one table under one snapshot, and counts what it has found so far."""
 
     snapshot: SourceSnapshot
     facts: SourceFacts
@@ -67,7 +69,7 @@ class TableReader:
     on_part_complete: Callable[[Part], None] | None = None
     workers: list[ReadWorker] = field(default_factory=list)
     _counts: list[Count] = field(default_factory=list)
-    _highest: list[int] = field(default_factory=list)
+    _max_xids: list[int] = field(default_factory=list)
     _copied: int = 0
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -79,7 +81,7 @@ class TableReader:
         since = cursor_column.condition(cursor, self.snapshot.config, plan, read)
         table = self.snapshot.config.source_name
         query = Query(table, plan, read, next_xid, since, encodings_differ=self.snapshot.encodings_differ)
-        where_clause.enter(cursor, read.terms.path)
+        where_clause.use_search_path(cursor, read.terms.path)
         writers = (
             PartWriter(self.spool, self.snapshot.sync_id, f"{kind}-{number}", self.files, on_part_complete)
             for kind, on_part_complete in (("rows", self.on_part_complete), ("changed-keys", None), ("keys", None))
@@ -102,7 +104,7 @@ class TableReader:
     @property
     def max_xmin(self) -> int:
         """Highest xid64 among the rows to be copied; 0 for none."""
-        return max(self._highest, default=0)
+        return max(self._max_xids, default=0)
 
     @property
     def checksum(self) -> int:
@@ -161,9 +163,10 @@ class TableReader:
     def _count(self, pool: SnapshotWorkers[ReadWorker], ranges: list[CtidRange]) -> None:
         def count_one(worker: ReadWorker, ctid_range: CtidRange) -> None:
             worker.cursor.execute(worker.query.count(ctid_range))
-            (row,) = worker.cursor.fetchall()
+            found = fetch_one_as(worker.cursor, RangeCount)
             with self._guard:
-                self._counts.append(worker.query.counted(ctid_range, row))
+                changed = None if found.has_changed else 0
+                self._counts.append(Count(ctid_range, found.rows, changed, int(found.checksum)))
 
         pool.run(ranges, count_one)
 
@@ -181,17 +184,19 @@ class TableReader:
                 batch, lambda: worker.rows.append(worker.cursor, worker.query.rows(batch, common_xid))
             )
             if not rows:
-                highest = 0
-            elif all_rows:
-                highest = _highest(worker, batch) if common_xid is None or _is_marked(worker, batch) else common_xid[1]
+                max_xid = 0
+            elif not all_rows:
+                max_xid = _max_xid_seen(worker)
+            elif common_xid is None or _is_flagged(worker, batch):
+                max_xid = _max_xid(worker, batch)
             else:
-                highest = _noted(worker)
+                max_xid = common_xid.xid64
             with self._guard:
                 self._copied += rows
                 batches_done += 1
                 if all_rows and not self.snapshot.plan.checksum:
                     self._counts.append(Count(batch, rows, rows))
-                self._highest.append(highest)
+                self._max_xids.append(max_xid)
                 # How many there are to come shows by those in the batches so far.
                 self._report_progress(self._copied * len(tasks) // batches_done)
 
@@ -200,15 +205,19 @@ class TableReader:
     def copy_blocks(self, pool: SnapshotWorkers[ReadWorker], ranges: list[CtidRange], keys: bool) -> None:
         """Copy the changed rows of these ranges, and the keys of all rows in them where they are wanted."""
         by_leaf = [list(of_leaf) for _, of_leaf in groupby(ranges, key=lambda ctid_range: ctid_range.leaf)]
-        groups = [ranges[first : first + GROUP] for ranges in by_leaf for first in range(0, len(ranges), GROUP)]
+        groups = [
+            ranges[first : first + RANGES_PER_STATEMENT]
+            for ranges in by_leaf
+            for first in range(0, len(ranges), RANGES_PER_STATEMENT)
+        ]
 
         def copy_rows(worker: ReadWorker, group: list[CtidRange]) -> None:
             rows = _raise_if_unencodable(
                 group[0], lambda: worker.rows.append(worker.cursor, worker.query.rows_in(group))
             )
-            highest = _noted(worker)
+            max_xid = _max_xid_seen(worker)
             with self._guard:
-                self._highest.append(highest)
+                self._max_xids.append(max_xid)
                 self._copied += rows
                 self._report_progress(self._copied)
 
@@ -228,7 +237,7 @@ class TableReader:
             rows = _raise_if_unencodable(
                 ctid_range, lambda: worker.rows.append(worker.cursor, worker.query.rows(ctid_range))
             )
-            self._highest.append(_noted(worker))
+            self._max_xids.append(_max_xid_seen(worker))
             self._counts.append(Count(ctid_range, rows, rows))
             self._copied += rows
             self._report_progress(rows)
@@ -277,29 +286,24 @@ class TableReader:
         self.on_progress(Progress(self.snapshot.table, "extract", self._copied, total, note))
 
 
-def _common_xid(worker: ReadWorker, ctid_range: CtidRange) -> tuple[str, int] | None:
+def _common_xid(worker: ReadWorker, ctid_range: CtidRange) -> CommonXid | None:
     worker.cursor.execute(worker.query.common_xid(ctid_range))
-    row: tuple[str, int] | None = worker.cursor.fetchone()
-    return row
+    return next(iter(fetch_as(worker.cursor, CommonXid)), None)
 
 
-def _is_marked(worker: ReadWorker, ctid_range: CtidRange) -> bool:
-    worker.cursor.execute(sql.SQL("SELECT {}").format(worker.query.marked(ctid_range)))
-    return worker.cursor.fetchone() == (True,)
+def _is_flagged(worker: ReadWorker, ctid_range: CtidRange) -> bool:
+    worker.cursor.execute(sql.SQL("SELECT {} AS is_flagged").format(SessionFlags.is_flagged(ctid_range)))
+    return fetch_value(worker.cursor, bool)
 
 
-def _noted(worker: ReadWorker) -> int:
-    return _number(worker, sql.SQL("SELECT {}").format(worker.query.noted()))
+def _max_xid_seen(worker: ReadWorker) -> int:
+    worker.cursor.execute(sql.SQL("SELECT {} AS max_xid_seen").format(SessionFlags.max_xid_seen()))
+    return fetch_value(worker.cursor, int)
 
 
-def _highest(worker: ReadWorker, ctid_range: CtidRange) -> int:
-    return _number(worker, worker.query.highest(ctid_range))
-
-
-def _number(worker: ReadWorker, statement: sql.Composable) -> int:
-    worker.cursor.execute(statement)
-    (found,) = worker.cursor.fetchone() or (0,)
-    return int(found)
+def _max_xid(worker: ReadWorker, ctid_range: CtidRange) -> int:
+    worker.cursor.execute(worker.query.max_xid(ctid_range))
+    return fetch_value(worker.cursor, int)
 
 
 def _raise_if_unencodable(ctid_range: CtidRange, copy: Callable[[], int]) -> int:
@@ -308,4 +312,4 @@ def _raise_if_unencodable(ctid_range: CtidRange, copy: Callable[[], int]) -> int
     except psycopg2.DataError as error:
         if error.pgcode not in CODES:
             raise
-        raise Unencodable(one_line(error), ctid_range) from None
+        raise Unencodable(one_line(error), ctid_range) from error

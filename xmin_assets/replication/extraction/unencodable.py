@@ -23,7 +23,7 @@ from xmin_assets.replication.scan import where_clause
 from xmin_assets.replication.scan.checksum import printed
 from xmin_assets.replication.scan.conditions import all_of, where_condition
 from xmin_assets.replication.scan.ranges import CtidRange
-from xmin_assets.replication.spool.csv_records import said
+from xmin_assets.replication.spool.csv_records import format_key
 
 CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARACTER)
 
@@ -31,10 +31,10 @@ CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARA
 class Unencodable(DataInvalid):
     """A row of a range cannot be sent."""
 
-    def __init__(self, said: str, ctid_range: CtidRange) -> None:
-        self.said = said
+    def __init__(self, problem: str, ctid_range: CtidRange) -> None:
+        self.problem = problem
         self.ctid_range = ctid_range
-        super().__init__(said)
+        super().__init__(problem)
 
 
 def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) -> DataInvalid:
@@ -46,13 +46,13 @@ def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) ->
     where = ""
     try:
         with transaction_on(source, TransactionMode.READ_SNAPSHOT, action) as cursor:
-            where_clause.enter(cursor, snapshot.source_selection.terms.path)
+            where_clause.use_search_path(cursor, snapshot.source_selection.terms.path)
             where = _Search(cursor, snapshot, error.ctid_range).run()
     except XminAssetsError:
         pass  # the row may be gone by now; what is wrong is known all the same
     return DataInvalid(
-        f"{snapshot.table}: {error.said}{where} Mend the value at the source, or leave it out with exclude_columns or "
-        "where."
+        f"{snapshot.table}: {error.problem}{where} Mend the value at the source, or leave it out with exclude_columns "
+        "or where."
     )
 
 
@@ -134,7 +134,7 @@ class _Search:
         assert self._span.leaf is not None
         row = sql.SQL(", ").join(printed(sql.Identifier(column.name)) for column in key)
         self._cursor.execute(sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(row, self._span.leaf.name.sql, here))
-        return "in the row with " + said(key, self._cursor.fetchone() or ())
+        return "in the row with " + format_key(key, self._cursor.fetchone() or ())
 
 
 class _Nowhere(io.BytesIO):

@@ -1,6 +1,6 @@
 """What a sync does to the columns and the key of a target table: operations, decided once and carried in the plan.
 
-Each knows its statement, how people are told of it, and what it means for the rows. A new operation is a subclass of
+Each knows its statement, its description for people, and what it means for the rows. A new operation is a subclass of
 `Operation`, and a member of `ColumnOperation` where it is about a column: mypy names what it lacks.
 """
 
@@ -31,7 +31,7 @@ class Operation(ABC):
     @property
     @abstractmethod
     def rereads_rows(self) -> bool:
-        """Whether values may have changed that no xmin tells of, so that every row must be read again."""
+        """Whether values may have changed without a new xmin, so that every row must be read again."""
 
     @property
     def altered_column(self) -> str | None:
@@ -221,7 +221,7 @@ class DropDefault(Operation):
 ColumnOperation = Annotated[
     AddColumn | RenameColumn | AlterColumnType | DropNotNull | DropColumn | DropDefault, Discriminator("operation")
 ]
-"""An operation on a column. In JSON its field `operation` tells which one it is."""
+"""An operation on a column. In JSON its field `operation` says which one it is."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Plan:
     statements: tuple[str, ...] = ()
     """All that will be created and altered in the target, in SQL, for people."""
     map_from: int | None = None
-    """The WAL position since which changed blocks are told; None where every block is read."""
+    """The WAL position since which changed blocks are read; None where every block is read."""
     path: str = ""
     """Which blocks are read, and why, in words."""
     another_source: str | None = None
@@ -98,7 +98,7 @@ class SourceSnapshot:
     source_selection: Selection
     """As the source has it."""
     target_selection: Selection
-    """As it lands in the target: with the types and collations that the columns get there."""
+    """As the target has it: with the types and collations that the columns get there."""
     horizon: int
     """Every transaction below it was finished when the sync was planned."""
     rows_estimate: int

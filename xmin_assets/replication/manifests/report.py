@@ -1,4 +1,4 @@
-"""What people are told of a sync of one table or of many."""
+"""The result of a sync of one table or of many, for people."""
 
 from __future__ import annotations
 

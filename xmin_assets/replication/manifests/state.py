@@ -61,7 +61,7 @@ class State:
     reused_below: int = 0
     """Rows may bear ids up to this one that another history of the source has given out, too."""
     wal_positions: tuple[WalPosition, ...] = ()
-    """From which the blocks may be told that changed since the watermark; oldest first."""
+    """Positions from which the changed blocks may be found; oldest first."""
     scan_seconds: float = 0.0
     """What the last extract took that read every block; 0 where there was none."""
     deletes_left: bool = False

@@ -123,7 +123,7 @@ class Selection:
     block_column: str | None = None
     """Where the target keeps a row's block at the source; None where it does not."""
     unique_key: bool = True
-    """Whether the source guarantees that the key identifies a row: at the source, or as the target tells keys apart.
+    """Whether the source guarantees that the key identifies a row: at the source, or as the target compares keys.
     Where it does not, that is proven by whichever sync brings rows."""
 
     @property

@@ -12,7 +12,7 @@ from xmin_assets.replication.manifests.merge import StagedTable
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.merging.row_merge import Written
 from xmin_assets.replication.planning.source_identity import RESTARTED
-from xmin_assets.replication.scan.checksum import landed, row_hash
+from xmin_assets.replication.scan.checksum import as_in_target, row_hash
 from xmin_assets.replication.schema.metadata_columns import not_deleted
 
 
@@ -71,7 +71,7 @@ def prove_checksum(cursor: ext.cursor, staged: StagedTable) -> None:
         return
     selection = snapshot.target_selection
     block = sql.Identifier("t", selection.block_column) if selection.block_column else None
-    hashed = row_hash(landed(selection.columns), "t", encodings_differ=snapshot.encodings_differ, place=block)
+    hashed = row_hash(as_in_target(selection.columns), "t", encodings_differ=snapshot.encodings_differ, block=block)
     cursor.execute(
         sql.SQL("""
             SELECT coalesce(sum({row_hash}), 0) AS checksum

@@ -22,7 +22,7 @@ from xmin_assets.replication.manifests.state import State
 def block_map_start(
     table: TableConfig, storage: Sequence[Storage], plan: Plan, state: State | None, *, unique_key: bool
 ) -> int:
-    """Find the WAL position from which the blocks have to be told that changed since the last sync, in bytes.
+    """Find the WAL position, in bytes, since which the changed blocks have to be known.
 
     Args:
         table: the table's configuration.

@@ -71,7 +71,7 @@ class _Alterations:
 def decide(facts: Facts) -> Plan:
     """Choose the mode of a sync, with its reason in words, and all that will be done to the target.
 
-    Where the plan has a `map_from`, the source has to be asked whether its WAL tells of the blocks since then. If it
+    Where the plan has a `map_from`, the source has to be asked whether its WAL names the blocks since then. If it
     does not, that is a fact for another decision (see `Facts.unreadable_wal`).
 
     Raises:

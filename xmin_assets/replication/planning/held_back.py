@@ -18,7 +18,7 @@ SHOWN = 5
 
 
 MANY = 1_000_000
-"""Transactions from which the horizon is too far behind, whoever holds it."""
+"""Transactions from which the horizon is too far behind in any case."""
 
 
 # backend_xid is shown to everybody, xact_start only to the session's own role and to pg_read_all_stats.

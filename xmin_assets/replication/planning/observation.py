@@ -22,7 +22,7 @@ from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity, Leaf
 from xmin_assets.replication.scan.conditions import read_lock
-from xmin_assets.replication.scan.where_clause import apart
+from xmin_assets.replication.scan.where_clause import mark_unlike_leaves
 from xmin_assets.replication.schema.keys import target_keys_of
 from xmin_assets.replication.schema.selection import KINDS, VIEWS, select
 from xmin_assets.replication.state.table_state import read_state
@@ -119,7 +119,7 @@ def read_source(
         database=server.database,
     )
     selection = select(cursor, table, relation, has_heirs=relation.kind == "r" and len(storage) > 1)
-    storage = apart(cursor, table, relation.oid, selection, storage)
+    storage = mark_unlike_leaves(cursor, table, relation.oid, selection, storage)
     return SourceFacts(server, identity, selection, horizon(cursor)), storage
 
 

@@ -1,7 +1,7 @@
 """Where the next sync resumes: at what no crash of the source can undo any more.
 
 A transaction that commits asynchronously is visible before its WAL is on disk, and so is the end of any that rolls
-back. After a crash its id is given out again. So a watermark, and a WAL position from which changed blocks are told,
+back. After a crash its id is given out again. So a watermark, and a WAL position from which changed blocks are known,
 are remembered only when the source's disk has what they stand for. Until then the next sync resumes where this one did:
 it reads rows again, and merges them as they are by then.
 """
@@ -50,6 +50,7 @@ def resume_point(
     cursor: ext.cursor,
     snapshot: SourceSnapshot,
     facts: SourceFacts,
+    *,
     next_xid: int | None,
     lsn: int,
     since: float,

@@ -27,7 +27,7 @@ from xmin_assets.replication.runtime.progress import Progress, ProgressCallback,
 from xmin_assets.replication.scan.where_clause import try_out
 from xmin_assets.replication.schema.alteration import require_alterable
 from xmin_assets.replication.schema.borrowed_types import observe_borrowed
-from xmin_assets.replication.schema.selection import as_told_apart
+from xmin_assets.replication.schema.selection import with_proven_key
 from xmin_assets.replication.schema.type_changes import plan_types
 from xmin_assets.replication.schema.type_making import copied_before
 from xmin_assets.replication.schema.type_mapping import (
@@ -82,7 +82,7 @@ def snapshot(
         allowed=table.schema_changes == "apply",
         copied=copied_before(state, source_facts.identity),
     )
-    selection = as_told_apart(map_to_target(source_facts.selection, target_types), target_facts.columns)
+    selection = with_proven_key(map_to_target(source_facts.selection, target_types), target_facts.columns)
     facts = Facts(
         table=table,
         source=source_facts,

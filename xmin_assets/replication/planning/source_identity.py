@@ -11,14 +11,14 @@ from xmin_assets.replication.manifests.table import Identity
 from xmin_assets.replication.schema.selection import VIEWS
 
 RESTARTED = "the source server was restarted or has recovered from a crash"
-"""What people are told where `restarted`."""
+"""The reason for people, where `restarted`."""
 
 
 def altered_leaves(before: Identity, source: SourceFacts) -> tuple[int, ...]:
     """Find the partitions, or tables that inherit, in which a column of the table is another one than before.
 
-    While one is detached, columns of it may be dropped and made anew, with a default that changes no row, or swap their
-    names. Attached again it is the same relation with the same rows, and the table shows other values of them.
+    While one is detached, columns of it may be dropped and added again, with a default that changes no row, or swap
+    their names. Attached again it is the same relation with the same rows, and the table shows other values of them.
 
     Args:
         before: of the last sync.
@@ -113,7 +113,7 @@ def require_caught_up(table: TableConfig, source: SourceFacts, state: State | No
 def replaced(table: str, now: Identity, state: State) -> str | None:
     """Say where the copy came from and would come from now; None if no other source has taken the place.
 
-    It may be the same data all the same, after a failover, an upgrade or a dump and restore. A table that was made anew
+    It may be the same data all the same, after a failover, an upgrade or a dump and restore. A table that was recreated
     under its name, and a view that got another query, are of the same source.
 
     Args:

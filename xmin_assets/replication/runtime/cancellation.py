@@ -1,7 +1,7 @@
 """Work in a thread of its own, which can be cancelled from the thread that waits for it.
 
-The driver waits inside C code, where Python runs no signal handler. So whoever must react to a signal, or to an
-interrupt of Dagster's, lets the work run in another thread, and waits where that reaches him.
+The driver waits inside C code, where Python runs no signal handler. So code that must react to a signal, or to an
+interrupt of Dagster's, lets the work run in another thread, and waits where the signal reaches it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.spool.last_sync import LastSync
 
 FIRST_ATTEMPTS = 3
-"""How often we try to reach the databases at all: whoever mistyped an address wants to know soon."""
+"""How often a first connection is tried: a mistyped address should be reported soon."""
 
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def open_target(config: ReplicationConfig, settings: Settings | None = None) -> 
 
 
 def unreachable(source: Database, target: Database) -> str | None:
-    """Return why a database cannot be reached; None if both can. Asked once, and not by every table in turn."""
+    """Return why a database cannot be reached; None if both can. It is asked once, and not for every table."""
 
     def connect_to(database: Database) -> None:
         with database.connection():

@@ -1,4 +1,4 @@
-"""How far a sync is, told to whoever shows it."""
+"""How far a sync is, for whatever shows it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def with_retries(
     Args:
         table: what the work is about.
         station: where a retry is shown.
-        on_progress: told of every retry.
+        on_progress: called with every retry.
         attempt: the work.
         failed: what to return, given the error.
     """

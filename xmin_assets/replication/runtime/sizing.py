@@ -83,7 +83,7 @@ def observe_machine(root: Path = Path("/")) -> Machine:
     Args:
         root: where ``/proc`` and ``/sys`` are.
     """
-    import psutil  # here, because most syncs are told their workers or have nothing to do
+    import psutil  # here, because most syncs need no recommendation or have nothing to do
 
     limits = observe_limits(root)
     usable = _usable_cpus()

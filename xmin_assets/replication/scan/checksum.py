@@ -11,7 +11,7 @@ from xmin_assets.replication.manifests.table import Column
 
 
 def row_hash(
-    columns: Iterable[Column], alias: str = "", *, encodings_differ: bool = False, place: sql.Composable | None = None
+    columns: Iterable[Column], alias: str = "", *, encodings_differ: bool = False, block: sql.Composable | None = None
 ) -> sql.Composable:
     """Build 64 bits of a row's text. Summed up (sum() of int8 is exact), the order of rows does not matter.
 
@@ -24,23 +24,23 @@ def row_hash(
             target's type gives it.
         alias: of the table in the query.
         encodings_differ: whether the servers may have other encodings than one another.
-        place: the block that the row is in, where that belongs to it, too.
+        block: that the row is in, where that belongs to it, too.
     """
-    return hash_of(row_text(columns, alias, encodings_differ=encodings_differ, place=place))
+    return hash_of(row_text(columns, alias, encodings_differ=encodings_differ, block=block))
 
 
 def row_text(
-    columns: Iterable[Column], alias: str = "", *, encodings_differ: bool = False, place: sql.Composable | None = None
+    columns: Iterable[Column], alias: str = "", *, encodings_differ: bool = False, block: sql.Composable | None = None
 ) -> sql.Composable:
     """Build a row's text; see `row_hash`.
 
     A record prints its values by the output functions of their types (record_out() in PostgreSQL's
     src/backend/utils/adt/rowtypes.c), and so does COPY. A cast to text may print something else: that of boolean,
-    char(n) and inet does, and anybody may make one for a type of his own.
+    char(n) and inet does, and anybody may create one for a type.
     """
     values = [value_of(column, alias) for column in columns]
-    if place is not None:
-        values.append(place)
+    if block is not None:
+        values.append(block)
     return text_of(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(values)), encodings_differ)
 
 
@@ -55,7 +55,7 @@ def value_of(column: Column, alias: str = "") -> sql.Composable:
     )
 
 
-def landed(columns: Iterable[Column]) -> tuple[Column, ...]:
+def as_in_target(columns: Iterable[Column]) -> tuple[Column, ...]:
     """Return the columns as the target has them, where an overridden type is the column's own."""
     return tuple(replace(column, override=None) for column in columns)
 

@@ -16,7 +16,7 @@ def block_key(filenode: int, block: int) -> int:
     return bits - (1 << 64) if bits >= 1 << 63 else bits
 
 
-def _block(ctid_range: CtidRange) -> sql.Composable:
+def block_of_row(ctid_range: CtidRange) -> sql.Composable:
     """Build the `block_key` of a row. PostgreSQL up to 18 shows a ctid's block only as text."""
     file = (
         sql.Literal(ctid_range.leaf.relfilenode)

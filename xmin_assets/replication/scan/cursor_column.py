@@ -58,6 +58,10 @@ class SeenCursors(NamedTuple):
     """Rows that have none: they are read by every sync."""
 
 
+NO_CURSORS = SeenCursors(None, 0)
+"""Where rows are not found by a cursor."""
+
+
 def condition(cursor: ext.cursor, table: TableConfig, plan: Plan, selection: Selection) -> sql.Composable | None:
     """Build the condition that a row may have changed since the last sync; None if all rows are read.
 

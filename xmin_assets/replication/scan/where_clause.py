@@ -120,10 +120,10 @@ def _element(text: str) -> str:
     return text.removesuffix("[]")
 
 
-def apart(
+def mark_unlike_leaves(
     cursor: ext.cursor, table: TableConfig, oid: int, selection: Selection, storage: tuple[Storage, ...]
 ) -> tuple[Storage, ...]:
-    """Return the relations that hold a table's rows, with what is known of reading them one by one.
+    """Mark the relations that hold a table's rows if their rows are others where they are read one by one.
 
     A row that is read from its partition is one of the partition: the table's own name means nothing there, and a
     virtual column is computed as the table that the query names has it
@@ -138,19 +138,19 @@ def apart(
     return storage
 
 
-def enter(cursor: ext.cursor, path: Sequence[str]) -> None:
+def use_search_path(cursor: ext.cursor, path: Sequence[str]) -> None:
     """Let the transaction find what a clause may name; for an empty path nothing is done."""
     if path:
         cursor.execute(_set_path(path))
 
 
 @contextmanager
-def left(cursor: ext.cursor, path: Sequence[str]) -> Iterator[None]:
-    """Use an empty search_path for a while, after `enter`."""
+def without_search_path(cursor: ext.cursor, path: Sequence[str]) -> Iterator[None]:
+    """Use an empty search_path for a while, after `use_search_path`."""
     if path:
         cursor.execute(_set_path(()))
     yield
-    enter(cursor, path)
+    use_search_path(cursor, path)
 
 
 def _set_path(path: Sequence[str]) -> sql.Composable:

@@ -224,7 +224,7 @@ def redefined(before: Selection, now: Selection, same_relation: bool) -> tuple[A
     """Find the columns that have another type or collation at the source, or are stored otherwise.
 
     Whatever the target's columns are: where no row is written for such a change, a value may print otherwise all the
-    same, and no xmin tells. Examples are a timestamp that becomes a timestamptz, and an int that becomes an oid.
+    same, and no xmin shows it. Examples are a timestamp that becomes a timestamptz, and an int that becomes an oid.
     """
     former = {_identity(column, same_relation): column for column in before.columns}
     found = []

@@ -28,7 +28,7 @@ KINDS = {
 
 
 VIEWS = ("v", "m")
-"""Kinds that are read by their query's result: their rows have no xmin that tells of changes."""
+"""Kinds that are read by their query's result: their rows have no xmin that shows changes."""
 
 
 def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *, has_heirs: bool = False) -> Selection:
@@ -103,26 +103,27 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *
     )
 
 
-def as_told_apart(landed: Selection, target: Sequence[catalog.Attribute]) -> Selection:
-    """Return the selection with its key guaranteed only if the target's columns tell all keys of the source apart.
+def with_proven_key(selection: Selection, target: Sequence[catalog.Attribute]) -> Selection:
+    """Return the selection with its key guaranteed only if no two of the source's keys are equal in the target.
 
-    Its type may be another by configuration, and its collation by whoever made the table.
+    A key column's type may be another one by configuration, and its collation by how the table was made.
 
     Args:
-        landed: the selection as it lands in the target.
+        selection: what is copied, as the target has it.
         target: the target's columns; empty if there is no such table yet.
     """
-    if not target or not landed.unique_key:
-        return landed
-    here = {attribute.name: attribute for attribute in target}
-    return replace(landed, unique_key=all(_as_fine(column, here.get(column.name)) for column in landed.key_columns))
+    if not target or not selection.unique_key:
+        return selection
+    attributes = {attribute.name: attribute for attribute in target}
+    is_proven = all(_is_as_fine(column, attributes.get(column.name)) for column in selection.key_columns)
+    return replace(selection, unique_key=is_proven)
 
 
-def _as_fine(column: Column, here: catalog.Attribute | None) -> bool:
-    if here is None or (column.override and column.origin):
+def _is_as_fine(column: Column, attribute: catalog.Attribute | None) -> bool:
+    if attribute is None or (column.override and column.origin):
         return False
-    # What goes by the type alone tells the most apart: texts are equal if their bytes are.
-    return here.equality == "" or (here.equality is not None and here.equality == column.equality)
+    # Equality by the type alone is the finest: texts are equal only if their bytes are.
+    return attribute.equality == "" or (attribute.equality is not None and attribute.equality == column.equality)
 
 
 def _no_key(table: TableConfig) -> tuple[str, ...]:

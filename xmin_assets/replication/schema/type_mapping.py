@@ -23,7 +23,7 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.collname)
 """
 
 
-# Who may create an extension: a superuser; with CREATE on the database whoever it is trusted for.
+# A superuser may create an extension; with CREATE on the database any role may create a trusted one.
 _EXTENSIONS = """
 SELECT a.name::text, n.nspname::text,
        r.rolsuper OR v.trusted AND pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')

@@ -118,7 +118,7 @@ def lock(cursor: ext.cursor, names: Sequence[QualifiedName], *, to_change: bool)
     """Keep these types of the target as they are, until the transaction ends.
 
     Whoever changes a type waits for the merges that rely on it, and sees what they have committed; a merge waits for
-    whoever changes one of its types, and sees what it has become.
+    another session that changes one of its types, and sees the result.
     """
     how = "FOR UPDATE OF m" if to_change else "FOR SHARE OF m"
     cursor.execute(_LOCK + how, ([name.schema for name in names], [name.name for name in names]))

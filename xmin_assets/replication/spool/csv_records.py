@@ -30,6 +30,6 @@ def _record(file: IO[bytes], wanted: Callable[[list[str], int], bool]) -> list[s
         csv.field_size_limit(limit)
 
 
-def said(key: tuple[Column, ...], values: tuple[object, ...] | list[str]) -> str:
+def format_key(key: tuple[Column, ...], values: tuple[object, ...] | list[str]) -> str:
     """Return some of a row's values for people, as `column = value`."""
     return f"({', '.join(column.name for column in key)})=({', '.join(map(str, values))})"

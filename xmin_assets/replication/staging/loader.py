@@ -30,7 +30,7 @@ from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.keys import ensure_index
 from xmin_assets.replication.schema.table_definition import column_definitions, target_columns
 from xmin_assets.replication.schema.type_making import ensure_types
-from xmin_assets.replication.spool.csv_records import said
+from xmin_assets.replication.spool.csv_records import format_key
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.staging.rejected_values import refused
 from xmin_assets.replication.staging.staged_table import (
@@ -45,7 +45,7 @@ from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
 from xmin_assets.replication.state.table_state import lock_table_state
 
 INDEX_MEMORY = 256 << 20
-"""Memory to sort a key by. The server's default, 64 MB, sorts more than a million rows on disk, and by one helper."""
+"""Memory to sort a key by. With the server's default, 64 MB, more than a million rows are sorted on disk."""
 
 
 class Loading:
@@ -56,7 +56,7 @@ class Loading:
         snapshot: of the sync.
         spool: where the files are.
         settings: as many files are loaded side by side as there are workers.
-        on_progress: told of every file once all are known, from several threads.
+        on_progress: called with every file once all are known, from several threads.
         types: by which the files are read.
     """
 
@@ -134,7 +134,7 @@ class Loading:
         cursor.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
 
     def _as_in_target(self, cursor: ext.cursor, columns: tuple[Column, ...]) -> tuple[Column, ...]:
-        """Return the columns; those of a key to be proven have the collations by which the target tells keys apart."""
+        """Return the columns; those of a key to be proven have the collations by which the target compares keys."""
         selection, target = self._snapshot.target_selection, self._snapshot.target_oid
         if selection.unique_key or target is None:
             return columns
@@ -279,4 +279,4 @@ class Loading:
             )
         )
         values = ["NULL" if value is None else str(value) for value in cursor.fetchone() or ()]
-        return f"It is NULL in the row with {said(shown, values)}."
+        return f"It is NULL in the row with {format_key(shown, values)}."

@@ -12,7 +12,7 @@ from xmin_assets.errors import DataInvalid
 from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.spool.csv_records import row_at, row_with, said
+from xmin_assets.replication.spool.csv_records import format_key, row_at, row_with
 from xmin_assets.replication.spool.spool import Spool
 
 _PLACE = re.compile(r"^COPY .*?, line (?P<line>\d+)(?:, column (?P<column>.+?)(?:: |$))?", re.MULTILINE)
@@ -53,7 +53,7 @@ def refused(
         fields = fields or row_at(file, int(place["line"]))
     key, row = snapshot.target_selection.key_columns, dict(zip(columns, fields, strict=False))
     values = [row[column.name] for column in key if column.name in row]
-    which = f" It is in the row with {said(key, values)}." if values else ""
+    which = f" It is in the row with {format_key(key, values)}." if values else ""
     ways = f"type_overrides: {{{column}: text}}" if column else "type_overrides"
     return DataInvalid(
         f"{snapshot.table}: the target refuses a value{f' of column {column}' if column else ''}: "

@@ -36,7 +36,7 @@ def stage(
         spool: where its files are.
         settings: workers and limits.
         begun: what has taken files of this extract already.
-        on_progress: told of every file, from several threads.
+        on_progress: called with every file, from several threads.
 
     Raises:
         DataInvalid: keys repeat or are NULL, or the rows loaded are not the rows extracted.

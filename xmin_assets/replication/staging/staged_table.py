@@ -1,4 +1,4 @@
-"""The staged table of a sync: its names, the comment that tells whose it is, and its lock."""
+"""The staged table of a sync: its names, the comment that says which sync made it, and its lock."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ _LONGEST_PAUSE = 0.5
 
 
 _WORTH_A_WORD = 1.0
-"""Seconds of waiting after which people are told."""
+"""Seconds of waiting after which it is reported."""
 
 
 class TableLocks:

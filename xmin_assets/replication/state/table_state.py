@@ -1,7 +1,7 @@
 """What the target remembers: one row per replicated table, committed in the transaction that merges the rows.
 
 The rows live in the target database's schema ``xmin_assets``, beside the staged tables. The schema has a version
-of its own and is migrated by whoever first needs a newer one.
+of its own and is migrated by the first sync that needs a newer one.
 """
 
 from __future__ import annotations

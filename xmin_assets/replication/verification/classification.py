@@ -2,8 +2,8 @@
 
 W is the watermark of the last merged sync. A row version at the source whose xid64 is below W was seen by that sync, so
 the target must have it; what is at or above W, the next sync reads anyway. A row that only the target has was deleted
-at the source since, or should never have been there: a ghost. Nothing at the source tells which, so the number of rows
-does (docs/correctness.md, "Verify").
+at the source since, or should never have been there: it is unexpected. Nothing at the source says which, but the number
+of rows does (docs/correctness.md, "Verify").
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EXAMPLES = 5
 
 
 COMMON = 0.1
-"""Share of the rows that both sides have above which having been written by somebody else tells nothing."""
+"""Share of the rows that both sides have above which it means nothing that somebody else has written them."""
 
 
 Key = tuple[str, ...]
@@ -37,7 +37,7 @@ class SourceRow(NamedTuple):
     """Whether it is in a partition that was attached since the last sync: then it is new whatever its xid64 is. None
     if it is in a relation that no sync knows of."""
     is_sought: bool = True
-    """Whether the next sync reads it if it is new. Where a cursor tells of changes, it does not tell of all."""
+    """Whether the next sync reads it if it is new. A cursor does not show all changes."""
 
 
 class TargetRow(NamedTuple):

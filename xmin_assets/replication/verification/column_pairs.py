@@ -14,7 +14,7 @@ from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.planning.source_identity import another_source, rewound
 from xmin_assets.replication.planning.where_meaning import another_meaning
-from xmin_assets.replication.scan.checksum import landed
+from xmin_assets.replication.scan.checksum import as_in_target
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.schema.type_changes import reworded
 
@@ -86,7 +86,7 @@ def pair(
                     compared_as=column.compared_as,
                 )
             )
-            theirs.extend(landed([column]))
+            theirs.extend(as_in_target([column]))
     return Pairing(tuple(ours), tuple(theirs), tuple(left_out))
 
 

@@ -68,7 +68,7 @@ def source_ids(
         next_xid: see `xid.row_xid64`; None where transaction ids mean nothing.
         known: oids of the relations whose rows the last sync has read.
         fresh: oids of those that the next one reads whole.
-        sought: the condition that the next sync reads a row; None where that is told by its xmin.
+        sought: the condition that the next sync reads a row; None where its xmin says so.
     """
     if next_xid is None:
         return sql.SQL("NULL::int8, false, true")

@@ -160,7 +160,7 @@ class ComparedTable:
         cursor.execute(_GROUP_BY_HASH)
         if self.leaves:
             cursor.execute(_ALONE)
-        where_clause.enter(cursor, self.row_format.path)
+        where_clause.use_search_path(cursor, self.row_format.path)
         return ComparisonWorker(cursor)
 
 

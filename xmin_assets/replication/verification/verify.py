@@ -36,7 +36,7 @@ from xmin_assets.replication.runtime.retries import run_concurrently, with_retri
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.scan import cursor_column
 from xmin_assets.replication.scan.conditions import where_condition
-from xmin_assets.replication.scan.where_clause import left, search_path
+from xmin_assets.replication.scan.where_clause import search_path, without_search_path
 from xmin_assets.replication.schema.metadata_columns import not_deleted
 from xmin_assets.replication.state.history import MergeXids
 from xmin_assets.replication.verification.buckets import Buckets, count_both, differing
@@ -108,7 +108,7 @@ def verify_tables(
         config: what is replicated; None loads the file that XMIN_CONFIG names.
         tables: names of the tables to compare; none means all.
         sample: share of the rows to compare, above 0 and up to 1, another choice each time; None compares all.
-        on_progress: told of every step forward, from several threads.
+        on_progress: called with every step forward, from several threads.
 
     Raises:
         ConfigError: the configuration is wrong or names no such table, or the sample is no share.
@@ -269,13 +269,13 @@ class _Comparison:
         )
 
     def _sought(self) -> sql.Composable | None:
-        """Build the condition that a new row is read by the next sync, where changes are told by a cursor."""
+        """Build the condition that a new row is read by the next sync, where changes are found by a cursor."""
         state, selection = self.state, self.facts.selection
         if selection.cursor is None or selection.cursor != state.selection.cursor:
             return None
         plan = Plan(Mode.INCREMENTAL_SYNC, "", cursor_from=state.cursor)
         # The catalog is asked under an empty search_path.
-        with left(self.source.cursor, self.source.row_format.path):
+        with without_search_path(self.source.cursor, self.source.row_format.path):
             return cursor_column.condition(self.source.cursor, self.table, plan, selection)
 
     def _notes(self, buckets: Buckets, classification: Classification) -> Iterator[str]:

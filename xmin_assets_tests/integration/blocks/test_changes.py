@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from xmin_assets.replication import change_detection
-from xmin_assets.replication.change_detection import probe
 from xmin_assets.replication.changed_blocks import wal_summaries
+from xmin_assets.replication.table_fingerprints import probe
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.stations.test_changes import Watcher
 from xmin_assets_tests.replica import Replica

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.replication.change_detection import probe
+from xmin_assets.replication.table_fingerprints import probe
 from xmin_assets_tests.integration.blocks.conftest import Tracked
 
 BEFORE_VERSION_4 = """

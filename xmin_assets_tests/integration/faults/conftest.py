@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets_tests.integration.faults.items import Items
+from xmin_assets_tests.integration.faults.watched_table import WatchedTable
 from xmin_assets_tests.replica import Replica
 
 
 @pytest.fixture
-def fresh(replica: Replica) -> Items:
+def fresh(replica: Replica) -> WatchedTable:
     """A table that was never synced."""
-    return Items.create(replica)
+    return WatchedTable.create(replica)
 
 
 @pytest.fixture
-def items(replica: Replica) -> Items:
+def watched(replica: Replica) -> WatchedTable:
     """A table that was synced, and changed after that."""
-    return Items.synced(replica)
+    return WatchedTable.synced(replica)

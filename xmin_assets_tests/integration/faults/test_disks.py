@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xmin_assets_tests.clusters import Database, Workshop
-from xmin_assets_tests.integration.faults.items import TABLE, Items, files_in
+from xmin_assets_tests.integration.faults.watched_table import TABLE, WatchedTable, files_in
 from xmin_assets_tests.replica import Replica
 
 MIB = 1 << 20
@@ -37,7 +37,7 @@ def limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB // 4, MIB // 4))
 
 
-def test_a_spool_beyond_its_quota_is_one_clear_error(fresh: Items) -> None:
+def test_a_spool_beyond_its_quota_is_one_clear_error(fresh: WatchedTable) -> None:
     with fresh.start("sync", preexec_fn=limit_files) as running:
         _, stderr = running.communicate(timeout=60)
 
@@ -50,10 +50,10 @@ def test_a_spool_beyond_its_quota_is_one_clear_error(fresh: Items) -> None:
     fresh.sync()
 
 
-def test_a_full_spool_disk_is_one_clear_error(items: Items, small_disk: Path) -> None:
-    items.replica.source.execute("UPDATE items SET filler = repeat('z', 4000)")
-    config = items.replica.config(TABLE)
-    full = replace(items.replica, spool=small_disk / "spool")
+def test_a_full_spool_disk_is_one_clear_error(watched: WatchedTable, small_disk: Path) -> None:
+    watched.replica.source.execute("UPDATE items SET filler = repeat('z', 4000)")
+    config = watched.replica.config(TABLE)
+    full = replace(watched.replica, spool=small_disk / "spool")
 
     result = full.try_sync(TABLE)
 
@@ -61,12 +61,12 @@ def test_a_full_spool_disk_is_one_clear_error(items: Items, small_disk: Path) ->
     assert "cannot be written: No space left on device" in str(result.error)
     assert files_in(full.spool) == []
     assert config.tables[0].source == TABLE
-    items.assert_whole()
-    items.sync()
+    watched.assert_whole()
+    watched.sync()
 
 
-def test_a_target_that_has_no_room_is_one_clear_error(items: Items) -> None:
-    target = items.replica.target
+def test_a_target_that_has_no_room_is_one_clear_error(watched: WatchedTable) -> None:
+    target = watched.replica.target
     target.execute("CREATE SCHEMA disk")
     target.execute(
         "CREATE FUNCTION disk.full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id > 4020 THEN"
@@ -75,21 +75,21 @@ def test_a_target_that_has_no_room_is_one_clear_error(items: Items) -> None:
     )
     target.execute("CREATE TRIGGER full_disk BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION disk.full()")
 
-    result = items.replica.try_sync(TABLE)
+    result = watched.replica.try_sync(TABLE)
 
     assert result.status == "failed"
     assert "No space left on device" in str(result.error)
     assert "Make room on that server" in str(result.error)
-    assert items.now() == items.before
+    assert watched.now() == watched.before
     target.execute("DROP TRIGGER full_disk ON items")
-    items.sync()
+    watched.sync()
 
 
 def test_a_tablespace_that_runs_full_is_one_clear_error(
     source_db: Database, target_db: Database, small_disk: Path, tmp_path: Path
 ) -> None:
     replica = Replica(source_db, target_db, tmp_path / "spool", {"workers": 2})
-    items = Items.create(replica)
+    watched = WatchedTable.create(replica)
     source_db.execute("INSERT INTO items SELECT i, 0, repeat('x', 700) FROM generate_series(4001, 30000) i")
     target_db.cluster.programs.user.own(small_disk)
     space = f"small_{target_db.name}"
@@ -101,10 +101,10 @@ def test_a_tablespace_that_runs_full_is_one_clear_error(
 
         assert result.status == "failed"
         assert "No space left on device" in str(result.error)
-        items.assert_whole()
+        watched.assert_whole()
         assert files_in(replica.spool) == []
         target_db.execute(f"ALTER ROLE postgres IN DATABASE {target_db.name} RESET default_tablespace")
-        items.sync()
+        watched.sync()
     finally:
         target_db.execute("DROP SCHEMA IF EXISTS xmin_assets CASCADE")
         target_db.execute("DROP TABLE IF EXISTS items")

@@ -9,47 +9,51 @@ import time
 
 import pytest
 
-from xmin_assets_tests.integration.faults.items import TABLE, Items, backends
-from xmin_assets_tests.integration.faults.places import OF_A_FIRST_SYNC, OF_A_LATER_SYNC
+from xmin_assets_tests.integration.faults.failpoints import OF_A_FIRST_SYNC, OF_A_LATER_SYNC
+from xmin_assets_tests.integration.faults.watched_table import TABLE, WatchedTable, backends
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until
 
 
-def kill_at(items: Items, place: str) -> None:
-    with items.start(place=place) as running:
+def kill_at(watched: WatchedTable, failpoint: str) -> None:
+    with watched.start(failpoint=failpoint) as running:
         stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == -signal.SIGKILL, (stdout, stderr)
 
 
-@pytest.mark.parametrize("place", OF_A_LATER_SYNC)
-def test_a_sync_that_is_killed_leaves_the_copy_as_it_was_or_as_it_was_to_become(items: Items, place: str) -> None:
-    kill_at(items, place)
+@pytest.mark.parametrize("failpoint", OF_A_LATER_SYNC)
+def test_a_sync_that_is_killed_leaves_the_copy_as_it_was_or_as_it_was_to_become(
+    watched: WatchedTable, failpoint: str
+) -> None:
+    kill_at(watched, failpoint)
 
-    items.assert_whole()
-    items.sync()
+    watched.assert_whole()
+    watched.sync()
 
 
-@pytest.mark.parametrize("place", OF_A_FIRST_SYNC)
-def test_a_first_sync_that_is_killed_leaves_no_copy_or_a_whole_one(fresh: Items, place: str) -> None:
-    kill_at(fresh, place)
+@pytest.mark.parametrize("failpoint", OF_A_FIRST_SYNC)
+def test_a_first_sync_that_is_killed_leaves_no_copy_or_a_whole_one(fresh: WatchedTable, failpoint: str) -> None:
+    kill_at(fresh, failpoint)
 
     fresh.assert_whole()
     fresh.sync()
 
 
-@pytest.mark.parametrize("place", ["after the extract", "after the stage", "after the commit"])
-def test_what_was_left_behind_goes_with_the_next_sync_even_if_that_has_nothing_to_do(items: Items, place: str) -> None:
-    kill_at(items, place)
-    items.replica.source.execute("BEGIN; UPDATE items SET n = 7; ROLLBACK")
+@pytest.mark.parametrize("failpoint", ["after the extract", "after the stage", "after the commit"])
+def test_what_was_left_behind_goes_with_the_next_sync_even_if_that_has_nothing_to_do(
+    watched: WatchedTable, failpoint: str
+) -> None:
+    kill_at(watched, failpoint)
+    watched.replica.source.execute("BEGIN; UPDATE items SET n = 7; ROLLBACK")
 
-    items.sync()
+    watched.sync()
 
 
-def test_kills_at_twenty_moments_while_the_source_changes(items: Items) -> None:
+def test_kills_at_twenty_moments_while_the_source_changes(watched: WatchedTable) -> None:
     """Money moves between rows, so every snapshot has the same sum; a copy between two of them would not."""
-    source, target = items.replica.source, items.replica.target
+    source, target = watched.replica.source, watched.replica.target
     source.execute("UPDATE items SET n = 0")
-    items.replica.sync(TABLE)
+    watched.replica.sync(TABLE)
     done = threading.Event()
     writer = source.connect()
 
@@ -69,7 +73,7 @@ def test_kills_at_twenty_moments_while_the_source_changes(items: Items) -> None:
     killed = 0
     try:
         for turn in range(20):
-            with items.start() as running:
+            with watched.start() as running:
                 # From the first imports to some time after a whole sync has ended.
                 time.sleep(0.15 + turn * 0.03)
                 running.kill()
@@ -81,15 +85,15 @@ def test_kills_at_twenty_moments_while_the_source_changes(items: Items) -> None:
         mover.join()
 
     assert killed > 5
-    items.sync()
+    watched.sync()
 
 
 def test_statements_of_a_process_that_was_killed_end_soon(replica: Replica) -> None:
-    items = Items.create(replica)
-    config = items.environment["XMIN_CONFIG"]
+    watched = WatchedTable.create(replica)
+    config = watched.environment["XMIN_CONFIG"]
     with open(config, "w", encoding="utf-8") as file:  # noqa: PTH123
         file.write('{"tables": [{"source": "public.items", "where": "pg_sleep(0.05) IS NOT NULL"}]}')
-    with items.start() as running:
+    with watched.start() as running:
         wait_until(lambda: backends(replica.source) > 0)
         time.sleep(0.5)
         running.kill()

@@ -9,8 +9,8 @@ import pytest
 
 from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.sync import sync_tables
-from xmin_assets_tests.integration.faults.items import TABLE, Items
-from xmin_assets_tests.integration.faults.places import happening
+from xmin_assets_tests.integration.faults.failpoints import at_failpoint
+from xmin_assets_tests.integration.faults.watched_table import TABLE, WatchedTable
 
 SECRET = "s3cret"
 
@@ -19,16 +19,16 @@ SECRET = "s3cret"
 class Guest:
     """A sync by roles that have the least rights there may be."""
 
-    items: Items
+    watched: WatchedTable
 
     def sync(self) -> TableResult:
-        (result,) = sync_tables(self.items.replica.config(TABLE)).tables
+        (result,) = sync_tables(self.watched.replica.config(TABLE)).tables
         return result
 
 
 @pytest.fixture
-def guest(items: Items, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
-    source, target = items.replica.source, items.replica.target
+def guest(watched: WatchedTable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+    source, target = watched.replica.source, watched.replica.target
     for database, side in ((source, "SOURCE"), (target, "TARGET")):
         database.execute(f"CREATE ROLE midway LOGIN PASSWORD '{SECRET}'")
         monkeypatch.setenv(f"XMIN_{side}_URL", database.url_as("midway", SECRET))
@@ -37,93 +37,95 @@ def guest(items: Items, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
         "ALTER SCHEMA xmin_assets OWNER TO midway; ALTER TABLE xmin_assets.state OWNER TO midway;"
         "ALTER TABLE xmin_assets.history OWNER TO midway; ALTER TABLE items OWNER TO midway"
     )
-    yield Guest(items)
+    yield Guest(watched)
     for database in (source, target):
         database.execute("REASSIGN OWNED BY midway TO postgres; DROP OWNED BY midway; DROP ROLE midway")
 
 
-@pytest.mark.parametrize("place", ["after the snapshot", "after the extract", "after the stage"])
-def test_a_right_at_the_source_that_is_revoked_is_named(guest: Guest, place: str) -> None:
-    items = guest.items
-    with happening(place, lambda: items.replica.source.execute("REVOKE SELECT ON items FROM midway")) as happened:
+@pytest.mark.parametrize("failpoint", ["after the snapshot", "after the extract", "after the stage"])
+def test_a_right_at_the_source_that_is_revoked_is_named(guest: Guest, failpoint: str) -> None:
+    watched = guest.watched
+    with at_failpoint(
+        failpoint, lambda: watched.replica.source.execute("REVOKE SELECT ON items FROM midway")
+    ) as happened:
         result = guest.sync()
 
     assert happened.is_set()
-    items.assert_whole()
-    if place == "after the snapshot":
+    watched.assert_whole()
+    if failpoint == "after the snapshot":
         assert result.status == "failed"
         assert "permission denied" in str(result.error)
         assert SECRET not in str(result.error)
-    items.replica.source.execute("GRANT SELECT ON items TO midway")
+    watched.replica.source.execute("GRANT SELECT ON items TO midway")
     assert guest.sync().status == "success"
-    items.assert_well()
+    watched.assert_well()
 
 
-@pytest.mark.parametrize("place", ["after the snapshot", "after the extract", "after the stage"])
-def test_a_right_at_the_target_that_is_revoked_is_named(guest: Guest, place: str) -> None:
-    items, target = guest.items, guest.items.replica.target
-    with happening(place, lambda: target.execute("ALTER TABLE items OWNER TO postgres")) as happened:
+@pytest.mark.parametrize("failpoint", ["after the snapshot", "after the extract", "after the stage"])
+def test_a_right_at_the_target_that_is_revoked_is_named(guest: Guest, failpoint: str) -> None:
+    watched, target = guest.watched, guest.watched.replica.target
+    with at_failpoint(failpoint, lambda: target.execute("ALTER TABLE items OWNER TO postgres")) as happened:
         result = guest.sync()
 
     assert happened.is_set()
     assert result.status == "failed"
     assert "permission denied" in str(result.error)
-    assert items.now() == items.before
+    assert watched.now() == watched.before
     target.execute("ALTER TABLE items OWNER TO midway")
     assert guest.sync().status == "success"
-    items.assert_well()
+    watched.assert_well()
 
 
-@pytest.mark.parametrize("place", ["after the snapshot", "after the extract", "after the stage"])
-def test_a_source_table_that_is_dropped_leaves_the_copy_alone(items: Items, place: str) -> None:
-    source = items.replica.source
+@pytest.mark.parametrize("failpoint", ["after the snapshot", "after the extract", "after the stage"])
+def test_a_source_table_that_is_dropped_leaves_the_copy_alone(watched: WatchedTable, failpoint: str) -> None:
+    source = watched.replica.source
     source.execute("CREATE TABLE kept AS TABLE items")
-    with happening(place, lambda: source.execute("DROP TABLE items")) as happened:
-        result = items.replica.try_sync(TABLE)
+    with at_failpoint(failpoint, lambda: source.execute("DROP TABLE items")) as happened:
+        result = watched.replica.try_sync(TABLE)
 
     assert happened.is_set()
-    if place == "after the snapshot":
+    if failpoint == "after the snapshot":
         assert result.status == "failed"
         assert "there is no such table" in str(result.error)
-        assert items.now() == items.before
+        assert watched.now() == watched.before
     source.execute("ALTER TABLE kept RENAME TO items; ALTER TABLE items ADD PRIMARY KEY (id)")
-    items.sync()
+    watched.sync()
 
 
-@pytest.mark.parametrize("place", ["after the snapshot", "after the extract", "after the stage"])
-def test_a_target_table_that_is_dropped_is_made_again(items: Items, place: str) -> None:
-    with happening(place, lambda: items.replica.target.execute("DROP TABLE items")) as happened:
-        result = items.replica.try_sync(TABLE)
+@pytest.mark.parametrize("failpoint", ["after the snapshot", "after the extract", "after the stage"])
+def test_a_target_table_that_is_dropped_is_made_again(watched: WatchedTable, failpoint: str) -> None:
+    with at_failpoint(failpoint, lambda: watched.replica.target.execute("DROP TABLE items")) as happened:
+        result = watched.replica.try_sync(TABLE)
 
     assert happened.is_set()
     assert result.status == "success", result.error
-    items.assert_well()
+    watched.assert_well()
 
 
-@pytest.mark.parametrize("place", ["after the staged table was made", "after the stage"])
-def test_a_staged_table_that_is_dropped_is_made_again(items: Items, place: str) -> None:
-    target = items.replica.target
+@pytest.mark.parametrize("failpoint", ["after the staged table was made", "after the stage"])
+def test_a_staged_table_that_is_dropped_is_made_again(watched: WatchedTable, failpoint: str) -> None:
+    target = watched.replica.target
 
     def drop() -> None:
         for (name,) in target.fetch("SELECT relname FROM pg_class WHERE relname LIKE 'staged%%' AND relkind = 'r'"):
             target.execute(f"DROP TABLE xmin_assets.{name}")
 
-    with happening(place, drop) as happened:
-        result = items.replica.try_sync(TABLE)
+    with at_failpoint(failpoint, drop) as happened:
+        result = watched.replica.try_sync(TABLE)
 
     assert happened.is_set()
     assert result.status == "success", result.error
-    items.assert_well()
+    watched.assert_well()
 
 
-def test_files_that_vanish_from_the_spool_are_written_again(items: Items) -> None:
+def test_files_that_vanish_from_the_spool_are_written_again(watched: WatchedTable) -> None:
     def empty() -> None:
-        for path in items.replica.spool.rglob("*.csv*"):
+        for path in watched.replica.spool.rglob("*.csv*"):
             path.unlink()
 
-    with happening("after the extract", empty) as happened:
-        result = items.replica.try_sync(TABLE)
+    with at_failpoint("after the extract", empty) as happened:
+        result = watched.replica.try_sync(TABLE)
 
     assert happened.is_set()
     assert result.status == "success", result.error
-    items.assert_well()
+    watched.assert_well()

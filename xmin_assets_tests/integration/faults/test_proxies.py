@@ -18,9 +18,9 @@ from xmin_assets.demo.errors import ServerNotStarted
 from xmin_assets.replication.sync import sync_tables
 from xmin_assets.replication.verification.verify import verify_tables
 from xmin_assets_tests.clusters import SETTINGS, Database, Workshop
-from xmin_assets_tests.integration.faults.items import TABLE, Items
-from xmin_assets_tests.integration.faults.places import happening
+from xmin_assets_tests.integration.faults.failpoints import at_failpoint
 from xmin_assets_tests.integration.faults.proxy import url_by
+from xmin_assets_tests.integration.faults.watched_table import TABLE, WatchedTable
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until
 
@@ -93,19 +93,19 @@ def bounced(replica: Replica, bouncers: tuple[int, int], monkeypatch: pytest.Mon
 
 
 def test_the_whole_passage_goes_through_a_transaction_pooler(bounced: Replica) -> None:
-    items = Items.create(bounced)
+    watched = WatchedTable.create(bounced)
     for _ in range(2):
         for _ in range(2):
             (result,) = sync_tables(bounced.config(TABLE)).tables
             assert result.status == "success", result.error
             bounced.assert_equal(TABLE)
-        items.change()
+        watched.change()
     (found,) = verify_tables(bounced.config(TABLE)).tables
     assert (found.status, found.pending > 0) == ("match", True)
 
 
 def test_a_crowd_behind_a_pooler_takes_turns_and_leaves_none_behind(bounced: Replica) -> None:
-    Items.synced(bounced)
+    WatchedTable.synced(bounced)
     results = []
 
     def sync() -> None:
@@ -125,7 +125,7 @@ def test_a_crowd_behind_a_pooler_takes_turns_and_leaves_none_behind(bounced: Rep
 
 
 def test_settings_of_ours_do_not_stay_in_a_pooled_session(bounced: Replica, bouncers: tuple[int, int]) -> None:
-    Items.create(bounced)
+    WatchedTable.create(bounced)
     assert sync_tables(bounced.config(TABLE)).ok
 
     for database, port in zip((bounced.source, bounced.target), bouncers, strict=True):
@@ -137,7 +137,7 @@ def test_settings_of_ours_do_not_stay_in_a_pooled_session(bounced: Replica, boun
 
 
 def test_a_sync_that_breaks_behind_a_pooler_begins_again(bounced: Replica) -> None:
-    Items.synced(bounced)
+    WatchedTable.synced(bounced)
 
     def terminate() -> None:
         bounced.target.execute(
@@ -145,7 +145,7 @@ def test_a_sync_that_breaks_behind_a_pooler_begins_again(bounced: Replica) -> No
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 
-    with happening("after the stage", terminate):
+    with at_failpoint("after the stage", terminate):
         (result,) = sync_tables(bounced.config(TABLE)).tables
 
     assert result.status == "success", result.error
@@ -197,7 +197,7 @@ def encrypted_server(workshop: Workshop, name: str, folder: Path) -> Cluster:
 def test_the_whole_passage_is_encrypted(
     encrypted: Replica, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str
 ) -> None:
-    Items.create(encrypted)
+    WatchedTable.create(encrypted)
     roots = tmp_path / "roots.crt"
     roots.write_text("".join(path.read_text() for path in tmp_path.glob("*.crt")))
     options = f"?sslmode={mode}" + (f"&sslrootcert={roots}" if mode == "verify-full" else "")
@@ -215,7 +215,7 @@ def test_the_whole_passage_is_encrypted(
                 )
             )
 
-    with happening("after the stage", look):
+    with at_failpoint("after the stage", look):
         (result,) = sync_tables(encrypted.config(TABLE)).tables
 
     assert result.status == "success", result.error
@@ -227,7 +227,7 @@ def test_the_whole_passage_is_encrypted(
 def test_a_server_that_wants_encryption_refuses_a_plain_connection_in_words(
     encrypted: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Items.create(encrypted)
+    WatchedTable.create(encrypted)
     monkeypatch.setenv("XMIN_SOURCE_URL", encrypted.source.url + "?sslmode=disable")
 
     result = encrypted.try_sync(TABLE)

@@ -9,8 +9,8 @@ import pytest
 
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets_tests.clusters import Database, Workshop
-from xmin_assets_tests.integration.faults.items import TABLE, Items, terminate
-from xmin_assets_tests.integration.faults.places import OF_A_FIRST_SYNC, OF_A_LATER_SYNC, happening
+from xmin_assets_tests.integration.faults.failpoints import OF_A_FIRST_SYNC, OF_A_LATER_SYNC, at_failpoint
+from xmin_assets_tests.integration.faults.watched_table import TABLE, WatchedTable, terminate
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.servers import restart
 
@@ -26,20 +26,20 @@ CRASH_PLACES = [
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-@pytest.mark.parametrize("place", OF_A_LATER_SYNC)
-def test_a_sync_whose_connections_are_ended_begins_again(items: Items, place: str, side: str) -> None:
-    with happening(place, lambda: terminate(getattr(items.replica, side))) as happened:
-        result = items.replica.sync(TABLE)
+@pytest.mark.parametrize("failpoint", OF_A_LATER_SYNC)
+def test_a_sync_whose_connections_are_ended_begins_again(watched: WatchedTable, failpoint: str, side: str) -> None:
+    with at_failpoint(failpoint, lambda: terminate(getattr(watched.replica, side))) as happened:
+        result = watched.replica.sync(TABLE)
 
     assert happened.is_set()
     assert result.status == "success"
-    items.assert_well()
+    watched.assert_well()
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-@pytest.mark.parametrize("place", OF_A_FIRST_SYNC)
-def test_a_first_sync_whose_connections_are_ended_begins_again(fresh: Items, place: str, side: str) -> None:
-    with happening(place, lambda: terminate(getattr(fresh.replica, side))) as happened:
+@pytest.mark.parametrize("failpoint", OF_A_FIRST_SYNC)
+def test_a_first_sync_whose_connections_are_ended_begins_again(fresh: WatchedTable, failpoint: str, side: str) -> None:
+    with at_failpoint(failpoint, lambda: terminate(getattr(fresh.replica, side))) as happened:
         fresh.replica.sync(TABLE)
 
     assert happened.is_set()
@@ -74,40 +74,40 @@ def crash(replica: Replica, side: str) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-@pytest.mark.parametrize("place", CRASH_PLACES)
-def test_a_server_that_crashes_and_comes_back_is_waited_for(fragile: Replica, place: str, side: str) -> None:
-    items = Items.synced(fragile)
+@pytest.mark.parametrize("failpoint", CRASH_PLACES)
+def test_a_server_that_crashes_and_comes_back_is_waited_for(fragile: Replica, failpoint: str, side: str) -> None:
+    watched = WatchedTable.synced(fragile)
 
-    with happening(place, crash(fragile, side)) as happened:
+    with at_failpoint(failpoint, crash(fragile, side)) as happened:
         result = fragile.try_sync(TABLE)
 
     assert happened.is_set()
     assert result.status == "success", result.error
-    items.sync()
+    watched.sync()
 
 
-@pytest.mark.parametrize("place", ["after a file was loaded", "after the stage", "before the commit"])
-def test_a_target_that_crashes_during_a_first_sync_has_no_half_copy(fragile: Replica, place: str) -> None:
-    items = Items.create(fragile)
+@pytest.mark.parametrize("failpoint", ["after a file was loaded", "after the stage", "before the commit"])
+def test_a_target_that_crashes_during_a_first_sync_has_no_half_copy(fragile: Replica, failpoint: str) -> None:
+    watched = WatchedTable.create(fragile)
 
-    with happening(place, crash(fragile, "target")) as happened:
+    with at_failpoint(failpoint, crash(fragile, "target")) as happened:
         fragile.try_sync(TABLE)
 
     assert happened.is_set()
-    items.assert_whole()
-    items.sync()
+    watched.assert_whole()
+    watched.sync()
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_server_that_stays_down_is_an_error_and_not_the_end_of_the_copy(fragile: Replica, side: str) -> None:
-    items = Items.synced(fragile)
+    watched = WatchedTable.synced(fragile)
     server = getattr(fragile, side).cluster
     port = server.port
 
     def stop() -> None:
         server.stop(immediate=True)
 
-    with happening("after the rows were copied", stop):
+    with at_failpoint("after the rows were copied", stop):
         result = fragile.try_sync(TABLE)
 
     assert result.status == "failed"
@@ -115,5 +115,5 @@ def test_a_server_that_stays_down_is_an_error_and_not_the_end_of_the_copy(fragil
     server.start(port)
     fragile.source.disconnect()
     fragile.target.disconnect()
-    items.assert_whole()
-    items.sync()
+    watched.assert_whole()
+    watched.sync()

@@ -27,7 +27,7 @@ def ledger(replica: Replica, options: dict[str, Any]) -> Ledger:
     return made
 
 
-def test_table_dropped_and_made_anew_is_read_in_full(ledger: Ledger) -> None:
+def test_table_dropped_and_recreated_is_read_in_full(ledger: Ledger) -> None:
     ledger.source.execute("DROP TABLE ledger")
     ledger.source.execute(CREATE)
     ledger.insert(15, 24, "of the new table")
@@ -137,7 +137,7 @@ def test_renamed_database_goes_on(source_db: Database, ledger: Ledger) -> None:
     there.source.drop()
 
 
-def test_database_dropped_and_made_anew_is_read_in_full(source_db: Database, replica: Replica, ledger: Ledger) -> None:
+def test_database_dropped_and_recreated_is_read_in_full(source_db: Database, replica: Replica, ledger: Ledger) -> None:
     ((before,),) = source_db.fetch("SELECT oid::text FROM pg_database WHERE datname = current_database()")
     source_db.drop()
     anew = Replica(create_database(source_db.cluster, source_db.name), replica.target, replica.spool)

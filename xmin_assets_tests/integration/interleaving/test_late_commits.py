@@ -82,7 +82,7 @@ def test_a_newer_version_written_by_a_lower_xid_replaces_the_older_one(table: Wa
     assert (result.rows_updated, result.max_xmin) == (1, high)
 
 
-def test_a_row_deleted_and_made_anew_by_lower_xids_has_the_last_ones_values(table: WatchedTable) -> None:
+def test_a_row_deleted_and_recreated_by_lower_xids_has_the_last_ones_values(table: WatchedTable) -> None:
     table.sync()
     third, second, first = table.session(), table.session(), table.session()
     for session in (third, second, first):

@@ -175,7 +175,7 @@ def test_a_truncate_rolled_back_to_a_savepoint_in_a_transaction_that_commits_lea
     assert (result.rows_inserted, result.rows_updated, result.rows_deleted) == (0, 1, 0)
 
 
-def test_a_column_dropped_and_made_anew_under_its_name_brings_its_values(table: WatchedTable) -> None:
+def test_a_column_dropped_and_recreated_under_its_name_brings_its_values(table: WatchedTable) -> None:
     """Neither changes an xmin: the new column's default is in the catalog."""
     table.sync()
     table.source.execute("ALTER TABLE t DROP COLUMN v")

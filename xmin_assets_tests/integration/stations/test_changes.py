@@ -17,10 +17,11 @@ import pytest
 from xmin_assets.config import ReplicationConfig
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.replication import change_detection
-from xmin_assets.replication.change_detection import SourceProbe, SyncRequest, next_request, probe, sync_reason
+from xmin_assets.replication.change_detection import SyncRequest, next_request, sync_reason
 from xmin_assets.replication.runtime.databases import open_target
 from xmin_assets.replication.state.resync import resync
 from xmin_assets.replication.sync import sync_tables
+from xmin_assets.replication.table_fingerprints import SourceProbe, probe
 from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.servers import await_replay, remove, standby_of

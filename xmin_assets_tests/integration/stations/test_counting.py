@@ -8,9 +8,11 @@ import pytest
 from psycopg2 import sql
 
 from xmin_assets.postgres import xid
+from xmin_assets.postgres.rows import fetch_one_as
 from xmin_assets.replication.planning.observation import locked_source
-from xmin_assets.replication.scan.queries import Query
+from xmin_assets.replication.scan.queries import CommonXid, Query, RangeCount
 from xmin_assets.replication.scan.ranges import Count, cut_into_ranges
+from xmin_assets.replication.scan.session_flags import SessionFlags
 from xmin_assets_tests.replica import Replica
 
 TABLE = """
@@ -25,7 +27,7 @@ class Found:
     """What the statements about a table's ranges say."""
 
     counts: list[Count] = field(default_factory=list)
-    marked: list[bool] = field(default_factory=list)
+    flagged: list[bool] = field(default_factory=list)
     """Whether rows of the range have another xid than the first one."""
     rows: list[tuple[int, int]] = field(default_factory=list)
     """The xid64s of the rows to be copied: as they are copied, and by the general expression."""
@@ -43,17 +45,18 @@ def scan(replica: Replica, where: str | None = None) -> Found:
             query = Query(stations.table.source_name, plan, facts.selection, now)
             for ctid_range in cut_into_ranges(storage, 2):
                 cursor.execute(query.count(ctid_range))
-                (row,) = cursor.fetchall()
-                found.counts.append(query.counted(ctid_range, row))
+                counted = fetch_one_as(cursor, RangeCount)
+                changed = None if counted.has_changed else 0
+                found.counts.append(Count(ctid_range, counted.rows, changed, int(counted.checksum)))
                 cursor.execute(query.common_xid(ctid_range))
-                common_xid = cursor.fetchone() if query.copies_all(ctid_range) else None
+                common_xid = fetch_one_as(cursor, CommonXid) if query.copies_all(ctid_range) else None
                 told = query.rows(ctid_range, common_xid)
                 general = sql.SQL("SELECT id, {} AS general FROM public.wide").format(xid.row_xid64(now))
                 both = sql.SQL("SELECT * FROM ({}) AS told(id, pad, xid64) JOIN ({}) AS rows USING (id)")
                 cursor.execute(both.format(told, general))
                 found.rows += [(row[-2], row[-1]) for row in cursor.fetchall()]
-                cursor.execute(sql.SQL("SELECT {}").format(query.marked(ctid_range)))
-                found.marked += [bool(row[0]) for row in cursor.fetchall()]
+                cursor.execute(sql.SQL("SELECT {}").format(SessionFlags.is_flagged(ctid_range)))
+                found.flagged += [bool(row[0]) for row in cursor.fetchall()]
     return found
 
 
@@ -85,7 +88,7 @@ def test_rows_of_one_transaction_have_its_xid64_without_being_asked(replica: Rep
 
     found = scan(replica)
 
-    assert found.marked == [False] * len(found.counts)
+    assert found.flagged == [False] * len(found.counts)
     assert len(found.rows) == 3000
     assert all(told == general for told, general in found.rows)
 
@@ -97,7 +100,7 @@ def test_rows_of_several_transactions_have_each_its_own(replica: Replica) -> Non
 
     found = scan(replica)
 
-    assert found.marked == [False] * (len(found.counts) - 1) + [True]
+    assert found.flagged == [False] * (len(found.counts) - 1) + [True]
     assert all(told == general for told, general in found.rows)
     assert len({general for _, general in found.rows}) == 4
 

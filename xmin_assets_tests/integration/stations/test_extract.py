@@ -65,7 +65,7 @@ def test_a_table_that_grew_after_its_last_analyze_is_read_to_its_end(wide: Repli
         assert ids(stations.up_to_extract()) == list(range(1, 12001))
 
 
-def test_helpers_without_a_connection_leave_the_work_to_the_coordinator(wide: Replica) -> None:
+def test_workers_without_a_connection_leave_the_work_to_the_coordinator(wide: Replica) -> None:
     with wide.stations("public.wide", workers=4) as stations:
         stations.source._most = 1
         extracted = stations.extract(stations.snapshot())
@@ -85,7 +85,7 @@ def test_a_connection_is_prepared_though_another_one_is_idle(wide: Replica) -> N
                 assert further is None
 
 
-def test_a_helper_that_is_killed_loses_no_row_and_repeats_none(wide: Replica) -> None:
+def test_a_worker_that_is_killed_loses_no_row_and_repeats_none(wide: Replica) -> None:
     killed = []
 
     def kill_a_helper(progress: Progress) -> None:
@@ -107,7 +107,7 @@ def test_a_helper_that_is_killed_loses_no_row_and_repeats_none(wide: Replica) ->
 
 
 @pytest.mark.parametrize("key", ["id", None])
-def test_a_helper_that_is_killed_after_its_batch_repeats_no_row(
+def test_a_worker_that_is_killed_after_its_batch_repeats_no_row(
     wide: Replica, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
     """The rows are in its file, and what else it has to ask about them fails: another worker copies them again."""
@@ -118,10 +118,10 @@ def test_a_helper_that_is_killed_after_its_batch_repeats_no_row(
         if threading.current_thread().name.startswith("xmin-reader") and not killed:
             killed.append(pid)
             wide.source.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
-        return is_marked(reader, ctid_range)
+        return is_flagged(reader, ctid_range)
 
-    is_marked = table_reader._is_marked
-    monkeypatch.setattr(table_reader, "_is_marked", ask)
+    is_flagged = table_reader._is_flagged
+    monkeypatch.setattr(table_reader, "_is_flagged", ask)
     if key is None:
         wide.source.execute("ALTER TABLE wide DROP CONSTRAINT wide_pkey")
     table = {"source": "public.wide", "mode": "full_sync"}
@@ -136,7 +136,7 @@ def test_a_helper_that_is_killed_after_its_batch_repeats_no_row(
     wide.assert_equal("public.wide")
 
 
-def test_a_waiting_alter_table_does_not_deadlock_with_the_helpers(wide: Replica) -> None:
+def test_a_waiting_alter_table_does_not_deadlock_with_the_workers(wide: Replica) -> None:
     """The ALTER queues behind the coordinator's lock; helpers that queued behind the ALTER would never be served."""
     session = wide.source.connect()
     altering = threading.Thread(

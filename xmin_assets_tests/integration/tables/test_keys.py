@@ -9,7 +9,7 @@ import pytest
 
 from xmin_assets import sync_tables
 from xmin_assets.postgres.catalog import Attribute
-from xmin_assets.replication.schema.selection import as_told_apart
+from xmin_assets.replication.schema.selection import with_proven_key
 from xmin_assets_tests.integration.ledger import counts
 from xmin_assets_tests.replica import Replica
 
@@ -559,5 +559,5 @@ def test_a_type_that_goes_by_the_locale_guarantees_keys_only_under_the_same_one(
     assert column.equality
     here = Attribute(1, "k", "public.citext", not_null=True, equality="6 xx_XX c")
     assert planned.target_selection.unique_key
-    assert not as_told_apart(planned.target_selection, [here]).unique_key
-    assert as_told_apart(planned.target_selection, [replace(here, equality=column.equality)]).unique_key
+    assert not with_proven_key(planned.target_selection, [here]).unique_key
+    assert with_proven_key(planned.target_selection, [replace(here, equality=column.equality)]).unique_key

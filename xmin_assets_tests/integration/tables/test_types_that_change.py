@@ -291,7 +291,7 @@ def test_a_type_of_the_targets_owner_goes_by_its_labels_names(pair: Replica) -> 
     assert moods(pair.target) == ["z2", "a", "c"]
 
 
-def test_a_type_made_anew_at_the_source_is_another_one(synced: Replica) -> None:
+def test_a_type_recreated_at_the_source_is_another_one(synced: Replica) -> None:
     synced.source.execute(
         "ALTER TABLE moods ALTER mood TYPE text; ALTER TABLE feelings ALTER mood TYPE text; DROP TYPE mood;"
         "CREATE TYPE mood AS ENUM ('b', 'a', 'c'); ALTER TABLE moods ALTER mood TYPE mood USING mood::mood;"

@@ -160,7 +160,7 @@ def test_a_view_of_a_view_whose_query_is_replaced_is_read_anew(base: Replica, ta
     base.assert_equal("public.shown")
 
 
-def test_a_view_that_was_dropped_and_made_anew_is_another_one(shown: Replica) -> None:
+def test_a_view_that_was_dropped_and_recreated_is_another_one(shown: Replica) -> None:
     shown.sync(FULL)
     (kind,) = shown.source.fetch("SELECT relkind FROM pg_class WHERE relname = 'shown'")[0]
     word = "MATERIALIZED VIEW" if kind == "m" else "VIEW"

@@ -132,7 +132,7 @@ def test_a_row_lost_that_changed_at_the_source_comes_back_with_the_next_sync(ite
     assert counts(items.verify("public.items")) == (0, 0, 0, 2)
 
 
-def test_a_ghost_without_its_source_xmin_is_told_from_deleted_rows_by_that(items: Replica) -> None:
+def test_a_unexpected_row_without_its_source_xmin_is_told_from_deleted_rows_by_that(items: Replica) -> None:
     items.target.execute(
         "DROP TABLE xmin_assets.history; COMMENT ON SCHEMA xmin_assets IS 'xmin_assets state, version 1'"
     )
@@ -144,7 +144,7 @@ def test_a_ghost_without_its_source_xmin_is_told_from_deleted_rows_by_that(items
     assert (counts(found), ids(found)) == ((0, 1, 0, 3), {"extra": [9001], "pending": [1, 2, 3]})
 
 
-def test_without_a_history_a_ghost_is_counted_and_not_named(items: Replica) -> None:
+def test_without_a_history_a_unexpected_row_is_counted_and_not_named(items: Replica) -> None:
     items.target.execute(
         "DROP TABLE xmin_assets.history; COMMENT ON SCHEMA xmin_assets IS 'xmin_assets state, version 1'"
     )
@@ -157,7 +157,7 @@ def test_without_a_history_a_ghost_is_counted_and_not_named(items: Replica) -> N
     assert "not which" in (found.note or "")
 
 
-def test_a_target_rewritten_by_its_owner_makes_no_ghosts_of_deleted_rows(items: Replica) -> None:
+def test_a_target_rewritten_by_its_owner_makes_no_unexpected_rows_of_deleted_rows(items: Replica) -> None:
     items.target.execute("UPDATE items SET name = name")
     items.source.execute("DELETE FROM items WHERE id <= 3; INSERT INTO items SELECT generate_series(5001, 5004)")
 

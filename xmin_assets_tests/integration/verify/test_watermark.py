@@ -62,7 +62,7 @@ def test_a_source_that_is_gone_is_named(items: Replica) -> None:
     assert (found.status, "public.items" in (found.error or "")) == ("failed", True)
 
 
-def test_a_table_made_anew_by_a_sync_has_no_ghosts_from_before(items: Replica) -> None:
+def test_a_table_recreated_by_a_sync_has_no_unexpected_rows_from_before(items: Replica) -> None:
     # Its rows were staged after a merge that is remembered, by transactions that are not.
     items.target.execute("DROP TABLE items")
     items.sync("public.items")
@@ -88,7 +88,7 @@ def test_a_sample_reads_its_share_of_the_buckets_on_both_sides(items: Replica, s
     assert (share == 1) is (found.note is None)
 
 
-def test_a_sample_tells_ghosts_by_who_wrote_them(items: Replica) -> None:
+def test_a_sample_tells_unexpected_rows_by_who_wrote_them(items: Replica) -> None:
     items.target.execute("INSERT INTO items SELECT id + 10000, name, price, data, source_xmin FROM items")
     items.source.execute("DELETE FROM items WHERE id > 2900")
 
@@ -99,7 +99,7 @@ def test_a_sample_tells_ghosts_by_who_wrote_them(items: Replica) -> None:
     assert found.missing == found.different == 0
 
 
-def test_a_sample_of_a_target_that_its_owner_rewrote_calls_no_deleted_row_a_ghost(items: Replica) -> None:
+def test_a_sample_of_a_target_that_its_owner_rewrote_calls_no_deleted_row_a_unexpected_row(items: Replica) -> None:
     items.target.execute("UPDATE items SET name = name")
     items.source.execute("DELETE FROM items WHERE id > 2000")
 

@@ -1,8 +1,8 @@
-"""Runs a scenario: all contenders in turns, each with a target database of its own, prepared the same way.
+"""Runs a scenario: all competitors in turns, each with a target database of its own, prepared the same way.
 
 Before every run both servers write what is dirty, and the target's tables are vacuumed and analyzed. Nobody pays for
 what he has not done: a change of the source is followed by a scan that leaves its hint bits, and in a scenario that
-begins with an empty target the floor goes through it once before it counts.
+begins with an empty target the baseline goes through it once before it counts.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from psycopg2 import sql
 
 from benchmarks.columns import Column
-from benchmarks.contender import Contender, ContenderFailed, Task
+from benchmarks.competitor import Competitor, CompetitorFailed, Task
 from benchmarks.data import Change, Dataset
 from benchmarks.equality import Contents, compare, contents_of
 from benchmarks.results import Measurement, Results, Skipped
-from benchmarks.scenarios import Heat, Scenario
+from benchmarks.scenarios import Scenario, Trial
 from benchmarks.servers import Servers, Written
 from xmin_assets_tests.clusters import Database
 
@@ -33,7 +33,7 @@ ROOM = 8
 
 @dataclass
 class Copy:
-    """A contender's target database and working folder."""
+    """A competitor's target database and working folder."""
 
     database: Database
     folder: Path
@@ -41,7 +41,7 @@ class Copy:
 
 @dataclass
 class Arena:
-    """A dataset at the source, and the copies that contenders keep of it from one scenario to the next."""
+    """A dataset at the source, and the copies that competitors keep of it from one scenario to the next."""
 
     servers: Servers
     dataset: Dataset
@@ -82,31 +82,31 @@ class Arena:
         ((self._since,),) = self.source.fetch("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::int8")
         for table in self.dataset.tables:
             self.source.execute(change.statement(table, self._turn))
-            # The first to read a row that was written asks whether that was committed, and notes it: not a contender.
+            # The first to read a row that was written asks whether that was committed, and notes it: not a competitor.
             self.source.fetch(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("public", table)))
         self._turn += 1
         self._contents = None
 
-    def empty(self, contender: Contender) -> Task:
-        """Return a copy of nothing, in the place of the one that the contender has."""
-        self.forget(contender)
-        folder = self.servers.folder / contender.copy
+    def empty(self, competitor: Competitor) -> Task:
+        """Return a copy of nothing, in the place of the one that the competitor has."""
+        self.forget(competitor)
+        folder = self.servers.folder / competitor.copy
         folder.mkdir(mode=0o700)
-        self._copies[contender.copy] = Copy(Database.create(self.servers.target), folder)
-        return self.task(contender)
+        self._copies[competitor.copy] = Copy(Database.create(self.servers.target), folder)
+        return self.task(competitor)
 
-    def has_copy(self, contender: Contender) -> bool:
+    def has_copy(self, competitor: Competitor) -> bool:
         """Return whether it has loaded one."""
-        return contender.copy in self._copies
+        return competitor.copy in self._copies
 
-    def task(self, contender: Contender) -> Task:
+    def task(self, competitor: Competitor) -> Task:
         """Build the task to bring its copy up to date."""
-        copy = self._copies[contender.copy]
+        copy = self._copies[competitor.copy]
         return Task(self.servers, self.source, copy.database, self.dataset.tables, copy.folder, since=self._since)
 
-    def forget(self, contender: Contender) -> None:
-        """Remove the copy that a contender may have."""
-        self._remove(contender.copy)
+    def forget(self, competitor: Competitor) -> None:
+        """Remove the copy that a competitor may have."""
+        self._remove(competitor.copy)
 
     def _remove(self, name: str) -> None:
         if old := self._copies.pop(name, None):
@@ -120,63 +120,63 @@ class Arena:
         self.source.drop()
 
 
-def run(servers: Servers, heats: Sequence[Heat], results: Results, output: Path, say: Say) -> None:
-    """Run heats, those of one dataset on the same tables, and write the results after each of them."""
-    for _, group in groupby(heats, lambda heat: (heat.dataset.name, heat.dataset.rows)):
+def run(servers: Servers, trials: Sequence[Trial], results: Results, output: Path, say: Say) -> None:
+    """Run trials, those of one dataset on the same tables, and write the results after each of them."""
+    for _, group in groupby(trials, lambda trial: (trial.dataset.name, trial.dataset.rows)):
         same = list(group)
         dataset = same[0].dataset
         if lacking := _lacking(servers, dataset):
             say(f"{dataset.name} is left out: {lacking}")
-            results.skipped += [Skipped(heat.scenario.name, f"{dataset.rows:,} rows", lacking) for heat in same]
+            results.skipped += [Skipped(trial.scenario.name, f"{dataset.rows:,} rows", lacking) for trial in same]
             continue
         say(f"{dataset.rows:,} rows are made: {dataset.name}")
         with closing(Arena.build(servers, dataset)) as arena:
-            for heat in same:
-                measured, skipped = run_heat(arena, heat.scenario, heat.contenders, results.options["runs"], say)
+            for trial in same:
+                measured, skipped = run_heat(arena, trial.scenario, trial.competitors, results.options["runs"], say)
                 results.measurements += measured
                 results.skipped += skipped
                 results.write(output)
 
 
 def run_heat(
-    arena: Arena, scenario: Scenario, contenders: Sequence[Contender], runs: int, say: Say
+    arena: Arena, scenario: Scenario, competitors: Sequence[Competitor], runs: int, say: Say
 ) -> tuple[list[Measurement], list[Skipped]]:
-    """Let the contenders take turns; one that fails is out, and the others go on."""
+    """Let the competitors take turns; one that fails is out, and the others go on."""
     skipped: list[Skipped] = []
-    racing: list[Contender] = []
+    racing: list[Competitor] = []
 
-    def drop_out(contender: Contender, reason: str) -> None:
-        say(f"{scenario.title}: {contender.name} is skipped: {reason}")
-        skipped.append(Skipped(scenario.name, contender.name, reason))
-        arena.forget(contender)
+    def drop_out(competitor: Competitor, reason: str) -> None:
+        say(f"{scenario.title}: {competitor.name} is skipped: {reason}")
+        skipped.append(Skipped(scenario.name, competitor.name, reason))
+        arena.forget(competitor)
 
-    for contender in contenders:
-        if reason := contender.obstacle(arena.servers):
-            drop_out(contender, reason)
+    for competitor in competitors:
+        if reason := competitor.obstacle(arena.servers):
+            drop_out(competitor, reason)
             continue
-        if not scenario.fresh and not arena.has_copy(contender):
-            say(f"{scenario.title}: {contender.name} loads")
+        if not scenario.fresh and not arena.has_copy(competitor):
+            say(f"{scenario.title}: {competitor.name} loads")
             try:
-                contender.load(arena.empty(contender))
-            except ContenderFailed as error:
-                drop_out(contender, str(error))
+                competitor.load(arena.empty(competitor))
+            except CompetitorFailed as error:
+                drop_out(competitor, str(error))
                 continue
-        racing.append(contender)
+        racing.append(competitor)
     if scenario.fresh:
-        scenario.floor.load(arena.empty(scenario.floor))
+        scenario.baseline.load(arena.empty(scenario.baseline))
 
     measurements: list[Measurement] = []
     for turn in range(1, runs + 1):
         if scenario.change:
             arena.change(scenario.change)
-        for contender in list(racing):
+        for competitor in list(racing):
             try:
-                measured = _measure(arena, scenario, contender, turn)
-            except ContenderFailed as error:
-                racing.remove(contender)
-                drop_out(contender, str(error))
+                measured = _measure(arena, scenario, competitor, turn)
+            except CompetitorFailed as error:
+                racing.remove(competitor)
+                drop_out(competitor, str(error))
                 continue
-            say(f"{scenario.title}, run {turn}: {contender.name} {measured.seconds:.3f} s, {measured.verdict}")
+            say(f"{scenario.title}, run {turn}: {competitor.name} {measured.seconds:.3f} s, {measured.verdict}")
             measurements.append(measured)
     return measurements, skipped
 
@@ -186,12 +186,12 @@ def _lacking(servers: Servers, dataset: Dataset) -> str | None:
     return f"it needs {needed >> 30} GiB of disk, {free >> 30} are free" if needed > free else None
 
 
-def _measure(arena: Arena, scenario: Scenario, contender: Contender, turn: int) -> Measurement:
-    task = arena.empty(contender) if scenario.fresh else arena.task(contender)
+def _measure(arena: Arena, scenario: Scenario, competitor: Competitor, turn: int) -> Measurement:
+    task = arena.empty(competitor) if scenario.fresh else arena.task(competitor)
     task.target.execute("VACUUM (ANALYZE)")
     arena.servers.checkpoint()
     before = Written.now(arena.servers.target)
-    outcome = contender.load(task) if scenario.fresh else contender.sync(task)
+    outcome = competitor.load(task) if scenario.fresh else competitor.sync(task)
     wal = Written.now(arena.servers.target).wal - before.wal
     # A session reports what it wrote when it ends at the latest.
     task.target.disconnect()
@@ -200,8 +200,8 @@ def _measure(arena: Arena, scenario: Scenario, contender: Contender, turn: int) 
     return Measurement(
         scenario=scenario.name,
         title=scenario.title,
-        contender=contender.name,
-        role=contender.role,
+        competitor=competitor.name,
+        role=competitor.role,
         run=turn,
         rows=arena.dataset.rows,
         data_bytes=arena.data_bytes,

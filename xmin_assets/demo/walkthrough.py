@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xmin_assets.config import ReplicationConfig, parse_config
-from xmin_assets.demo import pair
+from xmin_assets.demo import server_pair
 from xmin_assets.demo.changes import CHANGES
 from xmin_assets.demo.equality import compare
 from xmin_assets.demo.errors import DemoError
@@ -31,13 +31,13 @@ ROWS = {"insert": 500, "update": 2000, "delete": 250}
 
 
 def run_demo(directory: Path, console: Console | None = None) -> None:
-    """Tell the story in ``directory`` and leave the servers running.
+    """Walk through the demo in ``directory`` and leave the servers running.
 
     Raises DemoError when a sync fails or the target is not equal to the source.
     """
     console = console or Console()
     console.print("[bold]1.[/] Two PostgreSQL servers, a source and a target")
-    demo = pair.up(directory)
+    demo = server_pair.up(directory)
     console.print(f"   {_started(demo)}")
     console.print(f"   tables: {', '.join(TABLES)}\n")
 
@@ -66,7 +66,7 @@ def run_demo(directory: Path, console: Console | None = None) -> None:
     _say_what_is_next(console)
 
 
-def _started(demo: pair.DemoPair) -> str:
+def _started(demo: server_pair.ServerPair) -> str:
     state = "started" if demo.started else "already running"
     return f"{state} on ports {demo.source.port} and {demo.target.port} of 127.0.0.1"
 

@@ -26,7 +26,7 @@ SETTINGS = {"max_connections": "100", "shared_buffers": "128MB", "max_wal_size":
 
 
 @dataclass(frozen=True)
-class DemoPair:
+class ServerPair:
     """A running pair. ``started`` names the servers that were not running before."""
 
     source: Cluster
@@ -61,7 +61,7 @@ class DemoPair:
         return dict(zip(dotenv.KEYS, urls, strict=True))
 
 
-def up(directory: Path) -> DemoPair:
+def up(directory: Path) -> ServerPair:
     """Start the pair of the project in ``directory``, with its databases, its tables and ``.env``.
 
     Only what is missing is made; of a pair that is up already ``started`` is empty. Raises DemoError.
@@ -78,7 +78,7 @@ def up(directory: Path) -> DemoPair:
             cluster.start(remembered.ports[cluster.name])
         remembered = replace(remembered, ports={"source": source.port, "target": target.port})
         memory.remember(directory, remembered)
-        pair = DemoPair(source, target, remembered, started)
+        pair = ServerPair(source, target, remembered, started)
         prepare_source(source, remembered.passwords)
         prepare_target(target, remembered.passwords)
         create_sample(pair.app_url)
@@ -86,14 +86,14 @@ def up(directory: Path) -> DemoPair:
         return pair
 
 
-def running(directory: Path) -> DemoPair | None:
+def running(directory: Path) -> ServerPair | None:
     """Return the pair of ``directory`` when both its servers run, without changing anything."""
     directory = directory.resolve()
     remembered = memory.recall(directory)
     if remembered is None:
         return None
     source, target = _clusters(remembered, find_programs(ServerUser.current(), remembered.servers))
-    return DemoPair(source, target, remembered, ()) if source.is_running and target.is_running else None
+    return ServerPair(source, target, remembered, ()) if source.is_running and target.is_running else None
 
 
 def down(directory: Path, *, purge: bool = False) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ def down(directory: Path, *, purge: bool = False) -> tuple[str, ...]:
         return stopped
 
 
-def write_env(directory: Path, pair: DemoPair) -> Path:
+def write_env(directory: Path, pair: ServerPair) -> Path:
     """Write the pair's addresses to ``directory``/.env, mode 0600, keeping foreign lines; return its path."""
     return dotenv.write_env(directory, pair.environment)
 

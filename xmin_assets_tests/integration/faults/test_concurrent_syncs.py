@@ -21,8 +21,8 @@ from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.replication.manifests.report import TableResult
 from xmin_assets.replication.sync import sync_tables
 from xmin_assets_tests.clusters import Database, Workshop
-from xmin_assets_tests.integration.faults.items import TABLE, Items, count
-from xmin_assets_tests.integration.faults.places import happening
+from xmin_assets_tests.integration.faults.failpoints import at_failpoint
+from xmin_assets_tests.integration.faults.watched_table import TABLE, WatchedTable, count
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until
 
@@ -32,9 +32,9 @@ DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_data
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
 def test_of_eight_commands_at_once_one_does_the_work_and_the_others_find_it_done(replica: Replica, first: bool) -> None:
-    items = Items.create(replica) if first else Items.synced(replica)
+    watched = WatchedTable.create(replica) if first else WatchedTable.synced(replica)
 
-    crowd = [items.start() for _ in range(CROWD)]
+    crowd = [watched.start() for _ in range(CROWD)]
     ends = [(running, *running.communicate(timeout=120)) for running in crowd]
 
     assert [running.returncode for running, _, _ in ends] == [0] * CROWD, [stderr for *_, stderr in ends]
@@ -43,19 +43,19 @@ def test_of_eight_commands_at_once_one_does_the_work_and_the_others_find_it_done
     assert sum(table["rows_deleted"] for table in tables) == (0 if first else 40)
     assert all("Error" not in stderr for *_, stderr in ends)
     assert count(replica.target, DEADLOCKS) == 0
-    items.assert_well()
+    watched.assert_well()
 
 
 @pytest.mark.parametrize("steps", ["table", "stages"])
 def test_commands_and_dagster_share_a_table(
-    items: Items, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: str
+    watched: WatchedTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: str
 ) -> None:
-    replica = items.replica
+    replica = watched.replica
     monkeypatch.setenv("XMIN_SOURCE_URL", replica.source.url)
     monkeypatch.setenv("XMIN_TARGET_URL", replica.target.url)
     config = replica.config(TABLE).model_copy(update={"steps": steps})
 
-    crowd = [items.start() for _ in range(4)]
+    crowd = [watched.start() for _ in range(4)]
     with DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
         done = materialize(
             build_xmin_assets(config),
@@ -74,7 +74,7 @@ def test_commands_and_dagster_share_a_table(
     # A plan that a command has overtaken between two steps is refused, and said to be.
     assert done.success or (steps == "stages" and "Materialize the four assets" in str(failures)), failures
     assert count(replica.target, DEADLOCKS) == 0
-    items.sync()
+    watched.sync()
 
 
 def sync_in_background(replica: Replica) -> tuple[threading.Thread, list[TableResult]]:
@@ -84,19 +84,19 @@ def sync_in_background(replica: Replica) -> tuple[threading.Thread, list[TableRe
     return running, results
 
 
-def test_who_has_waited_for_long_enough_is_told_what_for(items: Items) -> None:
+def test_who_has_waited_for_long_enough_is_told_what_for(watched: WatchedTable) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
         reached.set()
         assert go_on.wait(30)
 
-    with happening("after the stage", hold):
-        running, results = sync_in_background(items.replica)
+    with at_failpoint("after the stage", hold):
+        running, results = sync_in_background(watched.replica)
         assert reached.wait(30)
         began = time.monotonic()
         told: list[str] = []
-        config = items.replica.config(TABLE, queue_timeout=1.5)
+        config = watched.replica.config(TABLE, queue_timeout=1.5)
         (impatient,) = sync_tables(config, on_progress=lambda progress: told.append(progress.note)).tables
         waited = time.monotonic() - began
         go_on.set()
@@ -108,34 +108,34 @@ def test_who_has_waited_for_long_enough_is_told_what_for(items: Items) -> None:
     assert 1.5 <= waited < 5
     assert any("waiting: another sync is at work (backend " in note for note in told)
     assert [result.status for result in results] == ["success"]
-    items.assert_well()
+    watched.assert_well()
 
 
-def test_a_turn_is_given_back_by_whoever_is_killed(items: Items) -> None:
-    with items.start(place="after the stage") as running:
+def test_a_turn_is_given_back_by_whoever_is_killed(watched: WatchedTable) -> None:
+    with watched.start(failpoint="after the stage") as running:
         running.communicate(timeout=60)
     began = time.monotonic()
 
-    items.sync()
+    watched.sync()
 
     assert time.monotonic() - began < 5
 
 
-def test_a_turn_that_is_lost_does_no_harm(items: Items) -> None:
+def test_a_turn_that_is_lost_does_no_harm(watched: WatchedTable) -> None:
     """The server ends the session that holds the turn; another sync merges; the first one's merge begins again."""
 
     def overtake() -> None:
-        items.replica.target.execute(
+        watched.replica.target.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
         )
-        wait_until(lambda: items.replica.target.fetch("SELECT FROM pg_locks WHERE locktype = 'advisory'") == [])
-        assert items.replica.try_sync(TABLE).rows_inserted == 50
+        wait_until(lambda: watched.replica.target.fetch("SELECT FROM pg_locks WHERE locktype = 'advisory'") == [])
+        assert watched.replica.try_sync(TABLE).rows_inserted == 50
 
-    with happening("after the stage", overtake):
-        result = items.replica.sync(TABLE)
+    with at_failpoint("after the stage", overtake):
+        result = watched.replica.sync(TABLE)
 
     assert result.rows_inserted == 0
-    items.assert_well()
+    watched.assert_well()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 pgbench does its TPC-B-like transactions at a fixed low rate, and meanwhile a table beside its own is loaded in full,
 or synced though nothing has changed, over and over. Source, target and engine share this machine's cores: a source of
-its own would feel less. The pipe of psql, which is the floor of a full load, says how much of it any copy costs.
+its own would feel less. The pipe of psql, which is the baseline of a full load, says how much of it any copy costs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.contender import Contender, ContenderFailed
+from benchmarks.baselines import PIPE
+from benchmarks.competitor import Competitor, CompetitorFailed
 from benchmarks.data import orders
-from benchmarks.floors import PIPE
 from benchmarks.ours import Engine
-from benchmarks.race import Arena
+from benchmarks.runs import Arena
 from benchmarks.servers import Servers, environment
 
 RATE = 50
@@ -48,7 +48,7 @@ class Latency:
 
 
 @dataclass
-class Courtesy:
+class Interference:
     """All runs, and what they ran on."""
 
     machine: dict[str, str]
@@ -61,7 +61,7 @@ class Courtesy:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Courtesy:
+    def read(cls, path: Path) -> Interference:
         """Read what `write` wrote."""
         raw = json.loads(path.read_text())
         return cls(raw["machine"], raw["options"], [Latency(**one) for one in raw["latencies"]])
@@ -84,7 +84,7 @@ class Guest:
     """What goes on at the source beside pgbench, over and over."""
 
     name: str
-    contender: Contender | None
+    competitor: Competitor | None
     """None: nothing."""
     fresh: bool = True
     """Whether the table is loaded in full; else a copy is brought up to date, where nothing has changed."""
@@ -96,7 +96,7 @@ NOBODY = Guest("nothing", None)
 def guests(counts: Sequence[int]) -> list[Guest]:
     """Return nothing, the pipe, and full loads and idle syncs with these numbers of workers."""
     engines = [Engine(count, said=True) for count in counts]
-    loading: list[Contender] = [PIPE, *engines]
+    loading: list[Competitor] = [PIPE, *engines]
     loads = [Guest(f"full load: {one.name}", one) for one in loading]
     return [NOBODY, *loads, *(Guest(f"idle sync: {one.name}", one, fresh=False) for one in engines)]
 
@@ -175,25 +175,25 @@ def _latencies(bench: str, variables: dict[str, str], folder: Path, seconds: int
 @contextmanager
 def _visiting(arena: Arena, guest: Guest) -> Iterator[list[float]]:
     """Let the guest load or sync again and again until the block ends; the seconds that each time took."""
-    contender = guest.contender
-    if contender is not None and not guest.fresh and not arena.has_copy(contender):
-        contender.load(arena.empty(contender))
+    competitor = guest.competitor
+    if competitor is not None and not guest.fresh and not arena.has_copy(competitor):
+        competitor.load(arena.empty(competitor))
     arena.servers.checkpoint()
     finished: list[float] = []
-    if contender is None:
+    if competitor is None:
         yield finished
         return
     ended = threading.Event()
-    failures: list[ContenderFailed] = []
+    failures: list[CompetitorFailed] = []
 
     def visit() -> None:
         try:
             while not ended.is_set():
                 outcome = (
-                    contender.load(arena.empty(contender)) if guest.fresh else contender.sync(arena.task(contender))
+                    competitor.load(arena.empty(competitor)) if guest.fresh else competitor.sync(arena.task(competitor))
                 )
                 finished.append(outcome.seconds)
-        except ContenderFailed as failure:
+        except CompetitorFailed as failure:
             failures.append(failure)
 
     thread = threading.Thread(target=visit)

@@ -41,37 +41,37 @@ SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('xmin_assets')
 
 
 @dataclass
-class Items:
-    """`public.items` of a source, its copy, and how the copy was when it was last looked at."""
+class WatchedTable:
+    """`public.watched` of a source, its copy, and how the copy was when it was last looked at."""
 
     replica: Replica
     before: tuple[Any, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def create(cls, replica: Replica) -> Items:
+    def create(cls, replica: Replica) -> WatchedTable:
         """Make the table; nothing is copied yet."""
         replica.source.execute(CREATE)
-        items = cls(replica)
-        items.look()
+        watched = cls(replica)
+        watched.look()
         config = replica.spool.parent / "config.json"
         settings = {"workers": 2, "spool": str(replica.spool)}
         config.write_text(json.dumps({"settings": settings, "tables": [TABLE]}))
-        items.environment = {
+        watched.environment = {
             **os.environ,
             "XMIN_CONFIG": str(config),
             "XMIN_SOURCE_URL": replica.source.url,
             "XMIN_TARGET_URL": replica.target.url,
         }
-        return items
+        return watched
 
     @classmethod
-    def synced(cls, replica: Replica) -> Items:
+    def synced(cls, replica: Replica) -> WatchedTable:
         """Make the table, copy it, and change it at the source."""
-        items = cls.create(replica)
+        watched = cls.create(replica)
         replica.sync(TABLE)
-        items.change()
-        return items
+        watched.change()
+        return watched
 
     def change(self) -> None:
         """Insert, update and delete at the source; what the copy has now is what was before."""
@@ -90,9 +90,13 @@ class Items:
         rows = target.fetch("SELECT id, n, filler FROM items ORDER BY id")
         return rows, target.fetch("SELECT revision, watermark FROM xmin_assets.state")
 
-    def start(self, *arguments: str, place: str | None = None, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, failpoint: str | None = None, **options: Any) -> subprocess.Popen[str]:
         """The command in a process of its own; it kills itself at the place."""
-        module = ["xmin_assets"] if place is None else ["xmin_assets_tests.integration.faults.dying", place]
+        module = (
+            ["xmin_assets"]
+            if failpoint is None
+            else ["xmin_assets_tests.integration.faults.kill_at_failpoint", failpoint]
+        )
         return subprocess.Popen(
             [sys.executable, "-m", *module, *(arguments or ("sync", "--json"))],
             cwd=ROOT,

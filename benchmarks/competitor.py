@@ -1,4 +1,4 @@
-"""What takes part in a race: it copies tables from one database to another, and says how long it took."""
+"""What takes part in a comparison: it copies tables from one database to another, and says how long it took."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal, Protocol
 from benchmarks.servers import Servers
 from xmin_assets_tests.clusters import Database
 
-Role = Literal["ours", "floor", "reference", "peer"]
+Role = Literal["ours", "baseline", "reference", "peer"]
 """A reference is another way to do it by hand, which no ratio is taken of; a peer is another program."""
 
 
-class ContenderFailed(Exception):
-    """A contender did not come to an end; the message says why."""
+class CompetitorFailed(Exception):
+    """A competitor did not come to an end; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Task:
     servers: Servers
     source: Database
     target: Database
-    """The contender's own database, empty before a load."""
+    """The competitor's own database, empty before a load."""
     tables: tuple[str, ...]
     """Names in the schema public, the same at both sides."""
     folder: Path
-    """The contender's own, empty before a load."""
+    """The competitor's own, empty before a load."""
     since: int
     """Every transaction before this xid64 was finished before the source was last changed."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a contender's work went."""
+    """How a competitor's work went."""
 
     seconds: float
     memory_bytes: int = 0
@@ -48,7 +48,7 @@ class Outcome:
     """Seconds by what was done."""
 
 
-class Contender(Protocol):
+class Competitor(Protocol):
     """Something that keeps a copy of tables."""
 
     @property
@@ -63,7 +63,7 @@ class Contender(Protocol):
 
     @property
     def copy(self) -> str:
-        """Names its copy: contenders that share one go on from each other's state."""
+        """Names its copy: competitors that share one go on from each other's state."""
         ...
 
     def obstacle(self, servers: Servers) -> str | None:
@@ -74,7 +74,7 @@ class Contender(Protocol):
         """Copy everything into an empty database.
 
         Raises:
-            ContenderFailed: it did not come to an end.
+            CompetitorFailed: it did not come to an end.
         """
         ...
 
@@ -82,6 +82,6 @@ class Contender(Protocol):
         """Bring a copy up to date.
 
         Raises:
-            ContenderFailed: it did not come to an end.
+            CompetitorFailed: it did not come to an end.
         """
         ...

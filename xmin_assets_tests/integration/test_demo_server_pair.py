@@ -18,12 +18,12 @@ from dagster._core.instance.config import PoolGranularity
 from dagster._core.scheduler.instigation import TickStatus
 from dotenv import dotenv_values
 
-from xmin_assets.demo import DemoPair, LoadReport, down, load, memory, up
+from xmin_assets.demo import LoadReport, ServerPair, down, load, memory, up
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.demo.equality import compare
 from xmin_assets.demo.errors import DemoError
-from xmin_assets.demo.pair import SETTINGS
 from xmin_assets.demo.sample import TABLES
+from xmin_assets.demo.server_pair import SETTINGS
 from xmin_assets.errors import TransientError
 from xmin_assets_tests.clusters import Workshop
 from xmin_assets_tests.waiting import wait_until
@@ -53,7 +53,7 @@ def project(nothing_flushed: None, workshop: Workshop) -> Iterator[Path]:
 
 
 @pytest.fixture
-def demo(project: Path) -> DemoPair:
+def demo(project: Path) -> ServerPair:
     return up(project)
 
 
@@ -63,13 +63,13 @@ def rows(url: str, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall()
 
 
-def test_up_twice_finds_the_pair_running(demo: DemoPair, project: Path) -> None:
+def test_up_twice_finds_the_pair_running(demo: ServerPair, project: Path) -> None:
     again = up(project)
     assert again.started == ()
     assert again.environment == demo.environment
 
 
-def test_up_after_down_goes_on_with_the_same_data_and_addresses(demo: DemoPair, project: Path) -> None:
+def test_up_after_down_goes_on_with_the_same_data_and_addresses(demo: ServerPair, project: Path) -> None:
     before = demo.environment
     with closing(psycopg2.connect(demo.app_url)) as connected, connected, connected.cursor() as cursor:
         cursor.execute("CREATE TABLE IF NOT EXISTS left_here AS SELECT 42 AS answer")
@@ -81,12 +81,12 @@ def test_up_after_down_goes_on_with_the_same_data_and_addresses(demo: DemoPair, 
     assert rows(again.app_url, "SELECT answer FROM left_here") == [(42,)]
 
 
-def test_one_server_that_died_is_started_beside_the_other(demo: DemoPair, project: Path) -> None:
+def test_one_server_that_died_is_started_beside_the_other(demo: ServerPair, project: Path) -> None:
     demo.target.stop(immediate=True)
     assert up(project).started == ("target",)
 
 
-def test_the_environment_file_opens_all_three_databases(demo: DemoPair, project: Path) -> None:
+def test_the_environment_file_opens_all_three_databases(demo: ServerPair, project: Path) -> None:
     values = dotenv_values(project / ".env")
     assert values == demo.environment
     who = "SELECT current_user::text, current_database()::text"
@@ -97,7 +97,7 @@ def test_the_environment_file_opens_all_three_databases(demo: DemoPair, project:
 
 
 def test_dagster_keeps_its_runs_in_the_demo_as_dagster_yaml_says(
-    demo: DemoPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo: ServerPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", demo.dagster_url)
@@ -119,7 +119,7 @@ def test_dagster_keeps_its_runs_in_the_demo_as_dagster_yaml_says(
     assert rows(demo.dagster_url, made) == [(3,)]
 
 
-def test_passwords_are_private_and_in_no_representation(demo: DemoPair, project: Path) -> None:
+def test_passwords_are_private_and_in_no_representation(demo: ServerPair, project: Path) -> None:
     assert stat.S_IMODE((project / ".demo/pair.json").stat().st_mode) == 0o600
     for role, password in demo.remembered.passwords.items():
         assert password not in repr(demo), role
@@ -127,7 +127,7 @@ def test_passwords_are_private_and_in_no_representation(demo: DemoPair, project:
     assert not [role for role, password in demo.remembered.passwords.items() if password in logs]
 
 
-def test_the_sample_tables_have_rows_and_a_primary_key(demo: DemoPair) -> None:
+def test_the_sample_tables_have_rows_and_a_primary_key(demo: ServerPair) -> None:
     counts = {table: rows(demo.source_url, f"SELECT count(*) FROM {table}")[0][0] for table in TABLES}
     assert counts == {"public.securities": 200_000, "public.orders": 300_000, "public.customers": 50_000}
     keyed = rows(
@@ -138,7 +138,7 @@ def test_the_sample_tables_have_rows_and_a_primary_key(demo: DemoPair) -> None:
     assert [f"public.{name}" for (name,) in keyed] == sorted(TABLES)
 
 
-def test_the_reader_reads_what_there_is_and_what_will_be(demo: DemoPair) -> None:
+def test_the_reader_reads_what_there_is_and_what_will_be(demo: ServerPair) -> None:
     with closing(psycopg2.connect(demo.app_url)) as connected, connected, connected.cursor() as cursor:
         cursor.execute("CREATE TABLE later AS SELECT 1 AS id")
     assert rows(demo.source_url, "SELECT id FROM later") == [(1,)]
@@ -158,19 +158,19 @@ def test_the_reader_reads_what_there_is_and_what_will_be(demo: DemoPair) -> None
         "CREATE TEMP TABLE mine ()",
     ],
 )
-def test_the_reader_changes_nothing(demo: DemoPair, statement: str) -> None:
+def test_the_reader_changes_nothing(demo: ServerPair, statement: str) -> None:
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         rows(demo.source_url, statement)
 
 
-def test_no_role_of_the_environment_file_is_a_superuser(demo: DemoPair) -> None:
+def test_no_role_of_the_environment_file_is_a_superuser(demo: ServerPair) -> None:
     for url in demo.environment.values():
         assert rows(url, "SELECT rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname = current_user")[
             0
         ] == (False,)
 
 
-def test_the_workload_counts_what_it_committed(demo: DemoPair, project: Path) -> None:
+def test_the_workload_counts_what_it_committed(demo: ServerPair, project: Path) -> None:
     count = "SELECT " + " + ".join(f"(SELECT count(*) FROM {table})" for table in TABLES)
     before = rows(demo.source_url, count)[0][0]
     told: list[LoadReport] = []
@@ -185,7 +185,7 @@ def test_the_workload_counts_what_it_committed(demo: DemoPair, project: Path) ->
     assert rows(demo.app_url, open_ones) == [(0,)]
 
 
-def test_a_signal_ends_the_workload_with_its_transactions_ended(demo: DemoPair, project: Path) -> None:
+def test_a_signal_ends_the_workload_with_its_transactions_ended(demo: ServerPair, project: Path) -> None:
     told: list[LoadReport] = []
 
     def interrupt(report: LoadReport) -> None:
@@ -201,7 +201,7 @@ def test_a_signal_ends_the_workload_with_its_transactions_ended(demo: DemoPair, 
     wait_until(lambda: rows(demo.app_url, open_ones) == [(0,)])
 
 
-def test_a_workload_whose_server_goes_away_says_so(demo: DemoPair, project: Path) -> None:
+def test_a_workload_whose_server_goes_away_says_so(demo: ServerPair, project: Path) -> None:
     def crash(_: LoadReport) -> None:
         demo.source.stop(immediate=True)
 
@@ -214,7 +214,7 @@ def test_a_workload_without_servers_says_how_to_start_them(tmp_path: Path) -> No
         load(tmp_path)
 
 
-def test_the_comparison_sees_one_changed_value_and_one_row_too_many(demo: DemoPair) -> None:
+def test_the_comparison_sees_one_changed_value_and_one_row_too_many(demo: ServerPair) -> None:
     # The reader on both sides: a table is equal to itself, and to nothing else.
     with closing(psycopg2.connect(demo.app_url)) as connected, connected, connected.cursor() as cursor:
         cursor.execute("CREATE SCHEMA IF NOT EXISTS other")
@@ -247,7 +247,7 @@ def test_purge_leaves_nothing_behind(workshop: Workshop, monkeypatch: pytest.Mon
     folder = workshop.folder / "purged"
     folder.mkdir()
     folder.chmod(0o755)
-    monkeypatch.setattr("xmin_assets.demo.pair.create_sample", lambda _: True)
+    monkeypatch.setattr("xmin_assets.demo.server_pair.create_sample", lambda _: True)
     demo = up(folder)
     assert down(folder, purge=True) == ("source", "target")
     assert list(folder.iterdir()) == []
@@ -266,7 +266,7 @@ def test_a_project_that_the_servers_cannot_enter_keeps_its_data_elsewhere(
     tmp_path: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "ELSEWHERE", (workshop.folder,))
-    monkeypatch.setattr("xmin_assets.demo.pair.create_sample", lambda _: True)
+    monkeypatch.setattr("xmin_assets.demo.server_pair.create_sample", lambda _: True)
     tmp_path.chmod(0o700)
     parents = [tmp_path, *tmp_path.parents]
     before = [(path.stat().st_mode, path.stat().st_uid) for path in parents]

@@ -11,7 +11,7 @@ from typing import Any
 _R = "xmin_assets.replication."
 
 # name: module, attribute in it, and whether it happens before the call or after it.
-PLACES: dict[str, tuple[str, str, str]] = {
+FAILPOINTS: dict[str, tuple[str, str, str]] = {
     "before the snapshot": (_R + "sync", "snapshot", "before"),
     "after the snapshot": (_R + "sync", "snapshot", "after"),
     "after the rows were counted": (_R + "extraction.table_reader", "Passes._count", "after"),
@@ -35,14 +35,14 @@ ONLY_FIRST = {"after the staged table became the target"}
 ONLY_LATER = {"after the keys were copied", "after the rows were deleted", "after the rows were written"}
 """Places that no first sync comes to."""
 
-OF_A_FIRST_SYNC = [name for name in PLACES if name not in ONLY_LATER]
-OF_A_LATER_SYNC = [name for name in PLACES if name not in ONLY_FIRST]
+OF_A_FIRST_SYNC = [name for name in FAILPOINTS if name not in ONLY_LATER]
+OF_A_LATER_SYNC = [name for name in FAILPOINTS if name not in ONLY_FIRST]
 
 
 @contextmanager
-def happening(place: str, action: Callable[[], object]) -> Iterator[threading.Event]:
+def at_failpoint(failpoint: str, action: Callable[[], object]) -> Iterator[threading.Event]:
     """Let the action happen when a sync in this process first comes to the place; the event tells that it did."""
-    module, path, when = PLACES[place]
+    module, path, when = FAILPOINTS[failpoint]
     owner: Any = importlib.import_module(module)
     *classes, name = path.split(".")
     for part in classes:

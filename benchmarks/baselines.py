@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 
 from benchmarks.columns import columns_of, listed
-from benchmarks.contender import ContenderFailed, Outcome, Role, Task
+from benchmarks.competitor import CompetitorFailed, Outcome, Role, Task
 from benchmarks.data import KEY
 from benchmarks.servers import Servers, environment
 from benchmarks.watch import Watch
@@ -32,8 +32,8 @@ _DELETE = "DELETE FROM {table} t WHERE NOT EXISTS (SELECT FROM present s WHERE s
 
 
 @dataclass(frozen=True)
-class Floor:
-    """A floor; all share one copy, which is loaded by the pipe."""
+class Baseline:
+    """A baseline; all share one copy, which is loaded by the pipe."""
 
     name: str
     by_hand: Callable[[Task], Outcome]
@@ -41,11 +41,11 @@ class Floor:
 
     @property
     def role(self) -> Role:
-        return "floor"
+        return "baseline"
 
     @property
     def copy(self) -> str:
-        return "floor"
+        return "baseline"
 
     def obstacle(self, servers: Servers) -> str | None:
         return _no_psql(servers)
@@ -80,7 +80,7 @@ class BinaryPipe:
         return copy_through_pipe(task, binary=True)
 
     def sync(self, task: Task) -> Outcome:  # noqa: ARG002
-        raise ContenderFailed("it copies whole tables only")
+        raise CompetitorFailed("it copies whole tables only")
 
 
 def copy_through_pipe(task: Task, *, binary: bool = False) -> Outcome:
@@ -190,7 +190,7 @@ def _pipe(task: Task, send: Sequence[str], take: Sequence[str]) -> int:
     with Watch(source, target) as watch:
         statuses = (target.wait(), source.wait())
     if any(statuses):
-        raise ContenderFailed(f"psql ended with {statuses[1]} at the source and {statuses[0]} at the target")
+        raise CompetitorFailed(f"psql ended with {statuses[1]} at the source and {statuses[0]} at the target")
     return watch.memory_bytes
 
 
@@ -214,8 +214,8 @@ def _text(database: Database, statement: sql.Composable) -> str:
         connection.close()
 
 
-PIPE = Floor("psql COPY pipe + key", copy_through_pipe)
-COUNT = Floor("count(*)", count_rows)
-MERGE = Floor("scan + MERGE by hand", merge_by_hand)
-DELETE = Floor("keys + DELETE by hand", delete_by_hand)
+PIPE = Baseline("psql COPY pipe + key", copy_through_pipe)
+COUNT = Baseline("count(*)", count_rows)
+MERGE = Baseline("scan + MERGE by hand", merge_by_hand)
+DELETE = Baseline("keys + DELETE by hand", delete_by_hand)
 BINARY = BinaryPipe()
