@@ -40,8 +40,8 @@ SCENARIOS = """## Scenarios
 {table}
 
 *to baseline*: of the medians. *memory*: the highest of all runs. *spool*: the most that files on the way came to, of
-all runs. *WAL* and *written*: what the target server wrote, the latter as pages of tables and indexes that go through its
-buffers, the checkpoint afterwards included. *copy*: how it compares with the source.
+all runs. *WAL* and *written*: what the target server wrote, the latter as pages of tables and indexes that go through
+its buffers, the checkpoint afterwards included. *copy*: how it compares with the source.
 
 Where our time goes, seconds of all tables together:
 

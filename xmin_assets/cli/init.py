@@ -107,4 +107,4 @@ def _write(file: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
         draft.replace(file)
     except OSError as error:
-        raise ConfigError(f"The file {file} cannot be written: {error.strerror}.") from None
+        raise ConfigError(f"The file {file} cannot be written: {error.strerror}.") from error

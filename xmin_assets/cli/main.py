@@ -102,6 +102,7 @@ def _read_env_file() -> None:
         try:
             load_dotenv(file)
         except (OSError, UnicodeDecodeError) as error:
+            # The cause may have the file in it, passwords included.
             raise ConfigError(f"{file.absolute()} cannot be read: {error}.") from None
 
 

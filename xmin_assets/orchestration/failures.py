@@ -60,6 +60,7 @@ def station_errors(
         if context.job_def.has_node_named(planner.to_python_identifier()):
             context.instance.add_run_tags(context.run.run_id, RETRY_FROM_THE_PLAN)
         advice = f"Materialize the four assets of {table} together: they make a new plan."
+        # Dagster shows the traceback of a cause, and the message says it all; --debug has the driver's error.
         raise _failure(error, table, op, advice) from None
     except XminAssetsError as error:
         if isinstance(error, TransientError) and error.attempts > 1:

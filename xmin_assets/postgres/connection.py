@@ -207,6 +207,7 @@ class Database:
             connection: ext.connection = psycopg2.connect(**self._arguments)
         except psycopg2.Error as error:
             message = f"No connection to the {self}: {one_line(error)}"
+            # Not "from error": libpq's words may quote a part of the URL.
             # A failed connection has no SQLSTATE. What is not known for a refusal may pass, and is tried again.
             if any(words in message for words in _FULL):
                 raise ServerFull(f"{message} Let it have more, or run fewer syncs and workers at a time.") from None

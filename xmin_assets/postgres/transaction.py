@@ -173,6 +173,7 @@ def translate_errors(database: Database, action: str) -> Iterator[None]:
         yield
     except psycopg2.Error as error:
         if cancelled():
+            # The cause is only that the server did what it was asked to.
             raise Cancelled(f"{action}: stopped.") from None
         raise translate(error, f"{action} ({database})") from error
 

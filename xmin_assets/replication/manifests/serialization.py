@@ -46,5 +46,5 @@ def from_json(kind: type[Manifest], data: bytes | str) -> Manifest:
         raise SpoolError(
             f"A manifest in the spool is not a {kind.__name__} of this version ({error.error_count()} problems). "
             "Run the sync again from its first station."
-        ) from None
+        ) from error
     return result

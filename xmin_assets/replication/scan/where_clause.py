@@ -187,8 +187,8 @@ def try_out(cursor: ext.cursor, table: TableConfig, terms: Terms) -> None:
         try:
             cursor.execute(nothing)
         except psycopg2.Error:
-            raise error from None  # it is the table, and not the clause
-        raise ConfigError(_refusal(table, terms, error)) from None
+            raise error from None  # it is the table, and not the clause: its error is no cause
+        raise ConfigError(_refusal(table, terms, error)) from error
     cursor.execute("RELEASE SAVEPOINT trial")
 
 

@@ -96,12 +96,12 @@ def _require_storable(cursor: ext.cursor, table: TableConfig, column: Column, he
     )
     try:
         cursor.execute(storing)
-    except psycopg2.errors.DatatypeMismatch:
+    except psycopg2.errors.DatatypeMismatch as error:
         raise SchemaChangeRefused(
             f"{table.label}: somebody has given the target's column {here.name} the type {here.type}, and PostgreSQL "
             f"does not convert {column.type} to it by itself. Set type_overrides: {{{column.name}: {here.type}}} to "
             "have it filled, or alter or drop that column of the target."
-        ) from None
+        ) from error
 
 
 def _overrides(columns: tuple[Column, ...]) -> list[str]:

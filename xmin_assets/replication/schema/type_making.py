@@ -123,4 +123,4 @@ def _make(cursor: ext.cursor, table: str, statement: sql.Composed) -> None:
         raise UnsupportedTable(
             f"{table}: the role may not make a type that the target needs: {one_line(error)} Run, as a role that may: "
             f"{as_text(statement)}"
-        ) from None
+        ) from error

@@ -43,8 +43,8 @@ def cache_folder(name: str) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return Path(cache).expanduser() / "xmin_assets" / name
-    except RuntimeError:
-        raise SpoolError("This user has no home directory. Set spool: in the settings, or XMIN_SPOOL.") from None
+    except RuntimeError as error:
+        raise SpoolError("This user has no home directory. Set spool: in the settings, or XMIN_SPOOL.") from error
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Spool:
         except (ValueError, ImportError) as error:
             raise SpoolError(
                 f"The spool {place} cannot be opened: {error}. An object-store URL needs its fsspec driver installed."
-            ) from None
+            ) from error
         spool = cls(root.expanduser().absolute() if isinstance(root, Path) else root)
         spool.make_folder(spool.root)
         return spool
@@ -102,7 +102,7 @@ class Spool:
             _make_private(local)
             _refuse_open(local)
         except OSError as error:
-            raise SpoolError(f"The spool folder {folder} cannot be made: {error.strerror or error}.") from None
+            raise SpoolError(f"The spool folder {folder} cannot be made: {error.strerror or error}.") from error
 
     @contextmanager
     def write(self, path: Path | UPath) -> Iterator[IO[bytes]]:
@@ -122,7 +122,7 @@ class Spool:
             with os.fdopen(descriptor, "wb", buffering=_BUFFER) as file:
                 yield file
         except OSError as error:
-            raise SpoolError(f"The spool file {path} cannot be written: {error.strerror or error}.") from None
+            raise SpoolError(f"The spool file {path} cannot be written: {error.strerror or error}.") from error
 
     def replace(self, path: Path | UPath, data: bytes) -> None:
         """Write a file so that a reader finds the old content or the new one, and nothing between.
@@ -140,7 +140,7 @@ class Spool:
         try:
             draft.replace(local)
         except OSError as error:
-            raise SpoolError(f"The spool file {path} cannot be written: {error.strerror or error}.") from None
+            raise SpoolError(f"The spool file {path} cannot be written: {error.strerror or error}.") from error
 
     @contextmanager
     def read(self, uri: str) -> Iterator[IO[bytes]]:
@@ -160,13 +160,13 @@ class Spool:
             descriptor = os.open(local, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             with os.fdopen(descriptor, "rb", buffering=_BUFFER) as file:
                 yield file
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             raise StaleExtract(
                 f"The CSV file {uri} is gone: another sync of the table was merged meanwhile, or the spool was "
                 "cleaned. Extract the table again."
-            ) from None
+            ) from error
         except OSError as error:
-            raise SpoolError(f"The CSV file {uri} cannot be read: {error.strerror or error}.") from None
+            raise SpoolError(f"The CSV file {uri} cannot be read: {error.strerror or error}.") from error
 
     def remove(self, sync_id: str) -> None:
         """Delete one sync's files, if there are any."""

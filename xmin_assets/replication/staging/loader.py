@@ -32,7 +32,7 @@ from xmin_assets.replication.schema.table_definition import column_definitions, 
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.csv_records import format_key
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.staging.rejected_values import refused
+from xmin_assets.replication.staging.rejected_values import rejection
 from xmin_assets.replication.staging.staged_table import (
     COMMENT_PREFIX,
     count_staged,
@@ -194,7 +194,9 @@ class Loading:
             try:
                 rows = copy_in(cursor, table, columns, file)
             except psycopg2.Error as error:
-                raise refused(error, self._snapshot, columns, part, self._spool) or error from None
+                if problem := rejection(error, self._snapshot, columns, part, self._spool):
+                    raise problem from error
+                raise
             if rows != part.rows:
                 raise DataInvalid(
                     f"{self._snapshot.table}: {part.uri} has {rows} rows, {part.rows} were extracted. "
@@ -264,7 +266,7 @@ class Loading:
             raise KeyInvalid(
                 f"{self._snapshot.table}: the key ({', '.join(key)}) does not identify its rows. {example} Name "
                 "another key, or mend the rows at the source."
-            ) from None
+            ) from error
 
     def _null_key(self, cursor: ext.cursor, table: sql.Composable, with_others: bool) -> str:
         """Return a row with a NULL in its key, known by what else it has, if the table has that."""

@@ -29,7 +29,7 @@ _ABOUT_VALUES = (
 )
 
 
-def refused(
+def rejection(
     error: psycopg2.Error, snapshot: SourceSnapshot, columns: Sequence[str], part: Part, spool: Spool
 ) -> DataInvalid | None:
     """Return what to say of a value that the target refuses; None if the error is not about a value.

@@ -97,10 +97,10 @@ def count_both(
     """Count and sum up the buckets of both sides.
 
     Args:
-        source: the one side.
-        target: the other.
+        source: the source table.
+        target: the target table.
         buckets: which ones.
-        on_rows_read: gets the rows of every range that was read, from several threads.
+        on_rows_read: called with the number of rows of every range that was read, from several threads.
 
     Raises:
         XminAssetsError: a side failed.

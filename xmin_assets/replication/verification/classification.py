@@ -65,7 +65,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Rules:
-    """By what a difference is judged."""
+    """What decides how a difference is classified."""
 
     watermark: int | None
     """None where the last sync's means nothing: then nothing is pending."""
@@ -88,7 +88,7 @@ class Classification:
 
 
 class DifferenceClassifier:
-    """Takes note of the rows that differ, one by one, and says in the end what they are."""
+    """Collects the rows that differ, one by one, and says in the end what they are."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -108,15 +108,16 @@ class DifferenceClassifier:
         brought = row.is_sought or not self._rules.keeps_deleted
         (self._to_come if self._is_new(row) and brought else self._missing).add(key)
 
-    def on_both_sides(self, key: Key, ours: SourceRow, theirs: TargetRow) -> None:
+    def on_both_sides(self, key: Key, source_row: SourceRow, target_row: TargetRow) -> None:
         """Take note of a key that both sides have."""
         self._shared += 1
-        self._shared_foreign += self._rules.merges.foreign(theirs.xid64)
-        if ours.hash == theirs.hash:
+        self._shared_foreign += self._rules.merges.foreign(target_row.xid64)
+        if source_row.hash == target_row.hash:
             return
         # A merge writes rows whose source_xmin differs: of values that differ under the same one it takes no notice.
-        mended = self._rules.next_compares_values or ours.is_fresh or ours.xid64 != theirs.source_xmin
-        (self._to_change if self._is_new(ours) and ours.is_sought and mended else self._different).add(key)
+        mended = self._rules.next_compares_values or source_row.is_fresh or source_row.xid64 != target_row.source_xmin
+        is_pending = self._is_new(source_row) and source_row.is_sought and mended
+        (self._to_change if is_pending else self._different).add(key)
 
     def only_in_target(self, key: Key, row: TargetRow) -> None:
         """Take note of a row that the source does not have."""
@@ -129,14 +130,14 @@ class DifferenceClassifier:
         else:
             self._lone.add(key)
 
-    def classify(self, known: int, alive: int | None) -> Classification:
+    def classify(self, known: int, present: int | None) -> Classification:
         """Say what the differences are.
 
         Args:
             known: rows that the last sync left in the target.
-            alive: rows that the target has now; None if they were not all read.
+            present: rows that the target has now; None if they were not all read.
         """
-        unexpected = self._unexpected(known, alive)
+        unexpected = self._unexpected(known, present)
         surest = (self._unattributed, self._suspect, self._lone)
         named: list[Key] = []
         left, vague = unexpected, False
@@ -169,7 +170,7 @@ class DifferenceClassifier:
             return False
         return bool(row.is_fresh) or row.xid64 >= watermark
 
-    def _unexpected(self, known: int, alive: int | None) -> int:
+    def _unexpected(self, known: int, present: int | None) -> int:
         """Return how many of the rows that only the target has should never have been there."""
         certain, suspected = self._unattributed.count, self._unattributed.count + self._suspect.count
         lone = suspected + self._lone.count
@@ -177,9 +178,9 @@ class DifferenceClassifier:
             return lone
         # Only what is rare is remarkable: somebody may have rewritten the whole table.
         credible = self._shared_foreign <= COMMON * self._shared
-        if alive is None:
+        if present is None:
             return suspected if credible else certain
-        least = max(0, alive - known + self._missing.count)
+        least = max(0, present - known + self._missing.count)
         if credible and least <= suspected <= least + self._to_come.count:
             return suspected
         return max(certain, min(least, lone))

@@ -22,7 +22,7 @@ INTEGERS = ("smallint", "integer", "bigint")
 
 
 @dataclass(frozen=True)
-class Pairing:
+class ColumnPairs:
     """The columns that are compared, in the same order on both sides."""
 
     source: tuple[Column, ...]
@@ -32,8 +32,8 @@ class Pairing:
 
     def key(self, names: tuple[str, ...]) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         """Return the columns of these names in the target, as they are on each side."""
-        places = [[column.name for column in self.target].index(name) for name in names]
-        return tuple(self.source[place] for place in places), tuple(self.target[place] for place in places)
+        indexes = [[column.name for column in self.target].index(name) for name in names]
+        return tuple(self.source[index] for index in indexes), tuple(self.target[index] for index in indexes)
 
     def has_number(self, names: tuple[str, ...]) -> bool:
         """Return whether the key of these columns is an integer, on both sides."""
@@ -41,28 +41,33 @@ class Pairing:
         return all(len(key) == 1 and (key[0].override or key[0].type) in INTEGERS for key in sides)
 
 
-def pair(
-    table: str, state: State, source: SourceFacts, there: Iterable[Attribute], here: Iterable[Attribute]
-) -> Pairing:
+def pair_columns(
+    table: str,
+    state: State,
+    source: SourceFacts,
+    *,
+    source_columns: Iterable[Attribute],
+    target_columns: Iterable[Attribute],
+) -> ColumnPairs:
     """Find what the last sync copied on both sides.
 
     Args:
         table: its name for people.
         state: of the last sync.
         source: the source's facts.
-        there: the columns of the source table.
-        here: the columns of the target table.
+        source_columns: of the source table.
+        target_columns: of the target table.
 
     Raises:
         NotComparable: a column of the key cannot be compared, or the target lacks a column.
     """
     same = state.identity.is_same_relation_as(source.identity)
-    sources = {attribute.attnum if same else attribute.name: attribute for attribute in there}
-    targets = {attribute.name for attribute in here}
+    sources = {attribute.attnum if same else attribute.name: attribute for attribute in source_columns}
+    targets = {attribute.name for attribute in target_columns}
     was, now = state.selection, source.selection
     types = {*reworded((*was.types, *was.printed_types), (*now.types, *now.printed_types))}
-    ours: list[Column] = []
-    theirs: list[Column] = []
+    of_source: list[Column] = []
+    of_target: list[Column] = []
     left_out = []
     for column in state.selection.columns:
         if column.name not in targets:
@@ -76,7 +81,7 @@ def pair(
                 )
             left_out.append(f"{column.name} {reason}")
         elif found:
-            ours.append(
+            of_source.append(
                 Column(
                     found.attnum,
                     found.name,
@@ -86,8 +91,8 @@ def pair(
                     compared_as=column.compared_as,
                 )
             )
-            theirs.extend(as_in_target([column]))
-    return Pairing(tuple(ours), tuple(theirs), tuple(left_out))
+            of_target.extend(as_in_target([column]))
+    return ColumnPairs(tuple(of_source), tuple(of_target), tuple(left_out))
 
 
 def watermark_lost(table: TableConfig, source: SourceFacts, state: State) -> str | None:

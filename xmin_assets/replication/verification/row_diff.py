@@ -32,15 +32,15 @@ def compare(
     ids: tuple[sql.Composable, sql.Composable],
     on_rows_read: Callable[[int], None],
 ) -> None:
-    """Find the differing rows, and let the judge see them.
+    """Find the differing rows, and let the classifier see them.
 
     Args:
-        source: the one side.
-        target: the other.
+        source: the source table.
+        target: the target table.
         buckets: those that differ.
         classifier: sees the rows.
         ids: what each side sends beside key and hash, see `source_ids` and `target_ids`.
-        on_rows_read: gets the rows of every portion that was read.
+        on_rows_read: called with the number of rows of every portion that was read.
 
     Raises:
         PlanOutdated: a partition was attached to the source table meanwhile.
@@ -52,10 +52,10 @@ def compare(
     }
     # Sorting is most of the work, and both sides do it at the same time.
     on_both(source, target, lambda side, _: streams[side.database.side].begin())
-    ours, theirs = streams[source.database.side], streams[target.database.side]
-    ours.other, theirs.other = target, source
-    source_rows = ((row[0], _listed(source, SourceRow(*row[1:]))) for row in ours)
-    target_rows = ((row[0], TargetRow(*row[1:])) for row in theirs)
+    source_stream, target_stream = streams[source.database.side], streams[target.database.side]
+    source_stream.other, target_stream.other = target, source
+    source_rows = ((row[0], _listed(source, SourceRow(*row[1:]))) for row in source_stream)
+    target_rows = ((row[0], TargetRow(*row[1:])) for row in target_stream)
     _walk(source_rows, target_rows, classifier)
 
 
@@ -72,17 +72,23 @@ def source_ids(
     """
     if next_xid is None:
         return sql.SQL("NULL::int8, false, true")
-    listed = sql.SQL("CASE WHEN tableoid = ANY ({}::oid[]) THEN false WHEN tableoid = ANY ({}::oid[]) THEN true END")
-    return sql.SQL("{}, {}, {}").format(
-        xid.row_xid64(next_xid),
-        listed.format(sql.Literal(list(known)), sql.Literal(list(fresh))),
-        sought or sql.SQL("true"),
+    return sql.SQL("""
+        {xid64},
+        CASE WHEN tableoid = ANY ({known}::oid[]) THEN false WHEN tableoid = ANY ({fresh}::oid[]) THEN true END,
+        {sought}
+    """).format(
+        xid64=xid.row_xid64(next_xid),
+        known=sql.Literal(list(known)),
+        fresh=sql.Literal(list(fresh)),
+        sought=sought or sql.SQL("true"),
     )
 
 
 def target_ids(next_xid: int, xmin_column: str) -> sql.Composable:
     """Build the source_xmin of a target row, and the xid64 of the transaction that wrote it there."""
-    return sql.SQL("{}, {}").format(sql.Identifier(xmin_column), xid.row_xid64(next_xid))
+    return sql.SQL("{source_xmin}, {xid64}").format(
+        source_xmin=sql.Identifier(xmin_column), xid64=xid.row_xid64(next_xid)
+    )
 
 
 def _listed(side: ComparedTable, row: SourceRow) -> SourceRow:
@@ -98,7 +104,12 @@ def _listed(side: ComparedTable, row: SourceRow) -> SourceRow:
 
 def _rows(side: ComparedTable, buckets: Buckets, ids: sql.Composable) -> sql.Composable:
     row_format = side.row_format
-    return sql.SQL("SELECT ARRAY[{key}], {hash}, {ids} FROM {table} WHERE {rows} ORDER BY {order}").format(
+    return sql.SQL("""
+        SELECT ARRAY[{key}], {hash}, {ids}
+          FROM {table}
+         WHERE {rows}
+         ORDER BY {order}
+    """).format(
         key=sql.SQL(", ").join(row_format.key_texts()),
         hash=row_format.hash(),
         ids=ids,
@@ -115,7 +126,7 @@ class _Stream:
     def __init__(self, side: ComparedTable, query: sql.Composable, on_rows_read: Callable[[int], None]) -> None:
         self._side = side
         self._query = query
-        self._told = on_rows_read
+        self._on_rows_read = on_rows_read
         self._rows: list[tuple[Any, ...]] = []
         self.other: ComparedTable | None = None
 
@@ -135,29 +146,29 @@ class _Stream:
                 self._fetch()
             if self.other:
                 with translate_errors(self.other.database, self.other.action):
-                    self.other.stay()
+                    self.other.keep_alive()
 
     def _fetch(self) -> None:
         self._side.check()
         self._side.cursor.execute(sql.SQL("FETCH FORWARD {} FROM differing").format(sql.Literal(FETCHED)))
         self._rows = self._side.cursor.fetchall()
         self._side.touch()
-        self._told(len(self._rows))
+        self._on_rows_read(len(self._rows))
 
 
 def _walk(
     source: Iterator[tuple[Key, SourceRow]], target: Iterator[tuple[Key, TargetRow]], classifier: DifferenceClassifier
 ) -> None:
-    ours, theirs = next(source, None), next(target, None)
-    while ours or theirs:
+    source_row, target_row = next(source, None), next(target, None)
+    while source_row or target_row:
         # Python compares texts by code points, which is the order of their bytes in UTF-8.
-        if theirs is None or (ours is not None and ours[0] < theirs[0]):
-            assert ours is not None
-            classifier.only_at_source(*ours)
-            ours = next(source, None)
-        elif ours is None or theirs[0] < ours[0]:
-            classifier.only_in_target(*theirs)
-            theirs = next(target, None)
+        if target_row is None or (source_row is not None and source_row[0] < target_row[0]):
+            assert source_row is not None
+            classifier.only_at_source(*source_row)
+            source_row = next(source, None)
+        elif source_row is None or target_row[0] < source_row[0]:
+            classifier.only_in_target(*target_row)
+            target_row = next(target, None)
         else:
-            classifier.on_both_sides(ours[0], ours[1], theirs[1])
-            ours, theirs = next(source, None), next(target, None)
+            classifier.on_both_sides(source_row[0], source_row[1], target_row[1])
+            source_row, target_row = next(source, None), next(target, None)

@@ -57,7 +57,7 @@ class RowFormat:
     has_number: bool = False
     """Whether the key is an integer, on both sides."""
     path: tuple[str, ...] = ()
-    """Where a where clause among the conditions finds what it names; see `clause.search_path`."""
+    """Where a where clause among the conditions finds what it names; see `where_clause.search_path`."""
 
     def hash(self) -> sql.Composable:
         """Build 64 bits of a row."""
@@ -90,7 +90,7 @@ class RowFormat:
 
 @dataclass
 class ComparisonWorker:
-    """One worker's cursor. What it finds is taken over when it is complete, so there is nothing to abandon."""
+    """One worker's cursor. What it finds counts only when it is complete, so there is nothing to discard."""
 
     cursor: ext.cursor
 
@@ -146,8 +146,8 @@ class ComparedTable:
                 f"{self.action}: the snapshot was held for longer than max_snapshot_age. Raise it, or use more workers."
             )
 
-    def stay(self) -> None:
-        """Give a sign of life where the other side has been busy for a while."""
+    def keep_alive(self) -> None:
+        """Send a statement if the other side has been busy for a while, so that this one is not cut for being idle."""
         if time.monotonic() - self._used > HEARTBEAT:
             self.cursor.execute("SELECT 1")
             self.touch()
@@ -170,9 +170,9 @@ def on_both(
     """Do the work on both sides at the same time, each in a thread; if one fails, the other one stops soon.
 
     Args:
-        source: the one side.
-        target: the other.
-        work: gets the side, and the event that it must stop at.
+        source: the source table.
+        target: the target table.
+        work: called with the side, and with the event at which it must stop.
 
     Raises:
         XminAssetsError: what the work raised.
@@ -212,4 +212,4 @@ def _keep_alive(futures: dict[Future[Result], ComparedTable], stopped: Event) ->
     for future, side in futures.items():
         if future.done() and not stopped.is_set():
             with translate_errors(side.database, side.action):
-                side.stay()
+                side.keep_alive()

@@ -46,7 +46,7 @@ from xmin_assets.replication.verification.classification import (
     DifferenceKind,
     Rules,
 )
-from xmin_assets.replication.verification.column_pairs import pair, watermark_lost
+from xmin_assets.replication.verification.column_pairs import pair_columns, watermark_lost
 from xmin_assets.replication.verification.row_diff import compare, source_ids, target_ids
 from xmin_assets.replication.verification.sides import ComparedTable, RowFormat
 from xmin_assets.replication.verification.snapshots import opened_source, opened_target
@@ -127,8 +127,10 @@ def verify_tables(
                 table,
                 "verify",
                 on_progress,
-                lambda: verify_table(source, target, table, config.settings, sample=sample, on_progress=on_progress),
-                lambda error: TableVerification(table=table.label, status="failed", error=str(error)),
+                attempt=lambda: verify_table(
+                    source, target, table, config.settings, sample=sample, on_progress=on_progress
+                ),
+                failed=lambda error: TableVerification(table=table.label, status="failed", error=str(error)),
             )
 
         return Verification(tuple(run_concurrently(verify, chosen, workers_for(config.settings))))
@@ -149,41 +151,65 @@ def verify_table(
         NotComparable: the table was never synced, or its columns are not those that the last sync left.
         XminAssetsError: a side failed.
     """
-    began, workers = time.monotonic(), workers_for(settings)
-    deadline = began + settings.max_snapshot_age
-    here, there = f"{table.label}: reading the target", f"{table.label}: reading the source"
+    began = time.monotonic()
+    reading_target, reading_source = f"{table.label}: reading the target", f"{table.label}: reading the source"
     with (
-        opened_target(target, table, here) as target_read,
-        opened_source(source, table, target_read.state, there) as source_read,
+        opened_target(target, table, reading_target) as target_read,
+        opened_source(source, table, target_read.state, reading_source) as source_read,
     ):
+        facts = source_read.facts
         # What the next sync resumes from decides what it brings.
-        state = caught_up(
-            target_read.state, source_read.facts.server, lambda lsn: flushed_lsn(source_read.cursor, lsn) is not None
-        )
+        state = caught_up(target_read.state, facts.server, lambda lsn: flushed_lsn(source_read.cursor, lsn) is not None)
         selection = state.selection
-        pairing = pair(table.label, state, source_read.facts, source_read.attributes, target_read.attributes)
-        source_key, target_key = pairing.key(selection.key)
-        encodings_differ = {source_read.facts.server.encoding, target_read.encoding} != {"UTF8"}
-        has_number = pairing.has_number(selection.key)
-        path = search_path(source_read.cursor, table.source_name) if selection.where else ()
-        ours = RowFormat(
-            pairing.source, source_key, where_condition(selection.where), encodings_differ, has_number, path
+        columns = pair_columns(
+            table.label, state, facts, source_columns=source_read.attributes, target_columns=target_read.attributes
         )
-        theirs = RowFormat(pairing.target, target_key, not_deleted(selection), encodings_differ, has_number)
-        return _Comparison(
-            table,
-            state,
-            source_read.facts,
-            target_read.merges,
-            ComparedTable(
-                source, source_read.cursor, table.source_name, source_read.leaves, ours, there, workers, deadline
+        source_key, target_key = columns.key(selection.key)
+        encodings_differ = {facts.server.encoding, target_read.encoding} != {"UTF8"}
+        has_number = columns.has_number(selection.key)
+        workers, deadline = workers_for(settings), began + settings.max_snapshot_age
+        comparison = _Comparison(
+            table=table,
+            state=state,
+            facts=facts,
+            merges=target_read.merges,
+            source=ComparedTable(
+                database=source,
+                cursor=source_read.cursor,
+                table=table.source_name,
+                leaves=source_read.leaves,
+                row_format=RowFormat(
+                    columns=columns.source,
+                    key=source_key,
+                    rows=where_condition(selection.where),
+                    encodings_differ=encodings_differ,
+                    has_number=has_number,
+                    path=search_path(source_read.cursor, table.source_name) if selection.where else (),
+                ),
+                action=reading_source,
+                workers=workers,
+                deadline=deadline,
             ),
-            ComparedTable(
-                target, target_read.cursor, table.target_name, target_read.leaves, theirs, here, workers, deadline
+            target=ComparedTable(
+                database=target,
+                cursor=target_read.cursor,
+                table=table.target_name,
+                leaves=target_read.leaves,
+                row_format=RowFormat(
+                    columns=columns.target,
+                    key=target_key,
+                    rows=not_deleted(selection),
+                    encodings_differ=encodings_differ,
+                    has_number=has_number,
+                ),
+                action=reading_target,
+                workers=workers,
+                deadline=deadline,
             ),
-            watermark_lost(table, source_read.facts, state),
-            pairing.left_out,
-        ).run(sample, on_progress, began)
+            watermark_lost=watermark_lost(table, facts, state),
+            left_out=columns.left_out,
+        )
+        return comparison.run(sample, on_progress, began)
 
 
 @dataclass(frozen=True)
@@ -200,25 +226,26 @@ class _Comparison:
     left_out: tuple[str, ...]
 
     def run(self, sample: float | None, on_progress: ProgressCallback, began: float) -> TableVerification:
-        """Return both passes, and what comes of them."""
-        telling = _Telling(self.table.label, 2 * round(self.state.rows * (sample or 1)), on_progress)
+        """Compare the buckets, then the rows of those that differ, and say what the differences are."""
+        counter = _ProgressCounter(self.table.label, 2 * round(self.state.rows * (sample or 1)), on_progress)
         buckets = Buckets.for_rows(self.state.rows, sample)
-        ours, theirs = count_both(self.source, self.target, buckets, telling.on_rows_read)
+        source_totals, target_totals = count_both(self.source, self.target, buckets, counter.on_rows_read)
         next_xid = None if self.watermark_lost else xid.read_next_xid(self.source.cursor, self.facts.horizon)
         classifier = DifferenceClassifier(self._rules(next_xid))
-        if rest := differing(ours, theirs, buckets):
-            if theirs.all_rows <= FEW_ROWS:
+        if rest := differing(source_totals, target_totals, buckets):
+            if target_totals.all_rows <= FEW_ROWS:
                 rest = buckets
-            telling.note(f"comparing the rows of {rest.looked_at} parts row by row")
+            counter.note(f"comparing the rows of {rest.looked_at} parts row by row")
             compare(
-                self.source, self.target, rest, classifier, ids=self._ids(next_xid), on_rows_read=telling.on_rows_read
+                self.source, self.target, rest, classifier, ids=self._ids(next_xid), on_rows_read=counter.on_rows_read
             )
         oids = (self.facts.identity.relation_oid, self.state.target_oid)
         for side, oid in zip((self.source, self.target), oids, strict=True):
             if catalog.renamed(side.cursor, {oid: side.table}):
                 raise PlanOutdated(f"{side.table} got another name while it was read. Run it again.")
-        classification = classifier.classify(self.state.rows, theirs.all_rows if buckets.chosen is None else None)
-        telling.end()
+        present = target_totals.all_rows if buckets.chosen is None else None
+        classification = classifier.classify(self.state.rows, present)
+        counter.end()
         tallies = classification.tallies
         return TableVerification(
             table=self.table.label,
@@ -227,8 +254,8 @@ class _Comparison:
             extra=tallies["extra"].count,
             different=tallies["different"].count,
             pending=tallies["pending"].count,
-            rows_source=ours.all_rows,
-            rows_target=theirs.all_rows,
+            rows_source=source_totals.all_rows,
+            rows_target=target_totals.all_rows,
             examples=self._examples(classification),
             note="; ".join(self._notes(buckets, classification)) or None,
             seconds=round(time.monotonic() - began, 4),
@@ -262,10 +289,10 @@ class _Comparison:
         )
 
     def _ids(self, next_xid: int | None) -> tuple[sql.Composable, sql.Composable]:
-        here = xid.read_next_xid(self.target.cursor, horizon(self.target.cursor))
+        target_next_xid = xid.read_next_xid(self.target.cursor, horizon(self.target.cursor))
         return (
             source_ids(next_xid, self._known, self._fresh, self._sought()),
-            target_ids(here, self.state.selection.xmin_column),
+            target_ids(target_next_xid, self.state.selection.xmin_column),
         )
 
     def _sought(self) -> sql.Composable | None:
@@ -301,8 +328,8 @@ class _Comparison:
         }
 
 
-class _Telling:
-    """Says how far a comparison is."""
+class _ProgressCounter:
+    """Counts the rows that were read, and reports how far a comparison is."""
 
     def __init__(self, table: str, total: int, on_progress: ProgressCallback) -> None:
         self._table = table
@@ -323,7 +350,7 @@ class _Telling:
         self._on_progress(Progress(self._table, "verify", self._done, 0, text))
 
     def end(self) -> None:
-        """Return all is read."""
+        """Report that all is read."""
         self._on_progress(Progress(self._table, "verify", self._done, self._done))
 
 
