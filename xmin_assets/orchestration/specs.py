@@ -45,7 +45,6 @@ _DELETES = {
     "ignore": "left alone in the target",
 }
 
-
 TableSpecs = Mapping[TableConfig, Mapping[StationName, AssetSpec]]
 """The spec of each table's assets."""
 

@@ -23,7 +23,6 @@ SELECT a.attname::text, n.nspname::text, o.oprname::text
  WHERE i.indrelid = %s AND i.indisunique AND x.place <= i.indnkeyatts
 """
 
-
 # A side's own collation would not do: where the two differ, PostgreSQL does not choose between them.
 _COLLATIONS = """
 SELECT a.attname::text, n.nspname::text, c.collname::text
@@ -32,7 +31,6 @@ SELECT a.attname::text, n.nspname::text, c.collname::text
   JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
  WHERE a.attrelid = %s AND a.attnum > 0
 """
-
 
 # Staged rows come in the order of the source's blocks, in which most of the target's rows lie, too: to look them up is
 # not to jump about. By the default of 4 the planner hashes, in an order of its own, which took two to three times as

@@ -32,7 +32,6 @@ from xmin_assets.replication.table_fingerprints import LastMerge, SourceProbe, T
 TRUSTED = 6 * 3600
 """Seconds after a merge for which the counters are believed that nothing has changed since."""
 
-
 HELD_BACK_PAUSE = 600
 """Seconds between two syncs of a table while the transaction that held the first one back is still open."""
 

@@ -36,7 +36,6 @@ from xmin_assets.replication.state.migrations import schema_version
 STATEMENT_TIMEOUT = 15
 """Seconds that one probe may take at either side: the sensor's daemon has other things to do."""
 
-
 # The functions are those of the view pg_stat_all_tables, which would also join every index.
 _FINGERPRINTS = """
 WITH RECURSIVE tree AS (
@@ -98,7 +97,6 @@ SELECT s.number::int - 1, s.kind::text,
   FROM stored s, types t
 """
 
-
 # Counters that a crash has thrown away have the same time of reset as the background writer's.
 _SERVER = """
 SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), d.oid,
@@ -109,7 +107,6 @@ SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), d.oid,
   FROM pg_catalog.pg_database d
  WHERE d.datname = pg_catalog.current_database()
 """
-
 
 _MERGED = """
 SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,

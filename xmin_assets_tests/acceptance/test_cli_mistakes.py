@@ -167,3 +167,16 @@ def test_debug_shows_where_an_error_came_from(cli: Cli, orders: Database) -> Non
     assert "Traceback" in cli("sync", "--debug").stderr
     assert "Traceback" in cli("sync", "--debug", "--config", "nowhere.yaml").stderr
     assert "Traceback" not in cli("sync").stderr
+
+
+def test_debug_shows_what_the_driver_said(cli: Cli, orders: Database) -> None:
+    orders.execute("CREATE TABLE loose (id int)")
+    orders.execute("ALTER TABLE loose ADD c point")
+    cli.configure("public.loose", mode="incremental_sync", cursor="c", key=["id"])
+
+    plain, debug = cli("plan"), cli("plan", "--debug")
+
+    assert "whose values have no order" in plain.stderr + plain.stdout
+    assert "operator does not exist" not in plain.stderr + plain.stdout
+    assert "psycopg2.errors.UndefinedFunction: operator does not exist: point >= point" in debug.stderr
+    assert "The above exception was the direct cause" in debug.stderr

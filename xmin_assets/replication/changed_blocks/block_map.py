@@ -32,14 +32,11 @@ from xmin_assets.replication.scan.ranges import BLOCK_SIZE, CtidRange
 MOST_RANGES = 1 << 16
 """Ranges that a table is read by; blocks between near ones are read along with them."""
 
-
 MOST_BLOCKS = 1 << 18
 """Blocks that are read by a map, 2 GiB: the target finds the rows of each in an array of them all."""
 
-
 MOST_SHARE = 0.5
 """Share of a table's blocks up to which reading those that changed is worth more than the map costs."""
-
 
 LEAST_BYTES = 16 << 20
 """WAL that is worth reading for any table: it takes about 16 ms."""

@@ -18,7 +18,6 @@ from xmin_assets.postgres.server import Server
 MIN_VERSION = 17
 """The major version from which servers summarize WAL."""
 
-
 _SETUP = """
 SELECT pg_catalog.current_setting('summarize_wal')::bool AS summarizes,
        pg_catalog.current_setting('wal_level') AS wal_level,
@@ -34,12 +33,10 @@ SELECT pg_catalog.current_setting('summarize_wal')::bool AS summarizes,
        pg_catalog.pg_has_role('pg_checkpoint', 'USAGE') AS may_checkpoint
 """
 
-
 _INSPECTS = """
 SELECT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s', %(schema)s, %(function)s), 'EXECUTE')
            AS may_inspect
 """
-
 
 _BLOCK_INFO = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
 
@@ -177,23 +174,19 @@ def savepoint(cursor: ext.cursor) -> Iterator[None]:
 
 TURNED_OFF = MissingPrerequisite("wal_summaries is off", "Leave wal_summaries out of the table's configuration.")
 
-
 CLOSED_PARTITIONS = MissingPrerequisite(
     "the role may not read the table's partitions under their own names", "Grant it SELECT on them, too."
 )
-
 
 UNLIKE_PARTITIONS = MissingPrerequisite(
     "where may name the table itself, or a partition has another expression for a virtual column",
     "Name columns in where without the table's name, and let all partitions have the table's expressions.",
 )
 
-
 REPEATED_KEYS = MissingPrerequisite(
     "no unique index guarantees its key, so the keys of all rows are compared",
     "Create a unique index over NOT NULL columns of the key.",
 )
-
 
 BLOCKS_OF_DELETED_ROWS = MissingPrerequisite(
     "deleted rows are looked for by their keys",

@@ -32,16 +32,13 @@ from xmin_assets.replication.runtime.units import bytes_text
 MOST_TAIL = 256 << 20
 """WAL that is worth reading to tell which tables of many have changed, which is asked again and again."""
 
-
 SUMMARY_TIMEOUT = 5.0
 """Seconds to wait for a checkpoint's summary."""
-
 
 _SUMMARIZED = """
 SELECT summarized_tli::int8 AS timeline, summarized_lsn - '0/0'::pg_lsn AS lsn
   FROM pg_catalog.pg_get_wal_summarizer_state()
 """
-
 
 _SUMMARIES = """
 SELECT start_lsn - '0/0'::pg_lsn, end_lsn - '0/0'::pg_lsn
@@ -50,7 +47,6 @@ SELECT start_lsn - '0/0'::pg_lsn, end_lsn - '0/0'::pg_lsn
  ORDER BY 1, 2
 """
 
-
 _FROM_SUMMARIES = """
 SELECT DISTINCT c.relfilenode::int8, c.relblocknumber, c.is_limit_block
   FROM unnest(%(starts)s::numeric[], %(ends)s::numeric[]) AS s (start, stop),
@@ -58,13 +54,11 @@ SELECT DISTINCT c.relfilenode::int8, c.relblocknumber, c.is_limit_block
  WHERE c.reldatabase = %(database)s AND c.relforknumber = 0 AND c.relfilenode = ANY(%(filenodes)s::oid[])
 """
 
-
 _FROM_WAL = """
 SELECT DISTINCT b.relfilenode::int8, b.relblocknumber::int8
   FROM {}.pg_get_wal_block_info('0/0'::pg_lsn + %(start)s::numeric, '0/0'::pg_lsn + %(stop)s::numeric, false) AS b
  WHERE b.reldatabase = %(database)s AND b.relforknumber = 0 AND b.relfilenode = ANY(%(filenodes)s::oid[])
 """
-
 
 _FILES_IN_SUMMARIES = """
 SELECT c.relfilenode::int8, bool_and(s.start < t.since), max(s.stop)::int8
@@ -76,14 +70,12 @@ SELECT c.relfilenode::int8, bool_and(s.start < t.since), max(s.stop)::int8
  GROUP BY 1
 """
 
-
 _FILES_IN_WAL = """
 SELECT DISTINCT b.relfilenode::int8
   FROM {}.pg_get_wal_block_info('0/0'::pg_lsn + %(start)s::numeric, '0/0'::pg_lsn + %(stop)s::numeric, false) AS b
   JOIN unnest(%(filenodes)s::oid[], %(since)s::numeric[]) AS t (filenode, since) ON t.filenode = b.relfilenode
  WHERE b.reldatabase = %(database)s AND b.relforknumber = 0 AND b.start_lsn >= '0/0'::pg_lsn + t.since
 """
-
 
 _LOGGED = (
     "SELECT relfilenode::int8 FROM pg_catalog.pg_class WHERE relfilenode = ANY(%s::oid[]) AND relpersistence = 'p'"

@@ -16,10 +16,8 @@ from xmin_assets.replication.manifests.plan import HeldBack, Holder
 SHOWN = 5
 """Holders that are named."""
 
-
 MANY = 1_000_000
 """Transactions from which the horizon is too far behind in any case."""
-
 
 # backend_xid is shown to everybody, xact_start only to the session's own role and to pg_read_all_stats.
 _HOLDERS = """

@@ -20,7 +20,6 @@ from xmin_assets.replication.spool.last_sync import LastSync
 FIRST_ATTEMPTS = 3
 """How often a first connection is tried: a mistyped address should be reported soon."""
 
-
 _log = logging.getLogger(__name__)
 
 

@@ -16,7 +16,6 @@ from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 
 Result = TypeVar("Result")
 
-
 _log = logging.getLogger(__name__)
 
 

@@ -16,7 +16,6 @@ from xmin_assets.replication.runtime.cgroup import Limits, observe_limits
 
 GIB = 1 << 30
 
-
 UNKNOWN_MACHINE_WORKERS = 4
 
 

@@ -55,9 +55,7 @@ class Worker(Protocol):
 
 W = TypeVar("W", bound=Worker)
 
-
 T = TypeVar("T")
-
 
 Job = Callable[[W], None]
 

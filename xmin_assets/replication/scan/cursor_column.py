@@ -21,11 +21,9 @@ from xmin_assets.replication.scan.checksum import printed
 
 _INTEGERS = ("smallint", "integer", "bigint")
 
-
 _ENDLESS = ["infinity", "-infinity", "Infinity", "-Infinity", "NaN"]
 """Values above all others, in the text of times and of numbers: as the highest seen they would hide every change to
 come. To pass over a value only means that more is read."""
-
 
 # With an empty search_path ">=" would compare an extension's type as what it casts to. Strategy 4 of a btree operator
 # family is its own (https://www.postgresql.org/docs/current/xindex.html).

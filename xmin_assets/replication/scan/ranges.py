@@ -13,22 +13,17 @@ from xmin_assets.postgres.catalog import Storage
 BLOCK_SIZE = 8192
 """Bytes of a block of every common build; a build with other blocks only gets other range sizes."""
 
-
 MIN_BYTES = 1 << 20
 """The least that is worth a statement of its own: its fixed cost is about that of counting 1 MiB."""
-
 
 BATCH_BYTES = 4 << 20
 """Smaller batches are joined: copying a table by 4 MiB takes 5 % less CPU than by 1 MiB; larger ones gain little."""
 
-
 RANGE_BYTES = 64 << 20
 """The most that is counted, or copied, by one statement."""
 
-
 ROW_BYTES = 128
 """What a row is taken to need as long as nothing is known of a table's rows."""
-
 
 RANGES_PER_WORKER = 16
 """Ranges that a large table gives each worker at least, so that none is idle for long while another does the last."""

@@ -45,7 +45,6 @@ _NAME_OF_AN_OBJECT = {
 }
 """Types whose output function leaves out the schema of what is found by the search_path."""
 
-
 # A schema that the role may not use is passed over by the server, too.
 _SCHEMAS = """
 SELECT DISTINCT n.nspname::text COLLATE pg_catalog."C"

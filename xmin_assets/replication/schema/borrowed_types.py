@@ -23,7 +23,7 @@ from xmin_assets.replication.schema.column_changes import altered_by_hand
 from xmin_assets.replication.state.migrations import schema_version
 
 # What type a sync has given to a column is in the state. That is looked into for tables that have such columns only.
-_LENT = """
+_BORROWED_BY_TABLES = """
 WITH own AS MATERIALIZED (
     SELECT s.target_schema, s.target_table, a.attname::text AS name, a.atttypid::int8 AS oid,
            pg_catalog.format_type(a.atttypid, a.atttypmod) AS type
@@ -38,7 +38,6 @@ SELECT DISTINCT own.oid
  CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(s.facts -> 'selection' -> 'columns') AS k (facts)
  WHERE k.facts ->> 'name' = own.name AND (k.facts ->> 'override' IS NOT NULL OR k.facts ->> 'type' <> own.type)
 """
-
 
 _NAMED = "SELECT pg_catalog.to_regtype(name)::oid::int8 FROM pg_catalog.unnest(%s::text[]) AS t (name)"
 
@@ -74,7 +73,7 @@ def observe_borrowed(
         return _with_parts(cursor, [*(found.type_oid for _, found in altered), *_named(cursor, wanted)])
 
 
-def lent(cursor: ext.cursor, source_selection: Selection) -> frozenset[QualifiedName]:
+def borrowed_by_tables(cursor: ext.cursor, source_selection: Selection) -> frozenset[QualifiedName]:
     """Return those of a table's types that it borrows itself, or any table that is synced does.
 
     Args:
@@ -85,7 +84,7 @@ def lent(cursor: ext.cursor, source_selection: Selection) -> frozenset[Qualified
         return frozenset()
     oids = _named(cursor, _overrides(source_selection.columns))
     if schema_version(cursor):
-        cursor.execute(_LENT, (FIRST_OWN_OID,))
+        cursor.execute(_BORROWED_BY_TABLES, (FIRST_OWN_OID,))
         oids += [oid for (oid,) in cursor.fetchall()]
     return frozenset(made.qualified for made in _with_parts(cursor, oids))
 

@@ -26,7 +26,6 @@ KINDS = {
 }
 """What a relation that is no table is called, by pg_class.relkind."""
 
-
 VIEWS = ("v", "m")
 """Kinds that are read by their query's result: their rows have no xmin that shows changes."""
 

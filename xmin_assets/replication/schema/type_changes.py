@@ -20,6 +20,8 @@ from xmin_assets.replication.manifests.table import Selection, TypeMap
 from xmin_assets.replication.schema.rename_order import in_order
 from xmin_assets.replication.schema.type_mapping import TargetTypes, renamed_type, renamed_types
 
+_WAYS_OUT = "Create it there, store its columns as text with type_overrides: {column: text}, or leave them out."
+
 
 @dataclass(frozen=True)
 class TypePlan:
@@ -185,9 +187,6 @@ def _create(table: str, made: UserType) -> sql.Composed:
     raise UnsupportedTable(
         f"{table}: the target lacks the type {made.text}, and a sync cannot make it, because {why}. {_WAYS_OUT}"
     )
-
-
-_WAYS_OUT = "Create it there, store its columns as text with type_overrides: {column: text}, or leave them out."
 
 
 def _create_extension(table: str, made: UserType, target_types: TargetTypes, schemas: set[str]) -> list[sql.Composed]:

@@ -10,8 +10,8 @@ import psycopg2.extensions as ext
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import UserType, types_named
 from xmin_assets.replication.manifests.table import Column, Identity, Selection, TypeMap
-from xmin_assets.replication.schema.borrowed_types import lent
-from xmin_assets.replication.schema.type_memory import recall
+from xmin_assets.replication.schema.borrowed_types import borrowed_by_tables
+from xmin_assets.replication.schema.type_memory import recall_types
 
 _COLLATIONS = """
 SELECT pg_catalog.format('%%I.%%I', n.nspname, c.collname)
@@ -21,7 +21,6 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.collname)
                                 WHERE d.datname = pg_catalog.current_database()))
    AND pg_catalog.format('%%I.%%I', n.nspname, c.collname) = ANY(%s)
 """
-
 
 # A superuser may create an extension; with CREATE on the database any role may create a trusted one.
 _EXTENSIONS = """
@@ -34,7 +33,6 @@ SELECT a.name::text, n.nspname::text,
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
  WHERE a.name = ANY(%s)
 """
-
 
 _SCHEMAS = "SELECT nspname::text FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)"
 
@@ -59,7 +57,7 @@ class TargetTypes:
     memory: Mapping[QualifiedName, TypeMap] = field(default_factory=dict)
     """What was remembered of the same types of the same source."""
     shared: frozenset[QualifiedName] = frozenset()
-    """Types that rows of another source have, or of another type of this one (see `Memory`), and those that columns
+    """Types that rows of another source have, or of another type of this one (see `TypeMemory`), and those that columns
     have by themselves (see `borrowed_types`)."""
 
     def of(self, wanted: UserType) -> UserType | None:
@@ -112,8 +110,8 @@ def read_target_types(
     schemas_used = {name.schema for name in names} | {made.extension_schema for made in source_selection.types}
     cursor.execute(_SCHEMAS, (sorted(filter(None, schemas_used)),))
     schemas = frozenset(schema for (schema,) in cursor.fetchall())
-    memory = recall(cursor, source_selection.types, source, table)
-    shared = memory.shared | lent(cursor, source_selection)
+    memory = recall_types(cursor, source_selection.types, source, table)
+    shared = memory.shared | borrowed_by_tables(cursor, source_selection)
     return TargetTypes(types_named(cursor, names), known, extensions, schemas, memory.own, shared)
 
 

@@ -20,7 +20,6 @@ from xmin_assets.replication.state.migrations import schema_version
 SINCE = 3
 """The version of the schema that has the table."""
 
-
 _READ = """
 SELECT m.target_schema, m.target_type, m.facts::text,
        (m.system_identifier, m.database_oid, m.source_oid) = (%(system)s, %(database)s, w.oid),
@@ -42,24 +41,22 @@ SELECT m.target_schema, m.target_type, m.facts::text,
   JOIN xmin_assets.types m ON m.target_schema = w.schema AND m.target_type = w.name
 """
 
-
 _LOCK = """
 SELECT FROM xmin_assets.types m
   JOIN unnest(%s::text[], %s::text[]) AS w (schema, name) ON m.target_schema = w.schema AND m.target_type = w.name
  ORDER BY m.target_schema, m.target_type, m.system_identifier, m.database_oid, m.source_oid
 """
 
-
 _WRITE = """
 INSERT INTO xmin_assets.types (target_schema, target_type, system_identifier, database_oid, source_oid, facts)
-VALUES (%s, %s, %s, %s, %s, %s)
+VALUES (%(schema)s, %(name)s, %(system)s, %(database)s, %(source_oid)s, %(facts)s)
 ON CONFLICT (target_schema, target_type, system_identifier, database_oid, source_oid) DO UPDATE SET
        facts = excluded.facts
 """
 
 
 @dataclass(frozen=True)
-class Memory:
+class TypeMemory:
     """What is remembered of the types that a table's columns need."""
 
     own: dict[QualifiedName, TypeMap] = field(default_factory=dict)
@@ -73,7 +70,7 @@ class Memory:
     """
 
 
-def recall(cursor: ext.cursor, types: Iterable[UserType], source: Identity, table: QualifiedName) -> Memory:
+def recall_types(cursor: ext.cursor, types: Iterable[UserType], source: Identity, table: QualifiedName) -> TypeMemory:
     """Return what the target remembers of its types.
 
     Args:
@@ -84,7 +81,7 @@ def recall(cursor: ext.cursor, types: Iterable[UserType], source: Identity, tabl
     """
     wanted = [made for made in types if made.has_parts]
     if not wanted or schema_version(cursor) < SINCE:
-        return Memory()
+        return TypeMemory()
     cursor.execute(
         _READ,
         {
@@ -104,14 +101,23 @@ def recall(cursor: ext.cursor, types: Iterable[UserType], source: Identity, tabl
             own[QualifiedName(schema, name)] = from_json(TypeMap, facts)
         if in_use:
             shared.add(QualifiedName(schema, name))
-    return Memory(own, frozenset(shared))
+    return TypeMemory(own, frozenset(shared))
 
 
 def remember(cursor: ext.cursor, maps: Sequence[TypeMap], source: Identity) -> None:
     """Note whose labels and attributes the target's are."""
     for made in maps:
-        facts = to_json(made).decode()
-        cursor.execute(_WRITE, (made.schema, made.name, source.system_identifier, source.database_oid, made.oid, facts))
+        cursor.execute(
+            _WRITE,
+            {
+                "schema": made.schema,
+                "name": made.name,
+                "system": source.system_identifier,
+                "database": source.database_oid,
+                "source_oid": made.oid,
+                "facts": to_json(made).decode(),
+            },
+        )
 
 
 def lock(cursor: ext.cursor, names: Sequence[QualifiedName], *, to_change: bool) -> None:

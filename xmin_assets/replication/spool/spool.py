@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 _SYNCS = "syncs"
 
-
 _BUFFER = 1 << 20
+
+
+PART_BYTES = 32 << 20
+"""Size of a file from which it is closed and handed on, where somebody takes it."""
 
 
 def cache_folder(name: str) -> Path:
@@ -239,7 +242,3 @@ def _modified(entry: Path | UPath) -> float:
         return local.stat().st_mtime
     children = [child.stat().st_mtime for child in entry.iterdir()]
     return max(children, default=0.0)
-
-
-PART_BYTES = 32 << 20
-"""Size of a file from which it is closed and handed on, where somebody takes it."""

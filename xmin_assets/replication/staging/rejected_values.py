@@ -17,9 +17,7 @@ from xmin_assets.replication.spool.spool import Spool
 
 _PLACE = re.compile(r"^COPY .*?, line (?P<line>\d+)(?:, column (?P<column>.+?)(?:: |$))?", re.MULTILINE)
 
-
 _CHARACTER = re.compile(r"byte sequence ((?:0x[0-9a-f]{2} ?)+)")
-
 
 _ABOUT_VALUES = (
     errorcodes.CLASS_DATA_EXCEPTION,

@@ -16,14 +16,12 @@ from xmin_assets.replication.state.migrations import SCHEMA
 
 COMMENT_PREFIX = "xmin_assets staged, sync "
 
-
 _DATABASE = """
 SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
        oid::int8 AS database_oid
   FROM pg_catalog.pg_database
  WHERE datname = pg_catalog.current_database()
 """
-
 
 _COMMENT = """
 SELECT pg_catalog.obj_description(

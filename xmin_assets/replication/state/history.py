@@ -9,12 +9,55 @@ from typing import Any
 import psycopg2.extensions as ext
 
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.rows import fetch_as
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.state.migrations import schema_version
 
 SINCE_VERSION = 2
 """The version of the schema ``xmin_assets`` that brought the history. An older one has none."""
+
+
+_STATIONS = ("snapshot", "extract", "stage", "merge")
+
+# Numbers have no gaps, so those to forget are found without counting. The caller's lock keeps two merges of one table
+# from taking the same number.
+_APPEND = """
+WITH last AS (
+    SELECT coalesce(max(number), 0) AS number
+      FROM xmin_assets.history
+     WHERE target_schema = %(schema)s AND target_table = %(table)s
+), forgotten AS (
+    DELETE FROM xmin_assets.history AS h
+     USING last
+     WHERE h.target_schema = %(schema)s AND h.target_table = %(table)s AND h.number <= last.number + 1 - %(keep)s
+)
+INSERT INTO xmin_assets.history
+       (target_schema, target_table, number, sync_id, mode, reason, rows_extracted, rows_inserted, rows_updated,
+        rows_deleted, rows_unchanged, rows, watermark_before, watermark, max_xmin, bytes_extracted, seconds_snapshot,
+        seconds_extract, seconds_stage, seconds_merge, target_oid, target_xid, merged_at)
+SELECT %(schema)s, %(table)s, last.number + 1, %(sync_id)s, %(mode)s, %(reason)s, %(extracted)s, %(inserted)s,
+       %(updated)s, %(deleted)s, %(unchanged)s, %(rows)s, %(watermark_before)s, %(watermark)s, %(max_xmin)s, %(bytes)s,
+       %(snapshot)s, %(extract)s, %(stage)s, %(merge)s, %(target_oid)s,
+       pg_catalog.pg_current_xact_id()::text::int8, %(merged_at)s
+  FROM last
+"""
+
+_READ = """
+SELECT sync_id, mode, reason, rows_extracted, rows_inserted, rows_updated, rows_deleted, rows_unchanged, rows,
+       watermark_before, watermark, max_xmin, bytes_extracted,
+       seconds_snapshot, seconds_extract, seconds_stage, seconds_merge, target_xid, merged_at
+  FROM xmin_assets.history
+ WHERE target_schema = %(schema)s AND target_table = %(table)s
+ ORDER BY number DESC
+ LIMIT %(limit)s
+"""
+
+_XIDS = """
+SELECT target_xid
+  FROM xmin_assets.history
+ WHERE target_schema = %(schema)s AND target_table = %(table)s AND target_oid = %(target_oid)s
+"""
 
 
 @dataclass(frozen=True)
@@ -55,51 +98,6 @@ class MergeXids:
         return self.oldest is not None and xid64 > self.oldest and xid64 not in self.known
 
 
-_STATIONS = ("snapshot", "extract", "stage", "merge")
-
-
-# Numbers have no gaps, so those to forget are found without counting. The caller's lock keeps two merges of one table
-# from taking the same number.
-_APPEND = """
-WITH last AS (
-    SELECT coalesce(max(number), 0) AS number
-      FROM xmin_assets.history
-     WHERE target_schema = %(schema)s AND target_table = %(table)s
-), forgotten AS (
-    DELETE FROM xmin_assets.history AS h
-     USING last
-     WHERE h.target_schema = %(schema)s AND h.target_table = %(table)s AND h.number <= last.number + 1 - %(keep)s
-)
-INSERT INTO xmin_assets.history
-       (target_schema, target_table, number, sync_id, mode, reason, rows_extracted, rows_inserted, rows_updated,
-        rows_deleted, rows_unchanged, rows, watermark_before, watermark, max_xmin, bytes_extracted, seconds_snapshot,
-        seconds_extract, seconds_stage, seconds_merge, target_oid, target_xid, merged_at)
-SELECT %(schema)s, %(table)s, last.number + 1, %(sync_id)s, %(mode)s, %(reason)s, %(extracted)s, %(inserted)s,
-       %(updated)s, %(deleted)s, %(unchanged)s, %(rows)s, %(watermark_before)s, %(watermark)s, %(max_xmin)s, %(bytes)s,
-       %(snapshot)s, %(extract)s, %(stage)s, %(merge)s, %(target_oid)s,
-       pg_catalog.pg_current_xact_id()::text::int8, %(merged_at)s
-  FROM last
-"""
-
-
-_READ = """
-SELECT sync_id, mode, reason, rows_extracted, rows_inserted, rows_updated, rows_deleted, rows_unchanged, rows,
-       watermark_before, watermark, max_xmin, bytes_extracted,
-       seconds_snapshot, seconds_extract, seconds_stage, seconds_merge, target_xid, merged_at
-  FROM xmin_assets.history
- WHERE target_schema = %s AND target_table = %s
- ORDER BY number DESC
- LIMIT %s
-"""
-
-
-_XIDS = """
-SELECT target_xid
-  FROM xmin_assets.history
- WHERE target_schema = %s AND target_table = %s AND target_oid = %s
-"""
-
-
 def append(
     cursor: ext.cursor, target: QualifiedName, staged: StagedTable, state: State, result: MergedTarget, keep: int
 ) -> None:
@@ -137,12 +135,11 @@ def read_history(cursor: ext.cursor, target: QualifiedName, limit: int) -> tuple
     """Return the last merges of a target table, the newest one first."""
     if schema_version(cursor) < SINCE_VERSION:
         return ()
-    cursor.execute(_READ, (target.schema, target.name, limit))
-    names = [column.name for column in cursor.description or ()]
-    return tuple(_past_merge(dict(zip(names, row, strict=True))) for row in cursor.fetchall())
+    cursor.execute(_READ, {"schema": target.schema, "table": target.name, "limit": limit})
+    return tuple(fetch_as(cursor, _past_merge))
 
 
-def _past_merge(facts: dict[str, Any]) -> PastMerge:
+def _past_merge(**facts: Any) -> PastMerge:
     seconds = {station: facts.pop(f"seconds_{station}") for station in _STATIONS}
     return PastMerge(seconds=seconds, **facts)
 
@@ -155,6 +152,6 @@ def merge_xids(cursor: ext.cursor, target: QualifiedName, target_oid: int) -> Me
     """
     if schema_version(cursor) < SINCE_VERSION:
         return MergeXids(None)
-    cursor.execute(_XIDS, (target.schema, target.name, target_oid))
+    cursor.execute(_XIDS, {"schema": target.schema, "table": target.name, "target_oid": target_oid})
     xids = frozenset(xid for (xid,) in cursor.fetchall())
     return MergeXids(min(xids, default=None), xids)

@@ -10,7 +10,6 @@ from xmin_assets.postgres.rows import fetch_value
 
 SCHEMA = "xmin_assets"
 
-
 # One statement list per version; a version that has shipped is never edited.
 # Up to version 3 a WAL position with its transaction id was an array of two in `pairs` and in `unflushed.pair`.
 FACTS_WITH_WAL_POSITIONS = """
@@ -113,13 +112,11 @@ _MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
-
 # The table is read, not to_regnamespace(): that would answer from a cache in which a schema may be missing that another
 # transaction has just made.
 _VERSION = """
 SELECT pg_catalog.obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace WHERE nspname = 'xmin_assets'
 """
-
 
 _IS_EMPTY = """
 SELECT NOT EXISTS (
@@ -127,7 +124,6 @@ SELECT NOT EXISTS (
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = 'xmin_assets') AS is_empty
 """
-
 
 _VERSION_PREFIX = "xmin_assets state, version "
 

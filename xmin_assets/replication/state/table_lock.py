@@ -46,10 +46,8 @@ SELECT pid
    AND objid::int8 = pg_catalog.hashtext(%(table)s)::int8 & 4294967295
 """
 
-
 _LONGEST_PAUSE = 0.5
 """Seconds between two attempts to take a lock."""
-
 
 _WORTH_A_WORD = 1.0
 """Seconds of waiting after which it is reported."""

@@ -28,14 +28,11 @@ from xmin_assets.replication.verification.sides import ComparedTable, RowFormat,
 
 ROWS_PER_BUCKET = 1000
 
-
 LEAF_BYTES = 256 << 10
 """The least of each relation that is worth its place in a statement's plan."""
 
-
 # From 2^6 to 2^14. Prime, so that keys with a regular pattern, multiples of a power of two for instance, still spread.
 _NUMBERS = (67, 131, 257, 521, 1031, 2053, 4099, 8209, 16411)
-
 
 BlockCut = tuple[int, int | None]
 """A block, and the one before which to end; None is no end."""

@@ -16,13 +16,10 @@ from xmin_assets.replication.state.history import MergeXids
 EXAMPLES = 5
 """Keys that are named per kind of difference."""
 
-
 COMMON = 0.1
 """Share of the rows that both sides have above which it means nothing that somebody else has written them."""
 
-
 Key = tuple[str, ...]
-
 
 DifferenceKind = Literal["missing", "extra", "different", "pending"]
 

@@ -25,17 +25,13 @@ from xmin_assets.replication.scan.checksum import printed, row_hash, row_text, t
 
 Result = TypeVar("Result")
 
-
 T = TypeVar("T")
-
 
 # The planner takes an expression for as many groups as the table has rows, and would sort them. Our workers are all
 # that work on a table; a view's query may be any, and has one of them.
 _GROUP_BY_HASH = "SET LOCAL enable_sort = off"
 
-
 _ALONE = "SET LOCAL max_parallel_workers_per_gather = 0"
-
 
 MOST_LOCKED = 2000
 """Relations that all workers of a side may lock together, indexes aside: each locks all that the table has rows in, and
