@@ -27,8 +27,8 @@ from xmin_assets.replication.runtime.retries import run_concurrently, with_retri
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
-from xmin_assets.replication.staging.loader import Loading
-from xmin_assets.replication.staging.stage import loads_meanwhile, stage
+from xmin_assets.replication.staging.loader import StagedTableLoader
+from xmin_assets.replication.staging.stage import loads_during_extract, stage
 from xmin_assets.replication.state.resync import resync
 from xmin_assets.replication.state.table_lock import TableLocks, hold_table_lock
 
@@ -221,19 +221,20 @@ def _run_stations(context: SyncContext, table: TableConfig) -> tuple[StagedTable
         on_progress(Progress(table.label, "snapshot", 0, 0, f"warning: {warning}"))
     try:
         with ExitStack() as stack:
-            loading = None
-            if loads_meanwhile(planned):
-                loading = stack.enter_context(Loading.meanwhile(target, planned, spool, settings, on_progress))
+            loader = None
+            if loads_during_extract(planned):
+                early = StagedTableLoader.during_extract(target, planned, spool, settings, on_progress)
+                loader = stack.enter_context(early)
             extracted = extract(
                 source,
                 planned,
                 spool,
                 settings,
                 target=target,
-                on_part_complete=loading.take if loading else None,
+                on_part_complete=loader.take if loader else None,
                 on_progress=on_progress,
             )
-            staged = stage(target, extracted, spool, settings, begun=loading, on_progress=on_progress)
+            staged = stage(target, extracted, spool, settings, loader=loader, on_progress=on_progress)
         on_progress(Progress(table.label, "merge", 0, staged.rows))
         merged = merge(
             target,

@@ -24,17 +24,13 @@ from xmin_assets.replication.spool.sync_id import overtaken
 
 if TYPE_CHECKING:
     from upath import UPath
-if TYPE_CHECKING:
-    from upath import UPath
 
+PART_BYTES = 32 << 20
+"""Size from which a CSV file is complete and another one is begun, where files are loaded during the extract."""
 
 _SYNCS = "syncs"
 
 _BUFFER = 1 << 20
-
-
-PART_BYTES = 32 << 20
-"""Size of a file from which it is closed and handed on, where somebody takes it."""
 
 
 def cache_folder(name: str) -> Path:

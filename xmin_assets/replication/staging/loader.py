@@ -48,7 +48,7 @@ INDEX_MEMORY = 256 << 20
 """Memory to sort a key by. With the server's default, 64 MB, more than a million rows are sorted on disk."""
 
 
-class Loading:
+class StagedTableLoader:
     """The staged table of one sync, and its table of keys, which take the files of an extract as they come.
 
     Args:
@@ -67,6 +67,7 @@ class Loading:
         spool: Spool,
         settings: Settings,
         on_progress: ProgressCallback,
+        *,
         types: MadeTypes | None,
     ) -> None:
         self.types = types
@@ -84,7 +85,7 @@ class Loading:
         self.name, self.keys_name = staged_names(self._snapshot.config.target_name)
         self.columns = self._snapshot.target_selection.staged_columns
 
-    def __enter__(self) -> Loading:
+    def __enter__(self) -> StagedTableLoader:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,18 +93,18 @@ class Loading:
 
     @classmethod
     @contextmanager
-    def meanwhile(
+    def during_extract(
         cls, target: Database, snapshot: SourceSnapshot, spool: Spool, settings: Settings, on_progress: ProgressCallback
-    ) -> Iterator[Loading]:
+    ) -> Iterator[StagedTableLoader]:
         """Create the staged table before the extract begins.
 
         Raises:
             XminAssetsError: the target failed.
         """
         types = ensure_types(target, snapshot)
-        with cls(target, snapshot, spool, settings, on_progress, types) as loading:
-            loading.create()
-            yield loading
+        with cls(target, snapshot, spool, settings, on_progress, types=types) as loader:
+            loader.create()
+            yield loader
 
     def create(self) -> None:
         """Replace whatever an earlier sync has left by an empty table."""

@@ -16,7 +16,7 @@ from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.runtime.progress import ProgressCallback, ignore_progress
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import PART_BYTES, Spool
-from xmin_assets.replication.staging.loader import Loading
+from xmin_assets.replication.staging.loader import StagedTableLoader
 
 
 def stage(
@@ -25,7 +25,7 @@ def stage(
     spool: Spool,
     settings: Settings,
     *,
-    begun: Loading | None = None,
+    loader: StagedTableLoader | None = None,
     on_progress: ProgressCallback = ignore_progress,
 ) -> StagedTable:
     """Load the extract's files in parallel, check counts and keys, and let the planner know the result.
@@ -35,7 +35,7 @@ def stage(
         extract: what to load.
         spool: where its files are.
         settings: workers and limits.
-        begun: what has taken files of this extract already.
+        loader: one that has loaded files of this extract already.
         on_progress: called with every file, from several threads.
 
     Raises:
@@ -47,28 +47,30 @@ def stage(
     snapshot = extract.snapshot
     whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
     nothing = not whole and not extract.rows and extract.key_parts is None
-    types = begun.types if begun else None
-    if not begun and (not nothing or snapshot.plan.statements):
+    types = loader.types if loader else None
+    if not loader and (not nothing or snapshot.plan.statements):
         types = ensure_types(target, snapshot)
     if nothing:
-        return StagedTable(extract, None, None, 0, 0, time.monotonic() - began, types)
-    with begun or Loading(target, snapshot, spool, settings, on_progress, types) as loading:
-        if not begun:
-            loading.create()
-        rows, keys = loading.complete(extract)
+        return StagedTable(
+            extract, name=None, keys_name=None, rows=0, keys=0, seconds=time.monotonic() - began, types=types
+        )
+    with loader or StagedTableLoader(target, snapshot, spool, settings, on_progress, types=types) as used:
+        if not loader:
+            used.create()
+        rows, keys = used.complete(extract)
     return StagedTable(
         extract=extract,
-        name=loading.name,
-        keys_name=loading.keys_name if extract.key_parts is not None else None,
+        name=used.name,
+        keys_name=used.keys_name if extract.key_parts is not None else None,
         rows=rows,
         keys=keys,
         seconds=time.monotonic() - began,
         types=types,
-        target_started=loading.target_started,
+        target_started=used.target_started,
     )
 
 
-def loads_meanwhile(snapshot: SourceSnapshot) -> bool:
+def loads_during_extract(snapshot: SourceSnapshot) -> bool:
     """Return whether files are worth loading while others are still written."""
     whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
     return whole and snapshot.bytes > 2 * PART_BYTES

@@ -39,10 +39,10 @@ def large(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Replica:
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     """The files that were loaded before the extract was over."""
     parts: list[Part] = []
-    take, extract_ = loader.Loading.take, sync.extract
+    take, extract_ = loader.StagedTableLoader.take, sync.extract
     extracting: list[bool] = []
 
-    def take_and_tell(self: loader.Loading, part: Part) -> None:
+    def take_and_tell(self: loader.StagedTableLoader, part: Part) -> None:
         if extracting:
             parts.append(part)
         take(self, part)
@@ -54,7 +54,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
         finally:
             extracting.clear()
 
-    monkeypatch.setattr(loader.Loading, "take", take_and_tell)
+    monkeypatch.setattr(loader.StagedTableLoader, "take", take_and_tell)
     monkeypatch.setattr(sync, "extract", extract_and_tell)
     return parts
 
