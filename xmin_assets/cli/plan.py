@@ -44,16 +44,16 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
 
 
 def _show(snapshot: SourceSnapshot) -> None:
-    from xmin_assets.replication.planning.held_back import describe
+    from xmin_assets.replication.planning.held_back import held_back_text
 
     plan = snapshot.plan
     click.echo(click.style(snapshot.table, bold=True) + f"  {plan.mode.value}: {plan.reason}")
     since = "" if plan.watermark is None else f"; watermark {plan.watermark}"
     click.echo(f"  about {snapshot.rows_estimate:,} rows in all, {bytes_text(snapshot.bytes)}{since}")
     if plan.watermark is not None:
-        click.echo(f"  reads {plan.path}")
+        click.echo(f"  reads {plan.blocks_read}")
     if snapshot.held_back.transactions:
-        click.echo(f"  watermark {describe(snapshot.held_back)}")
+        click.echo(f"  watermark {held_back_text(snapshot.held_back)}")
     if plan.another_source and not plan.create_target:
         share = f"{snapshot.config.max_change_share:.0%}"
         click.echo(f"  careful: {plan.another_source}; it is refused if more than {share} of 1000 rows or more change")

@@ -119,14 +119,14 @@ def _ago(moment: datetime) -> str:
 
 
 def _show_source(source: SourceStatus, too_long: float, secrets: tuple[str, ...]) -> None:
-    from xmin_assets.replication.planning.held_back import describe, warning
+    from xmin_assets.replication.planning.held_back import held_back_text, warning
 
     if source.held_back is None:
         show_note(redact(source.error or "", secrets))
     elif text := warning(source.held_back, too_long):
         show_note(f"warning: {text}")
     elif source.held_back.transactions:
-        click.echo(f"watermark {describe(source.held_back)}")
+        click.echo(f"watermark {held_back_text(source.held_back)}")
 
 
 def _source_json(source: SourceStatus, secrets: tuple[str, ...]) -> dict[str, object]:

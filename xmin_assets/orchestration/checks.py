@@ -85,7 +85,7 @@ def snapshot_results(config: ReplicationConfig, asset: AssetKey, made: SourceSna
         results.append(_result(asset, WRAPAROUND, passed, checks.wraparound.severity, {"age": made.oldest_age}))
     if checks.held_back.enabled:
         warning = held_back.warning(made.held_back, config.settings.held_back_warning)
-        facts = {"transactions": made.held_back.transactions, "by": warning or held_back.describe(made.held_back)}
+        facts = {"transactions": made.held_back.transactions, "by": warning or held_back.held_back_text(made.held_back)}
         results.append(_result(asset, HELD_BACK, warning is None, checks.held_back.severity, facts))
     if checks.schema_drift.enabled:
         changes = made.plan.statements if made.target_oid is not None else ()

@@ -192,7 +192,7 @@ def sync_table(context: SyncContext, table: TableConfig) -> TableResult:
         rows_deleted=merged.deleted,
         max_xmin=merged.max_xmin,
         watermark=merged.watermark,
-        path=extracted.path,
+        path=extracted.blocks_read,
         blocks_changed=extracted.block_map.changed if extracted.block_map else None,
         seconds={
             "snapshot": round(extracted.snapshot.seconds, 4),

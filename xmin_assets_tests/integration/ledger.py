@@ -108,7 +108,7 @@ class Ledger:
         found = [look()]
         # Right after its start, or its promotion, a server's summarizer may not have looked at any WAL yet.
         wait_until(
-            lambda: "is summarized yet" not in found[0].plan.path or found.insert(0, look()), "WAL is summarized"
+            lambda: "is summarized yet" not in found[0].plan.blocks_read or found.insert(0, look()), "WAL is summarized"
         )
         return found[0]
 

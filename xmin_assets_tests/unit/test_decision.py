@@ -75,7 +75,7 @@ def plan(source: SourceFacts = SOURCE, target: TargetFacts = TARGET, state: Stat
 def decided(table: TableConfig, source: SourceFacts, target: TargetFacts, state: State | None) -> Plan:
     """The plan for a table that is copied as the source has it."""
     made = decide(Facts(table, source, source.selection, target, state))
-    return replace(made, path="")  # no storage is among the facts, of which the map of changed blocks is
+    return replace(made, blocks_read="")  # no storage is among the facts, of which the map of changed blocks is
 
 
 def on_server(**facts: Any) -> SourceFacts:

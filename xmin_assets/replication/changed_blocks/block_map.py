@@ -112,7 +112,7 @@ def attempt(
     """
     start = planned.plan.map_from
     if start is None:
-        return None, planned.plan.path
+        return None, planned.plan.blocks_read
     try:
         # WAL is read as far as it is on disk, and no word is said of the rest.
         covered = wait_for_flush(cursor, position, planned.state.scan_seconds if planned.state else 0.0)

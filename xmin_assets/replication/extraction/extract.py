@@ -89,7 +89,7 @@ class _Found:
 
     block_map: BlockMap | None = None
     """The blocks that were read; None where all were."""
-    path: str = ""
+    blocks_read: str = ""
     keys_copied: bool = False
     cursors: SeenCursors = NO_CURSORS
     scan_seconds: float = 0.0
@@ -170,19 +170,19 @@ class _Extract:
         lsn: int,
     ) -> _Found:
         """Copy the rows that the plan asks for, and the keys of all rows where they are needed."""
-        snapshot, facts, found = self.snapshot, reader.facts, _Found(path=self.snapshot.plan.path)
+        snapshot, facts, found = self.snapshot, reader.facts, _Found(blocks_read=self.snapshot.plan.blocks_read)
         if facts.selection.cursor:
             rows = reader.workers[0].query.condition()
-            found.cursors = cursor_column.observe(cursor, self.table, facts.selection, rows)
+            found.cursors = cursor_column.seen_cursors(cursor, self.table, facts.selection, rows)
         if facts.identity.kind in VIEWS or snapshot.plan.cursor_from is not None:
             reader.copy_whole(pool)
         elif snapshot.state and reader.nothing_written(snapshot.state, storage):
             reader.reuse_row_count(snapshot.state.rows)
-            found.path = "no block, because no transaction has written since the last sync"
+            found.blocks_read = "no block, because no transaction has written since the last sync"
         else:
             reader.begin()
             with where_clause.without_search_path(cursor, facts.selection.terms.path):
-                found.block_map, found.path = block_map.attempt(cursor, snapshot, facts.server, storage, lsn)
+                found.block_map, found.blocks_read = block_map.attempt(cursor, snapshot, facts.server, storage, lsn)
             if found.block_map is None:
                 reader.read(pool, ranges)
                 found.scan_seconds = time.monotonic() - self.began
@@ -217,7 +217,7 @@ class _Extract:
             cursor=plan.cursor_from if found.cursors.highest is None else found.cursors.highest,
             null_cursors=found.cursors.nulls,
             block_map=found.block_map,
-            path=found.path,
+            blocks_read=found.blocks_read,
             wal_positions=resume.wal_positions,
             unflushed=resume.unflushed,
             scan_seconds=found.scan_seconds,

@@ -69,7 +69,7 @@ class CsvExtract:
     """The highest value of the cursor column, now or before, as text."""
     block_map: BlockMap | None = None
     """The blocks that were read; None where all were."""
-    path: str = ""
+    blocks_read: str = ""
     """Which blocks were read, and why, in words."""
     wal_positions: tuple[WalPosition, ...] = ()
     """See `State`."""

@@ -70,7 +70,7 @@ class Plan:
     """All that will be created and altered in the target, in SQL, for people."""
     map_from: int | None = None
     """The WAL position since which changed blocks are read; None where every block is read."""
-    path: str = ""
+    blocks_read: str = ""
     """Which blocks are read, and why, in words."""
     another_source: str | None = None
     """Which source has taken the place of which, in words: the merge then makes sure that it has the same rows."""

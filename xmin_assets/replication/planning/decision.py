@@ -143,10 +143,10 @@ def _with_block_map(plan: Plan, facts: Facts) -> Plan:
     try:
         start = block_map_start(facts.table, facts.storage, plan, facts.state, unique_key=facts.selection.unique_key)
     except BlockMapUnavailable as unavailable:
-        return replace(plan, path=scan_because(str(unavailable)))
+        return replace(plan, blocks_read=scan_because(str(unavailable)))
     if facts.unreadable_wal is not None:
-        return replace(plan, path=scan_because(facts.unreadable_wal))
-    return replace(plan, map_from=start, path=f"blocks changed since WAL position {lsn_text(start)}")
+        return replace(plan, blocks_read=scan_because(facts.unreadable_wal))
+    return replace(plan, map_from=start, blocks_read=f"blocks changed since WAL position {lsn_text(start)}")
 
 
 def _without_deletes(plan: Plan, table: TableConfig, target: TargetFacts, state: State) -> Plan:

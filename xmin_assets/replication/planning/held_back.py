@@ -56,12 +56,12 @@ def warning(held_back: HeldBack, seconds: float) -> str | None:
     if held_back.seconds < seconds and held_back.transactions < MANY:
         return None
     return (
-        f"the watermark is {describe(held_back)}; every sync reads again what was changed since. "
+        f"the watermark is {held_back_text(held_back)}; every sync reads again what was changed since. "
         "Commit, roll back or end what holds it."
     )
 
 
-def describe(held_back: HeldBack) -> str:
+def held_back_text(held_back: HeldBack) -> str:
     """Return one line for people."""
     if not held_back.transactions:
         return "not held back"

@@ -55,10 +55,10 @@ def recommend_workers(machine: Machine, min_workers: int = 2, max_workers: int =
         rule += f", raised to min_workers {min_workers}"
     elif workers < wanted:
         rule += f", kept to max_workers {max_workers}"
-    return Recommendation(workers, f"{describe(machine)}: {rule}")
+    return Recommendation(workers, f"{machine_text(machine)}: {rule}")
 
 
-def describe(machine: Machine) -> str:
+def machine_text(machine: Machine) -> str:
     """Return the machine in a few words for people."""
     cores, memory = machine.cores or machine.logical_cores, machine.memory_available
     return ", ".join(

@@ -86,7 +86,9 @@ def condition(cursor: ext.cursor, table: TableConfig, plan: Plan, selection: Sel
     )
 
 
-def observe(cursor: ext.cursor, table: QualifiedName, selection: Selection, rows: sql.Composable | None) -> SeenCursors:
+def seen_cursors(
+    cursor: ext.cursor, table: QualifiedName, selection: Selection, rows: sql.Composable | None
+) -> SeenCursors:
     """Find the highest cursor among the rows to be read, and count those that have none.
 
     Args:

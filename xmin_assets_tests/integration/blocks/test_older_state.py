@@ -32,7 +32,7 @@ def test_the_positions_of_an_older_release_go_on_telling_which_blocks_changed(tr
     target = tracked.replica.target
     target.execute(BEFORE_VERSION_4.format(unflushed=unflushed))
     tracked.source.execute("UPDATE items SET n = 1 WHERE id = 5")
-    assert tracked.extract().block_map is not None, tracked.extract().path
+    assert tracked.extract().block_map is not None, tracked.extract().blocks_read
     assert probe(tracked.replica.config(tracked.config)).changed == {}  # nothing is told of a state that is older
 
     assert tracked.sync().blocks_changed in (1, 2)

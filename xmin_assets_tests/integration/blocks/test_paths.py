@@ -18,7 +18,7 @@ def test_changes_are_found_in_their_blocks(tracked: Tracked) -> None:
     )
     extracted = tracked.extract()
 
-    assert extracted.block_map is not None, extracted.path
+    assert extracted.block_map is not None, extracted.blocks_read
     assert extracted.block_map.changed <= 6
     assert extracted.block_map.in_all == 364
     assert extracted.rows == 2
@@ -29,7 +29,7 @@ def test_an_idle_table_is_not_read_at_all(tracked: Tracked) -> None:
     tracked.source.execute("CREATE TABLE other (id int); INSERT INTO other VALUES (1)")
     extracted = tracked.extract()
 
-    assert extracted.block_map is not None, extracted.path
+    assert extracted.block_map is not None, extracted.blocks_read
     assert (extracted.block_map.changed, extracted.rows, extracted.key_parts) == (0, 0, None)
     assert counts(tracked.sync()) == (0, 0, 0, 0)
 
@@ -158,7 +158,7 @@ def test_a_where_that_a_row_leaves_deletes_it(inspected: Replica) -> None:
 def path_of(replica: Replica, **options: object) -> str:
     planned = replica.plan({"source": TABLE, "track_blocks": True, **options})
     assert planned.snapshot is not None, planned.error
-    return planned.snapshot.plan.path
+    return planned.snapshot.plan.blocks_read
 
 
 def test_the_plan_says_which_blocks_are_read(tracked: Tracked) -> None:
@@ -179,7 +179,7 @@ def test_without_a_way_to_the_present_every_block_is_read(tracked: Tracked) -> N
     tracked.options["checkpoint"] = True
     # The summary in which the table was made says that it was truncated then.
     tracked.source.execute("UPDATE items SET n = 3 WHERE id = 1")
-    assert "truncated" in tracked.extract().path
+    assert "truncated" in tracked.extract().blocks_read
     tracked.sync()
     tracked.source.execute("UPDATE items SET n = 2 WHERE id = 1; DELETE FROM items WHERE id = 3")
     assert tracked.extract().block_map is not None
@@ -199,7 +199,7 @@ def test_most_blocks_changed_is_no_use_for_a_map(tracked: Tracked) -> None:
     extracted = tracked.extract()
 
     assert extracted.block_map is None
-    assert "blocks changed" in extracted.path
+    assert "blocks changed" in extracted.blocks_read
     tracked.sync()
 
 
@@ -211,7 +211,7 @@ def test_a_vacuum_that_truncates_is_found_whole(tracked: Tracked) -> None:
     extracted = tracked.extract()
 
     assert extracted.block_map is None
-    assert "truncated by a vacuum" in extracted.path
+    assert "truncated by a vacuum" in extracted.blocks_read
     assert counts(tracked.sync()) == (1, 0, 1, 1000)
 
 
@@ -287,7 +287,7 @@ def test_deletes_that_are_not_looked_for_need_no_blocks_in_the_target(inspected:
     with inspected.stations(config) as stations:
         extracted = stations.up_to_extract()
 
-    assert extracted.block_map is not None, extracted.path
+    assert extracted.block_map is not None, extracted.blocks_read
     assert counts(inspected.sync(config)) == (1, 0, 1, 0)
 
 
