@@ -33,12 +33,12 @@ def test_scenarios_are_run_in_turns_and_every_copy_is_compared(workshop: Worksho
     assert results.skipped == []
     assert [(one.scenario, one.role) for one in results.measurements] == [
         ("full", "ours"),
-        ("full", "floor"),
+        ("full", "baseline"),
         ("full", "reference"),
         ("updated_1", "ours"),
-        ("updated_1", "floor"),
+        ("updated_1", "baseline"),
         ("deleted_1", "ours"),
-        ("deleted_1", "floor"),
+        ("deleted_1", "baseline"),
     ]
     assert {one.verdict for one in results.measurements} == {EQUAL}
     assert min(one.seconds for one in results.measurements) > 0

@@ -14,9 +14,9 @@ _R = "xmin_assets.replication."
 FAILPOINTS: dict[str, tuple[str, str, str]] = {
     "before the snapshot": (_R + "sync", "snapshot", "before"),
     "after the snapshot": (_R + "sync", "snapshot", "after"),
-    "after the rows were counted": (_R + "extraction.table_reader", "Passes._count", "after"),
-    "after the rows were copied": (_R + "extraction.table_reader", "Passes._copy_rows", "after"),
-    "after the keys were copied": (_R + "extraction.table_reader", "Passes.copy_keys", "after"),
+    "after the rows were counted": (_R + "extraction.table_reader", "TableReader._count", "after"),
+    "after the rows were copied": (_R + "extraction.table_reader", "TableReader._copy_rows", "after"),
+    "after the keys were copied": (_R + "extraction.table_reader", "TableReader.copy_keys", "after"),
     "after the extract": (_R + "sync", "extract", "after"),
     "after the staged table was made": (_R + "staging.loader", "StagedTableLoader.create", "after"),
     "after a file was loaded": (_R + "staging.loader", "StagedTableLoader._load_part", "after"),
