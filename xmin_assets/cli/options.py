@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -77,43 +76,18 @@ def common(function: Function) -> Function:
     return function
 
 
-class OverridingCommand(click.Command):
-    """A command with an option for each setting that is offered on the command line (`config.settings`).
+def overrides(function: Function) -> Function:
+    """Add options for those settings that are worth trying out: each is named and typed as in `Settings`.
 
-    The options are made when they are needed: to list the commands nobody waits for the configuration's models.
+    They are spelled out here and not read from the model, whose import is most of what ``sync --help`` would take.
     """
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the command's own options and arguments, those of the settings, and those of every command."""
-        parameters = super().get_params(ctx)
-        own = [parameter for parameter in parameters if parameter.expose_value]
-        return [*own, *setting_options(), *(parameter for parameter in parameters if not parameter.expose_value)]
-
-
-@cache
-def setting_options() -> tuple[click.Option, ...]:
-    """Build the options of the settings that have a `CommandLineOption`."""
-    from xmin_assets.config import Settings
-    from xmin_assets.config.settings import CommandLineOption
-
-    return tuple(
-        click.Option(
-            [f"--{name.replace('_', '-')}"],
-            type=_type_of(field.annotation),
-            metavar=offered.metavar,
-            help=offered.help,
-        )
-        for name, field in Settings.model_fields.items()
-        for offered in field.metadata
-        if isinstance(offered, CommandLineOption)
-    )
-
-
-def _type_of(annotation: Any) -> type:
-    """Return the type of a setting, which may also be None."""
-    (kind,) = {*(get_args(annotation) or (annotation,))} - {type(None)}
-    assert isinstance(kind, type)
-    return kind
+    for option in (
+        click.option("--spool", type=str, metavar="DIR", help="Directory or URL for the CSV files."),
+        click.option("--batch-size", type=int, metavar="ROWS", help="Rows that one COPY statement reads."),
+        click.option("--workers", type=int, metavar="N", help="Connections that work on one table."),
+    ):
+        function = option(function)
+    return function
 
 
 tables = click.argument("tables", nargs=-1, metavar="[TABLE]...")

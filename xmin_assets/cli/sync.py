@@ -9,7 +9,7 @@ import click
 from xmin_assets.cli.console import Row, show_json, show_table
 from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import Stopped, interruptible
-from xmin_assets.cli.options import Invocation, OverridingCommand, common, tables
+from xmin_assets.cli.options import Invocation, common, overrides, tables
 from xmin_assets.cli.redaction import redact
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ _ALL_LISTED = 20
 """Of more tables than this, those without changes are only counted."""
 
 
-@click.command(cls=OverridingCommand)
+@click.command
 @tables
 @click.option("--allow-mass-delete", is_flag=True, help="Lift the limit on deletes, this once.")
 @click.option("--allow-mass-change", is_flag=True, help="Let another source replace a copy's rows, this once.")
+@overrides
 @common
 @click.pass_obj
 def command(

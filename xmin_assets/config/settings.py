@@ -1,16 +1,12 @@
 """How the work is done. Each setting is declared here and nowhere else.
 
-The configuration file takes it under ``settings:``, Dagster's resource is generated from it
-(`orchestration/resources.py`), and so is the option of the command line, where it has a `CommandLineOption`
-(`cli/options.py`).
+The configuration file takes it under ``settings:``, and Dagster's resource is generated from it
+(`orchestration/resources.py`). Those worth trying out are offered on the command line, too (`cli/options.py`).
 """
 
 # Descriptions are arguments and not docstrings below the fields: pydantic would read its own source for those at
 # every start, which costs more than the rest of this module.
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -19,18 +15,10 @@ from xmin_assets.config.base import Strict
 HISTORY_ROWS = 1000
 
 
-@dataclass(frozen=True)
-class CommandLineOption:
-    """How a setting is offered on the command line, as ``--its-name``: for those that are worth trying out."""
-
-    metavar: str
-    help: str
-
-
 class Settings(Strict):
     """How the work is done; the same for all tables."""
 
-    workers: Annotated[int | None, CommandLineOption("N", "Connections that work on one table.")] = Field(
+    workers: int | None = Field(
         default=None,
         ge=1,
         le=64,
@@ -39,12 +27,12 @@ class Settings(Strict):
     )
     min_workers: int = Field(default=2, ge=1, le=64, description="The recommendation is never below this.")
     max_workers: int = Field(default=8, ge=1, le=64, description="The recommendation is never above this.")
-    batch_size: Annotated[int, CommandLineOption("ROWS", "Rows that one COPY statement reads.")] = Field(
+    batch_size: int = Field(
         default=1000,
         ge=1,
         description="Rows that one COPY statement reads; small batches are joined up to 4 MiB of table.",
     )
-    spool: Annotated[str | None, CommandLineOption("DIR", "Directory or URL for the CSV files.")] = Field(
+    spool: str | None = Field(
         default=None,
         description="Directory or object-store URL for CSV parts and manifests. "
         "Default: a private folder in the user's cache.",

@@ -1,22 +1,16 @@
-"""A setting is declared once: the file, the command line and Dagster's resource have it from there."""
+"""A setting is declared once: the file and Dagster's resource have it from there; options of `sync` agree with it."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import click
 import pytest
 
-from xmin_assets.cli.options import setting_options
+from xmin_assets.cli.options import Invocation
 from xmin_assets.cli.sync import command
 from xmin_assets.config import Settings, parse_config
-from xmin_assets.config.settings import CommandLineOption
 from xmin_assets.orchestration.resources import ReplicationSettings
-
-OFFERED = {
-    name: offered
-    for name, field in Settings.model_fields.items()
-    for offered in field.metadata
-    if isinstance(offered, CommandLineOption)
-}
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -29,13 +23,19 @@ def test_every_setting_is_in_the_file_and_in_the_resource(name: str) -> None:
     assert ReplicationSettings.model_fields[name].description == Settings.model_fields[name].description
 
 
-def test_the_settings_that_are_offered_are_options_of_sync() -> None:
-    context = click.Context(command)
-    by_name = {parameter.name: parameter for parameter in command.get_params(context)}
+def test_an_option_of_sync_is_named_and_typed_as_its_setting() -> None:
+    flags = {"allow_mass_delete", "allow_mass_change"}
+    offered = [
+        option
+        for option in command.params
+        if isinstance(option, click.Option) and option.expose_value and option.name not in flags
+    ]
 
-    assert {option.name for option in setting_options()} == {*OFFERED} == {"workers", "batch_size", "spool"}
-    for name, offered in OFFERED.items():
-        option = by_name[name]
-        assert isinstance(option, click.Option)
-        assert (option.metavar, option.help) == (offered.metavar, offered.help)
-        assert option.default is None or not option.required  # what is not said leaves the file's setting
+    assert [option.name for option in offered] == ["workers", "batch_size", "spool"]
+    for option in offered:
+        assert option.name
+        kinds = {*(get_args(annotation := Settings.model_fields[option.name].annotation) or (annotation,))}
+        assert kinds - {type(None)} == {{"integer": int, "text": str}[option.type.name]}
+        assert (
+            command.make_context("sync", [], obj=Invocation()).params[option.name] is None
+        )  # what is not said leaves the file's setting
