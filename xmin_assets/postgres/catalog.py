@@ -233,7 +233,7 @@ class Storage:
     unlogged: bool = False
     """Whether a crash of the server empties it, without a transaction."""
     attnums: tuple[tuple[int, int], ...] = ()
-    """Columns of the table that have another number here: their number in the table, and here."""
+    """Columns of the table that have another number in this relation: their number in the table, and in this one."""
     alike: bool = True
     """Whether the rows, read under its own name, are what they are under the table's."""
 
@@ -251,7 +251,7 @@ def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:
     return tuple(
         replace(
             Storage(row[0], row[1], QualifiedName(row[2], row[3]), *row[4:-1]),
-            attnums=tuple((there, here) for there, here in row[-1] or ()),
+            attnums=tuple((in_table, in_leaf) for in_table, in_leaf in row[-1] or ()),
         )
         for row in cursor.fetchall()
     )

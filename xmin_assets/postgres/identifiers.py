@@ -80,6 +80,15 @@ def _display(part: str) -> str:
     return part
 
 
+def collate_clause(collation: str | None) -> sql.Composable:
+    """Build the COLLATE clause of a definition, with a space before it; nothing without a collation.
+
+    Args:
+        collation: quoted and qualified.
+    """
+    return sql.SQL(" COLLATE {}").format(sql.SQL(collation)) if collation else sql.SQL("")
+
+
 def as_text(statement: sql.Composable) -> str:
     """Return a composed statement as people read it: it is never sent, and needs no connection to be written."""
     if isinstance(statement, sql.Composed):

@@ -13,7 +13,7 @@ from graphlib import TopologicalSorter
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.identifiers import QualifiedName, collate_clause
 
 FIRST_OWN_OID = 16384
 """Objects below it were made by initdb (FirstNormalObjectId in src/include/access/transam.h)."""
@@ -124,6 +124,14 @@ class Field:
     name: str
     type: str
     collation: str | None = None
+
+    @property
+    def sql(self) -> sql.Composed:
+        """The attribute as CREATE TYPE and ADD ATTRIBUTE define it."""
+        # format_type() prints a type as SQL, quoted where that is needed.
+        return sql.SQL("{name} {type}{collate}").format(
+            name=sql.Identifier(self.name), type=sql.SQL(self.type), collate=collate_clause(self.collation)
+        )
 
 
 @dataclass(frozen=True)

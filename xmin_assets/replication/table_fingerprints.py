@@ -244,13 +244,13 @@ def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, LastMerge]) -> dic
     if not starts:
         return {}
     server = observe_server(cursor)
-    here = (server.system_identifier, server.timeline, server.database_oid, server.started)
+    answering = (server.system_identifier, server.timeline, server.database_oid, server.started)
     files: dict[TableConfig, list[int]] = {}
     since: dict[int, int] = {}
     for table, start in starts.items():
         last = merged[table]
         origin = (last.identity.get(name) for name in ("system_identifier", "timeline", "database_oid"))
-        if (*origin, last.source_started) == here:
+        if (*origin, last.source_started) == answering:
             files[table] = [leaf["relfilenode"] for leaf in last.identity["leaves"]]
             since |= dict.fromkeys(files[table], start)
     try:

@@ -112,7 +112,14 @@ def test_a_room_of_the_engine_imports_only_from_those_below_it(module: Path) -> 
 
 
 def test_the_decision_is_pure() -> None:
-    for pure in ("planning/decision", "planning/source_identity", "schema/column_changes", "schema/type_changes"):
+    for pure in (
+        "planning/decision",
+        "planning/source_identity",
+        "schema/column_changes",
+        "schema/type_alteration",
+        "schema/type_changes",
+        "schema/type_meaning",
+    ):
         names = [*imports_of(PACKAGE / "replication" / f"{pure}.py")]
         for connected in ("psycopg2", "xmin_assets.postgres.connection", "xmin_assets.postgres.transaction"):
             assert not any(name.startswith(connected) for name in names if name != "psycopg2.sql"), (pure, connected)

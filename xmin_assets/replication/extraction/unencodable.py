@@ -82,9 +82,9 @@ class _Search:
             )
         )
         for (place,) in self._cursor.fetchall():
-            here = sql.SQL("ctid = {}::tid").format(sql.Literal(place))
-            if self._fails(self._columns(), here):
-                return f" It is in {self._column(here)}, {self._key(here, place)}."
+            row = sql.SQL("ctid = {}::tid").format(sql.Literal(place))
+            if self._fails(self._columns(), row):
+                return f" It is in {self._column(row)}, {self._key(row, place)}."
         return ""
 
     def _blocks(self) -> int:
@@ -123,17 +123,17 @@ class _Search:
         self._cursor.execute("RELEASE SAVEPOINT search")
         return False
 
-    def _column(self, here: sql.Composable) -> str:
-        name = next((column.name for column in self._columns() if self._fails((column,), here)), "the row")
+    def _column(self, row: sql.Composable) -> str:
+        name = next((column.name for column in self._columns() if self._fails((column,), row)), "the row")
         return f"column {name}"
 
-    def _key(self, here: sql.Composable, place: str) -> str:
+    def _key(self, row: sql.Composable, place: str) -> str:
         key = self._snapshot.source_selection.key_columns
-        if not key or self._fails(key, here):
+        if not key or self._fails(key, row):
             return f"in the row at ctid {place}"
         assert self._span.leaf is not None
-        row = sql.SQL(", ").join(printed(sql.Identifier(column.name)) for column in key)
-        self._cursor.execute(sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(row, self._span.leaf.name.sql, here))
+        key_text = sql.SQL(", ").join(printed(sql.Identifier(column.name)) for column in key)
+        self._cursor.execute(sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(key_text, self._span.leaf.name.sql, row))
         return "in the row with " + format_key(key, self._cursor.fetchone() or ())
 
 

@@ -15,8 +15,8 @@ class MadeTypes:
     """Enums and composites of the columns, as the target has them for this sync."""
 
     maps: tuple[TypeMap, ...] = ()
-    there: tuple[UserType, ...] = ()
-    """In the target."""
+    in_target: tuple[UserType, ...] = ()
+    """The types themselves."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from psycopg2 import sql
 from pydantic import Discriminator
 
-from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.identifiers import QualifiedName, collate_clause
 
 
 class Operation(ABC):
@@ -114,7 +114,7 @@ class AlterColumnType(Operation):
             target=target.sql,
             column=sql.Identifier(self.name),
             type=sql.SQL(self.type),
-            collate=_collate(self.collation),
+            collate=collate_clause(self.collation),
         )
 
     def describe(self) -> str:
@@ -295,12 +295,8 @@ def column_definition(name: str, type_: str, collation: str | None) -> sql.Compo
     """Build a column's definition: its name, type and collation, and nothing else of the source."""
     # format_type() prints a type as SQL, quoted where that is needed.
     return sql.SQL("{name} {type}{collate}").format(
-        name=sql.Identifier(name), type=sql.SQL(type_), collate=_collate(collation)
+        name=sql.Identifier(name), type=sql.SQL(type_), collate=collate_clause(collation)
     )
-
-
-def _collate(collation: str | None) -> sql.Composable:
-    return sql.SQL(" COLLATE {}").format(sql.SQL(collation)) if collation else sql.SQL("")
 
 
 def _alter_table(target: QualifiedName, changes: Sequence[sql.Composable]) -> sql.Composed:

@@ -14,7 +14,7 @@ from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.planning.source_identity import RESTARTED, another_source, restarted, rewound
 from xmin_assets.replication.planning.where_meaning import another_meaning
 from xmin_assets.replication.schema.column_changes import altered_by_hand, redefined
-from xmin_assets.replication.schema.type_changes import misplaced, reworded
+from xmin_assets.replication.schema.type_meaning import misplaced, reworded
 
 
 def full_sync_reason(

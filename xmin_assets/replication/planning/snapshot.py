@@ -52,7 +52,7 @@ def snapshot(
     action = f"{table.label}: looking at the source"
     # The target's state is read first: whatever merges meanwhile, the source is not seen older than the state.
     with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target") as cursor:
-        here, target_facts, state = observe_target(cursor, table, target)
+        target_server, target_facts, state = observe_target(cursor, table, target)
     with source.connection() as connection:
         with transaction(source, connection, TransactionMode.READ, action) as cursor:
             server = observe_server(cursor)
@@ -65,7 +65,7 @@ def snapshot(
             on_disk = flushed_lsn(cursor, server.lsn) is not None and not server.in_recovery
             if state:
                 state = caught_up(state, server, lambda lsn: flushed_lsn(cursor, lsn) is not None)
-    if (here.system_identifier, here.database_oid, target_facts.oid) == (
+    if (target_server.system_identifier, target_server.database_oid, target_facts.oid) == (
         source_facts.identity.system_identifier,
         source_facts.identity.database_oid,
         source_facts.identity.relation_oid,
@@ -99,7 +99,7 @@ def snapshot(
         plan = decide(replace(facts, unreadable_wal=unreadable))
     require_alterable(target, table, facts.target, plan, selection.types)
     result = SourceSnapshot(
-        sync_id=new_sync_id(table.target_name, (here.system_identifier, here.database_oid)),
+        sync_id=new_sync_id(table.target_name, (target_server.system_identifier, target_server.database_oid)),
         table=table.label,
         config=table,
         identity=source_facts.identity,
@@ -108,8 +108,8 @@ def snapshot(
         horizon=source_facts.horizon,
         rows_estimate=sum(leaf.rows_estimate for leaf in storage),
         bytes=sum(leaf.all_bytes for leaf in storage),
-        encodings_differ=server.encoding != here.encoding,
-        target=(here.system_identifier, here.database_oid),
+        encodings_differ=server.encoding != target_server.encoding,
+        target=(target_server.system_identifier, target_server.database_oid),
         target_oid=target_facts.oid,
         held_back=held_back,
         oldest_age=server.oldest_age,

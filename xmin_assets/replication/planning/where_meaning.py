@@ -12,17 +12,17 @@ def another_meaning(now: Terms, before: Terms) -> str | None:
     """Say what changed of all that the clause, or a virtual column, depends on; None if nothing did."""
     if now == before:
         return None
-    there = {column.attnum: column for column in before.columns}
+    unmatched = {column.attnum: column for column in before.columns}
     user = "which the where clause or a generated column may use"
     for column in now.columns:
-        was = there.pop(column.attnum, None)
+        was = unmatched.pop(column.attnum, None)
         if was is None:
             return f"another column has the name {column.name}, {user}"
         if was.name != column.name:
             return f"the column {was.name}, {user}, is now called {column.name}"
         if was != column:
             return f"the column {column.name}, {user}, was changed"
-    for gone in there.values():
+    for gone in unmatched.values():
         return f"there is no column {gone.name} any more, {user}"
     if now.path != before.path:
         return "the where clause finds functions and operators in other schemas than before, those of extensions"

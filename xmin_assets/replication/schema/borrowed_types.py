@@ -47,7 +47,7 @@ def observe_borrowed(
     table: TableConfig,
     before: Selection | None,
     landed: Selection,
-    here: tuple[Attribute, ...],
+    target_columns: tuple[Attribute, ...],
 ) -> tuple[UserType, ...]:
     """Return the types that a table borrows, as they are in the target.
 
@@ -56,14 +56,14 @@ def observe_borrowed(
         table: the table's configuration.
         before: what its last sync copied, of the same relation; None if there was none.
         landed: its columns, as they land in the target.
-        here: those of the target; empty if there is no table yet.
+        target_columns: those of the target; empty if there is no table yet.
 
     Raises:
         SchemaChangeRefused: a column was altered by hand, and what the source has cannot be stored in it.
         XminAssetsError: the target failed.
     """
     wanted = _overrides(landed.columns)
-    altered = altered_by_hand(before, landed, here) if before else ()
+    altered = altered_by_hand(before, landed, target_columns) if before else ()
     altered = tuple((column, found) for column, found in altered if found.type_oid >= FIRST_OWN_OID)
     if not wanted and not altered:
         return ()
@@ -89,17 +89,17 @@ def borrowed_by_tables(cursor: ext.cursor, source_selection: Selection) -> froze
     return frozenset(made.qualified for made in _with_parts(cursor, oids))
 
 
-def _require_storable(cursor: ext.cursor, table: TableConfig, column: Column, here: Attribute) -> None:
+def _require_storable(cursor: ext.cursor, table: TableConfig, column: Column, existing: Attribute) -> None:
     storing = sql.SQL("EXPLAIN UPDATE {} SET {} = NULL::{}").format(
-        table.target_name.sql, sql.Identifier(here.name), sql.SQL(column.type)
+        table.target_name.sql, sql.Identifier(existing.name), sql.SQL(column.type)
     )
     try:
         cursor.execute(storing)
     except psycopg2.errors.DatatypeMismatch as error:
         raise SchemaChangeRefused(
-            f"{table.label}: somebody has given the target's column {here.name} the type {here.type}, and PostgreSQL "
-            f"does not convert {column.type} to it by itself. Set type_overrides: {{{column.name}: {here.type}}} to "
-            "have it filled, or alter or drop that column of the target."
+            f"{table.label}: somebody has given the target's column {existing.name} the type {existing.type}, and "
+            f"PostgreSQL does not convert {column.type} to it by itself. Set type_overrides: "
+            f"{{{column.name}: {existing.type}}} to have it filled, or alter or drop that column of the target."
         ) from error
 
 

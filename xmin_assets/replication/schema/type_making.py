@@ -23,8 +23,9 @@ from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity
 from xmin_assets.replication.schema import type_memory
-from xmin_assets.replication.schema.type_changes import TypePlan, misplaced, plan_types
+from xmin_assets.replication.schema.type_changes import TypePlan, plan_types
 from xmin_assets.replication.schema.type_mapping import TargetTypes, read_target_types
+from xmin_assets.replication.schema.type_meaning import misplaced
 from xmin_assets.replication.state.migrations import ensure_schema, lock_schemas
 
 
@@ -66,13 +67,13 @@ def require_as_made(cursor: ext.cursor, staged: StagedTable) -> None:
     Raises:
         PlanOutdated: they did not; what was loaded may be something else than what was read.
     """
-    there = (*(staged.types.there if staged.types else ()), *staged.extract.snapshot.borrowed)
-    if not there:
+    in_target = (*(staged.types.in_target if staged.types else ()), *staged.extract.snapshot.borrowed)
+    if not in_target:
         return
-    names = [made.qualified for made in there]
+    names = [made.qualified for made in in_target]
     type_memory.lock(cursor, names, to_change=False)
     now = types_named(cursor, names)
-    if not all(still_means(made, now.get(made.qualified)) for made in there):
+    if not all(still_means(made, now.get(made.qualified)) for made in in_target):
         raise _outdated(staged.extract.snapshot)
 
 
@@ -99,8 +100,8 @@ def _require_as_planned(snapshot: SourceSnapshot, target_types: TargetTypes, now
     """Do nothing to a type that another sync has changed since: it may have seen the source later than this one."""
     if not now.statements:
         return
-    there = {made.qualified: made for made in target_types.with_parts(snapshot.source_selection)}
-    same = all(still_means(made, there.get(made.qualified)) for made in snapshot.target_types)
+    in_target = {made.qualified: made for made in target_types.with_parts(snapshot.source_selection)}
+    same = all(still_means(made, in_target.get(made.qualified)) for made in snapshot.target_types)
     if not same or not {as_text(statement) for statement in now.statements} <= {*snapshot.plan.statements}:
         raise _outdated(snapshot)
 

@@ -130,7 +130,7 @@ def map_to_target(source_selection: Selection, target_types: TargetTypes) -> Sel
 
 def renamed_types(types: Sequence[UserType], target_types: TargetTypes) -> dict[str, str]:
     """Find the types that have another name in the target, because their extension is in another schema there."""
-    found = {made.text: here.text for made in types if made.extension and (here := target_types.of(made))}
+    found = {made.text: existing.text for made in types if made.extension and (existing := target_types.of(made))}
     return {text: there for text, there in found.items() if text != there}
 
 

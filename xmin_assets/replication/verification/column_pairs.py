@@ -16,7 +16,7 @@ from xmin_assets.replication.planning.source_identity import another_source, rew
 from xmin_assets.replication.planning.where_meaning import another_meaning
 from xmin_assets.replication.scan.checksum import as_in_target
 from xmin_assets.replication.schema.selection import VIEWS
-from xmin_assets.replication.schema.type_changes import reworded
+from xmin_assets.replication.schema.type_meaning import reworded
 
 INTEGERS = ("smallint", "integer", "bigint")
 
