@@ -29,7 +29,7 @@ from xmin_assets.replication.schema.selection import VIEWS
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is to be said of a table."""
+    """The findings about one table."""
 
     table: str
     fast: bool = False

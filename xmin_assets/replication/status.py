@@ -22,7 +22,7 @@ from xmin_assets.replication.runtime.databases import open_databases, open_targe
 from xmin_assets.replication.state.history import PastMerge, read_history
 from xmin_assets.replication.state.table_state import read_result, read_state
 
-Told = TypeVar("Told")
+TableReport = TypeVar("TableReport")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def table_statuses(config: ReplicationConfig | None = None, *, tables: Sequence[
     Raises:
         ConfigError: the configuration is wrong or names no such table.
     """
-    return _told(
+    return _read_each_table(
         config,
         tables,
         "Reading the state",
@@ -91,7 +91,7 @@ def table_histories(
     Raises:
         ConfigError: the configuration is wrong or names no such table.
     """
-    return _told(
+    return _read_each_table(
         config,
         tables,
         "Reading the history",
@@ -102,13 +102,13 @@ def table_histories(
     )
 
 
-def _told(
+def _read_each_table(
     config: ReplicationConfig | None,
     tables: Sequence[str],
     action: str,
-    read: Callable[[ext.cursor, TableConfig], Told],
-    failed: Callable[[TableConfig, str], Told],
-) -> tuple[Told, ...]:
+    read: Callable[[ext.cursor, TableConfig], TableReport],
+    failed: Callable[[TableConfig, str], TableReport],
+) -> tuple[TableReport, ...]:
     """Read something of each table in one transaction of the target, or say why it cannot be read."""
     config = config or load_config()
     chosen = config.select(list(tables))

@@ -1,8 +1,8 @@
 """Enums and composites of the target that a column has there, though it is of another type at the source.
 
-`type_overrides` may ask for one, and somebody may have altered the target's column. Such a column holds what the names
-of the labels said when its rows were loaded; so a type that is borrowed is not renamed, whichever table's sync would do
-so, and what its labels and attributes are is noted with the state.
+`type_overrides` may ask for one, and somebody may have altered the target's column. Such a column holds the
+labels' names of the time when its rows were loaded. So no sync of any table renames a type that is borrowed, and what
+its labels and attributes are is noted with the state.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def observe_borrowed(
     target: Database,
     table: TableConfig,
     before: Selection | None,
-    landed: Selection,
+    target_selection: Selection,
     target_columns: tuple[Attribute, ...],
 ) -> tuple[UserType, ...]:
     """Return the types that a table borrows, as they are in the target.
@@ -55,15 +55,15 @@ def observe_borrowed(
         target: the target database.
         table: the table's configuration.
         before: what its last sync copied, of the same relation; None if there was none.
-        landed: its columns, as they land in the target.
+        target_selection: its columns, as they land in the target.
         target_columns: those of the target; empty if there is no table yet.
 
     Raises:
         SchemaChangeRefused: a column was altered by hand, and what the source has cannot be stored in it.
         XminAssetsError: the target failed.
     """
-    wanted = _overrides(landed.columns)
-    altered = altered_by_hand(before, landed, target_columns) if before else ()
+    wanted = _overrides(target_selection.columns)
+    altered = altered_by_hand(before, target_selection, target_columns) if before else ()
     altered = tuple((column, found) for column, found in altered if found.type_oid >= FIRST_OWN_OID)
     if not wanted and not altered:
         return ()

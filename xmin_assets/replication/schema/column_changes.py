@@ -195,9 +195,9 @@ class _Columns:
         for name, type_ in metadata_columns(self.now):
             if name in remaining and remaining[name].type != type_:
                 raise SchemaChangeRefused(
-                    f"{self.table.label}: the target has a column {name} that is {remaining[name].type}; ours of that "
-                    f"name is {type_}. Rename or drop it there, or give ours another name with xmin_column, "
-                    "deleted_at_column or block_column."
+                    f"{self.table.label}: the target has a column {name} that is {remaining[name].type}; the one that "
+                    f"xmin_assets adds is {type_}. Rename or drop the target's, or give ours another name with "
+                    "xmin_column, deleted_at_column or block_column."
                 )
         return [
             AddColumn(name, type_, is_metadata=True)

@@ -153,8 +153,9 @@ def _require_free_names(table: TableConfig, names: set[str]) -> None:
     ):
         if own in names and needed:
             raise UnsupportedTable(
-                f"{table.label} has a column {own} of its own, a name that the target needs. Give ours another with "
-                f"{setting}: xmin_assets_{own}, or leave the source's out with exclude_columns: [{own}]."
+                f"{table.label} has a column {own}, and xmin_assets adds one of that name to the target. Give ours "
+                f"another name with {setting}: xmin_assets_{own}, or leave the source's out with "
+                f"exclude_columns: [{own}]."
             )
 
 

@@ -11,7 +11,7 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.types import UserType, types_named
 from xmin_assets.replication.manifests.table import Column, Identity, Selection, TypeMap
 from xmin_assets.replication.schema.borrowed_types import borrowed_by_tables
-from xmin_assets.replication.schema.type_memory import recall_types
+from xmin_assets.replication.schema.type_memory import read_type_memory
 
 _COLLATIONS = """
 SELECT pg_catalog.format('%%I.%%I', n.nspname, c.collname)
@@ -110,7 +110,7 @@ def read_target_types(
     schemas_used = {name.schema for name in names} | {made.extension_schema for made in source_selection.types}
     cursor.execute(_SCHEMAS, (sorted(filter(None, schemas_used)),))
     schemas = frozenset(schema for (schema,) in cursor.fetchall())
-    memory = recall_types(cursor, source_selection.types, source, table)
+    memory = read_type_memory(cursor, source_selection.types, source, table)
     shared = memory.shared | borrowed_by_tables(cursor, source_selection)
     return TargetTypes(types_named(cursor, names), known, extensions, schemas, memory.own, shared)
 

@@ -1,4 +1,4 @@
-"""What the target remembers of its enums and composites: whose labels and attributes theirs are.
+"""What the target remembers of its enums and composites: which labels and attributes of the source they stand for.
 
 One row for each type of a source that the target has, written in the transaction that makes or changes the target's
 type. So it is true whatever becomes of the sync that did so, and for whichever table is synced next.
@@ -70,7 +70,9 @@ class TypeMemory:
     """
 
 
-def recall_types(cursor: ext.cursor, types: Iterable[UserType], source: Identity, table: QualifiedName) -> TypeMemory:
+def read_type_memory(
+    cursor: ext.cursor, types: Iterable[UserType], source: Identity, table: QualifiedName
+) -> TypeMemory:
     """Return what the target remembers of its types.
 
     Args:
@@ -105,7 +107,7 @@ def recall_types(cursor: ext.cursor, types: Iterable[UserType], source: Identity
 
 
 def remember(cursor: ext.cursor, maps: Sequence[TypeMap], source: Identity) -> None:
-    """Note whose labels and attributes the target's are."""
+    """Note which labels and attributes of the source the target's stand for."""
     for made in maps:
         cursor.execute(
             _WRITE,

@@ -19,6 +19,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.identifiers import QualifiedName
+from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import TransactionMode, give_memory, transaction_on
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
@@ -139,10 +140,10 @@ class StagedTableLoader:
         selection, target = self._snapshot.target_selection, self._snapshot.target_oid
         if selection.unique_key or target is None:
             return columns
-        here = {found.name: found for found in catalog.columns_of(cursor, target) if found.name in selection.key}
+        present = {found.name: found for found in catalog.columns_of(cursor, target) if found.name in selection.key}
         return tuple(
             replace(column, collation=found.collation)
-            if (found := here.get(column.name)) and found.type == column.type
+            if (found := present.get(column.name)) and found.type == column.type
             else column
             for column in columns
         )
@@ -274,12 +275,15 @@ class StagedTableLoader:
         selection = self._snapshot.target_selection
         others = [column for column in selection.columns if with_others and column.name not in selection.key]
         shown = (*selection.key_columns, *others[:3])
+        texts = (sql.SQL("left({column}::text, 60)").format(column=sql.Identifier(c.name)) for c in shown)
+        is_null = (sql.SQL("{column} IS NULL").format(column=sql.Identifier(name)) for name in selection.key)
         cursor.execute(
-            sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 1").format(
-                sql.SQL(", ").join(sql.SQL("left({}::text, 60)").format(sql.Identifier(c.name)) for c in shown),
-                table,
-                sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(name)) for name in selection.key),
-            )
+            sql.SQL("""
+                SELECT ARRAY[{texts}] AS texts
+                  FROM {staged}
+                 WHERE {is_null}
+                 LIMIT 1
+            """).format(texts=sql.SQL(", ").join(texts), staged=table, is_null=sql.SQL(" OR ").join(is_null))
         )
-        values = ["NULL" if value is None else str(value) for value in cursor.fetchone() or ()]
+        values = ["NULL" if value is None else value for value in fetch_value(cursor, list)]
         return f"It is NULL in the row with {format_key(shown, values)}."

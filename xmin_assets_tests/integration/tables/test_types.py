@@ -311,5 +311,5 @@ def test_a_column_of_our_name_and_another_type_in_the_target_is_refused(replica:
     replica.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
     replica.target.execute("CREATE TABLE t (id int PRIMARY KEY, source_xmin text)")
 
-    assert "ours of that name is bigint" in (replica.try_sync("public.t").error or "")
+    assert "the one that xmin_assets adds is bigint" in (replica.try_sync("public.t").error or "")
     replica.sync({"source": "public.t", "xmin_column": "their_xmin"})
