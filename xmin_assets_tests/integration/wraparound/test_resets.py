@@ -44,6 +44,9 @@ def test_wal_that_was_reset_is_missed_even_if_the_restart_is_not_noticed(
     # The checksum that a restart costs would find out as well.
     forge = "UPDATE xmin_assets.state SET facts = jsonb_set(facts, '{source_started}', to_jsonb(%s::text))"
     ledger.replica.target.execute(forge, (ledger.source_start(),))
+    # The first looks at the catalog log hint bits, and no commit comes to write these to the disk.
+    ledger.plan()
+    ask(traveller, "SELECT pg_logical_emit_message(false, 'test', 'written to disk', flush => true)")
 
     result = ledger.sync(whole="is in no summary")
     ledger.change(8, 8)
