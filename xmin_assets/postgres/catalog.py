@@ -19,7 +19,7 @@ from xmin_assets.postgres.types import FIRST_OWN_OID
 
 # A view's query, and those of the views that it reads: one of these may be replaced without a word in the view's own.
 _FIND = """
-SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relnatts::int,
        CASE WHEN c.relkind IN ('v', 'm') THEN (
            WITH RECURSIVE used AS (
                SELECT c.oid
@@ -53,6 +53,8 @@ SELECT c.oid::int8, c.relfilenode::int8, n.nspname::text, c.relname::text, c.rel
        c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid),
        pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'),
        c.relpersistence = 'u',
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atthasmissing AND NOT a.attisdropped),
        CASE WHEN c.oid <> %(oid)s THEN (
            SELECT pg_catalog.array_agg(ARRAY[p.attnum::int, a.attnum::int] ORDER BY p.attnum)
              FROM pg_catalog.pg_attribute p
@@ -71,7 +73,7 @@ SELECT a.attnum::int, a.attname::text, pg_catalog.format_type(a.atttypid, a.attt
        (SELECT pg_catalog.format('%%I.%%I', n.nspname, o.collname)
           FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace
          WHERE o.oid = a.attcollation AND o.oid <> t.typcollation),
-       t.oid::int8, t.typcategory::text,
+       t.oid::int8, t.typcategory::text, a.atthasdef, a.attidentity::text, a.attgenerated::text,
        t.typtype::text, a.attcollation::int8
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
@@ -189,6 +191,8 @@ class Relation:
     """pg_class.relkind: r, p, v, m, f, S."""
     persistence: str
     """pg_class.relpersistence: p, u, t."""
+    last_attnum: int
+    """The highest number that a column of it has or had."""
     definition: str | None = None
     """The query of a view or materialized view, with those of the views that it reads."""
 
@@ -208,6 +212,12 @@ class Attribute:
     type_oid: int = 0
     category: str = ""
     """pg_type.typcategory: N is a number, D a date or time."""
+    has_default: bool = False
+    """Whether it has a default, or is generated."""
+    identity: str = ""
+    """pg_attribute.attidentity: a is GENERATED ALWAYS AS IDENTITY, d BY DEFAULT; empty for other columns."""
+    generated: str = ""
+    """pg_attribute.attgenerated: s is stored, v virtual; empty for other columns."""
     equality: str | None = ""
     """What tells its values apart besides the type: the definition of a collation by which different texts are equal,
     or the database's locale where an extension's type goes by it; empty for nothing, None where it is not known."""
@@ -232,6 +242,9 @@ class Storage:
     """Whether the role may read it under its own name; SELECT on a parent is no right to its children."""
     unlogged: bool = False
     """Whether a crash of the server empties it, without a transaction."""
+    filled: tuple[str, ...] = ()
+    """Columns that were added with a default which rows have that nobody has written since (pg_attribute.atthasmissing,
+    https://www.postgresql.org/docs/current/catalog-pg-attribute.html)."""
     attnums: tuple[tuple[int, int], ...] = ()
     """Columns of the table that have another number in this relation: their number in the table, and in this one."""
     alike: bool = True
@@ -242,7 +255,7 @@ def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
     """Return the relation of this name, or None."""
     cursor.execute(_FIND, {"schema": name.schema, "name": name.name})
     row = cursor.fetchone()
-    return Relation(row[0], QualifiedName(row[1], row[2]), row[3], row[4], row[5]) if row else None
+    return Relation(row[0], QualifiedName(row[1], row[2]), row[3], row[4], row[5], row[6]) if row else None
 
 
 def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:
@@ -250,7 +263,8 @@ def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:
     cursor.execute(_STORAGE, {"oid": oid})
     return tuple(
         replace(
-            Storage(row[0], row[1], QualifiedName(row[2], row[3]), *row[4:-1]),
+            Storage(row[0], row[1], QualifiedName(row[2], row[3]), *row[4:-2]),
+            filled=tuple(row[-2]),
             attnums=tuple((in_table, in_leaf) for in_table, in_leaf in row[-1] or ()),
         )
         for row in cursor.fetchall()

@@ -1,12 +1,14 @@
 """Connections: opened with a bound, handed out one at a time, cancelled together.
 
-Nothing here sets session state: a transaction-pooling proxy may stand in front of the server, so every
-setting is made by SET LOCAL when a transaction begins (see `transaction`).
+A transaction-pooling proxy may stand in front of the server, so every setting is made by SET LOCAL when a transaction
+begins (see `transaction`). There is one exception, `idle_session_timeout`, which counts between transactions: where it
+is set, it is turned off when a connection is opened. A proxy's own connection that keeps this does no harm.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ import psycopg2.extensions as ext
 
 from xmin_assets.errors import Cancelled, ConfigError, ConnectionFailed, ConnectionRefused, ServerFull, XminAssetsError
 from xmin_assets.postgres.error_translation import one_line
+from xmin_assets.postgres.rows import fetch_value
 
 _live: weakref.WeakSet[ext.connection] = weakref.WeakSet()
 _guard = threading.Lock()
@@ -33,6 +36,9 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 _REFUSALS = ("authentication failed", "no password supplied", "does not exist", "permission denied", "pg_hba.conf")
+ASK_AFTER = 10.0
+"""Seconds after which a connection that lay idle is asked before it is used: a firewall or a proxy may have cut it."""
+
 # Limits of the server, of its ordinary roles, of one role or database, and of PgBouncer.
 _FULL = ("too many clients", "remaining connection slots", "too many connections", "no more connections allowed")
 
@@ -78,7 +84,7 @@ class Database:
         self._most = limit
         self._open = 0
         self._prepared = 0
-        self._idle: list[ext.connection] = []
+        self._idle: list[tuple[ext.connection, float]] = []
         self._closed = False
         self.watches_clients = True
         """Whether the server can notice in the middle of a statement that its client is gone."""
@@ -160,7 +166,7 @@ class Database:
         """Close the connections that nobody uses, and those in use when they are given back."""
         self._closed = True
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[0].close()
 
     def _take(self, wait: bool, fresh: bool = False) -> ext.connection | None:
         while True:
@@ -171,9 +177,15 @@ class Database:
                     self._changed.wait(0.5)
                     check_cancelled()
                 check_cancelled()
-                if self._idle and not fresh:
-                    return self._idle.pop()
-                self._open += 1
+                idle = self._idle.pop() if self._idle and not fresh else None
+                if idle is None:
+                    self._open += 1
+            if idle is not None:
+                connection, since = idle
+                if time.monotonic() - since < ASK_AFTER or _answers(connection):
+                    return connection
+                self._drop(connection)
+                continue
             try:
                 return self._connect()
             except BaseException as error:
@@ -194,17 +206,24 @@ class Database:
     def _give_back(self, connection: ext.connection) -> None:
         # A transaction left open means that the work was cut: no one else may inherit it.
         usable = not connection.closed and connection.info.transaction_status == ext.TRANSACTION_STATUS_IDLE
+        if usable and not self._closed:
+            with self._changed:
+                self._idle.append((connection, time.monotonic()))
+                self._changed.notify()
+        else:
+            self._drop(connection)
+
+    def _drop(self, connection: ext.connection) -> None:
+        connection.close()
         with self._changed:
-            if usable and not self._closed:
-                self._idle.append(connection)
-            else:
-                connection.close()
-                self._open -= 1
+            self._open -= 1
             self._changed.notify()
 
     def _connect(self) -> ext.connection:
         try:
             connection: ext.connection = psycopg2.connect(**self._arguments)
+            connection.autocommit = True
+            _stay_idle(connection)
         except psycopg2.Error as error:
             message = f"No connection to the {self}: {one_line(error)}"
             # Not "from error": libpq's words may quote a part of the URL.
@@ -213,10 +232,27 @@ class Database:
                 raise ServerFull(f"{message} Let it have more, or run fewer syncs and workers at a time.") from None
             refused = any(words in message for words in _REFUSALS)
             raise (ConnectionRefused if refused else ConnectionFailed)(message) from None
-        connection.autocommit = True
         with _guard:
             _live.add(connection)
         return connection
+
+
+def _stay_idle(connection: ext.connection) -> None:
+    """Let a connection lie idle between two transactions for as long as the work of the others takes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_session_timeout")
+        if fetch_value(cursor, str) != "0":
+            cursor.execute("SET idle_session_timeout = 0")
+
+
+def _answers(connection: ext.connection) -> bool:
+    """Return whether the server is still at the other end."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT")
+    except psycopg2.Error:
+        return False
+    return True
 
 
 def cancel_all() -> None:
@@ -241,6 +277,12 @@ def resume() -> None:
 def cancelled() -> bool:
     """Return whether `cancel_all` was called."""
     return _cancelled.is_set()
+
+
+def pause(seconds: float) -> None:
+    """Wait, and end with `Cancelled` at once if `cancel_all` is called."""
+    _cancelled.wait(seconds)
+    check_cancelled()
 
 
 def check_cancelled() -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from xmin_assets.replication.manifests.facts import PrimaryKey, TargetKeys
-from xmin_assets.replication.manifests.operations import AddKey, ColumnOperation, DropColumn, DropKey, RenameColumn
+from xmin_assets.replication.manifests.operations import (
+    AddKey,
+    ColumnOperation,
+    DropColumn,
+    DropKey,
+    DropNotNull,
+    RenameColumn,
+)
 from xmin_assets.replication.schema.key_changes import changed_key
 
 OURS = TargetKeys((("id",),), PrimaryKey("t_pkey", ("id",)))
@@ -45,6 +52,13 @@ def test_without_a_key_ours_goes_and_none_comes() -> None:
             (RenameColumn("id", "number"),),
             ("number", "a"),
             (DropKey("t_pkey", nullable=()), AddKey(("number", "a"), is_primary=True)),
+        ),
+        # It is dropped first, while its columns have their former names.
+        ((RenameColumn("id", "id_dropped"),), ("id",), (DropKey("t_pkey", ("id",)), AddKey(("id",), is_primary=True))),
+        (
+            (RenameColumn("id", "id_dropped"), DropNotNull("id_dropped")),
+            ("id",),
+            (DropKey("t_pkey", nullable=()), AddKey(("id",), is_primary=True)),
         ),
         # A primary key goes with its column.
         ((DropColumn("id"),), ("a",), (None, AddKey(("a",), is_primary=True))),

@@ -6,6 +6,7 @@ from xmin_assets.config import Mode
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.extraction.new_keys import count_new_keys
 from xmin_assets.replication.extraction.table_reader import ReadWorker, TableReader
+from xmin_assets.replication.manifests.operations import names_before
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
 
@@ -49,10 +50,16 @@ def needs_keys(reader: TableReader, pool: SnapshotWorkers[ReadWorker], target: D
     changed, present = reader.changed_rows, reader.source_rows
     if not changed:
         return deleted_rows(state.rows, present, 0) != 0
-    if target is None or changed > PROBE_SHARE * present:
+    if target is None or changed > PROBE_SHARE * present or _has_other_names(snapshot):
         return True
     new = count_new_keys(target, snapshot, reader.copy_changed_keys(pool), reader.spool)
     return deleted_rows(state.rows, present, new) != 0
+
+
+def _has_other_names(snapshot: SourceSnapshot) -> bool:
+    """Return whether the target cannot be asked for keys, because until the merge its columns have other names."""
+    names = (*snapshot.target_selection.key, snapshot.target_selection.deleted_at_column)
+    return names_before(names, snapshot.plan.column_operations) != names
 
 
 def looks_for_deletes(snapshot: SourceSnapshot) -> bool:

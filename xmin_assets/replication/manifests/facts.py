@@ -23,6 +23,8 @@ class SourceFacts:
     """What is copied, as the source has it."""
     horizon: int
     """The xid64 below which every transaction is finished."""
+    filled: frozenset[str] = frozenset()
+    """Columns that have a value in rows which nobody has written since they were added (see `Storage.filled`)."""
 
 
 @dataclass(frozen=True)

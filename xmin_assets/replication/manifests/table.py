@@ -61,6 +61,8 @@ class Identity:
     """pg_class.relkind."""
     definition: str = ""
     """A digest of a view's query."""
+    last_attnum: int = 0
+    """The highest number that a column of the relation has or had; 0 where it is not known."""
     database: str = field(default="", compare=False)
     """Its name, for people: a database that is renamed is the same one."""
 

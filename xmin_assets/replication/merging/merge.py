@@ -24,7 +24,7 @@ from xmin_assets.postgres.key_equality import same_key
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
-from xmin_assets.replication.manifests.operations import names_after
+from xmin_assets.replication.manifests.operations import AddColumn, names_after
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.merging.deletes import clear_source_xmin, delete_missing
 from xmin_assets.replication.merging.keyless import replace_contents
@@ -205,20 +205,22 @@ class _Merge:
         known = state if state and state.target_oid == relation.oid else None
         before = catalog.columns_of(cursor, relation.oid)
         self._require_as_planned(relation.oid, before, known)
-        alter(cursor, table, self._plan.column_operations)
-        after = catalog.columns_of(cursor, relation.oid) if self._plan.column_operations else before
+        operations = self._plan.column_operations
+        if self._plan.drop_key:
+            cursor.execute(self._plan.drop_key.statement(self._name))
+        alter(cursor, table, [operation for operation in operations if not operation.follows_rows])
+        after = catalog.columns_of(cursor, relation.oid) if operations else before
         rows = self._rows(relation.oid, after, known) if self._staged.name else None
         if rows and self._plan.another_source and not self._limits.allow_mass_change:
             names = tuple(column.name for column in before)
             check_mass_change(
                 rows,
                 staged_rows=self._staged.rows,
-                columns_before={*names_after(names, self._plan.column_operations)},
+                columns_before={*names_after(names, operations)},
                 another_source=self._plan.another_source,
             )
-        if self._plan.drop_key:
-            cursor.execute(self._plan.drop_key.statement(self._name))
         written = self._write(rows) if rows else Written()
+        alter(cursor, table, [operation for operation in operations if operation.follows_rows])
         if self._plan.add_key:
             add_key(cursor, table, self._plan.add_key)
         if self._selection.block_column:
@@ -257,12 +259,18 @@ class _Merge:
         None where they cannot be: there is no key, or the rows that the target has had another one.
         """
         key = self._selection.key
-        had_another = known is not None and known.selection.key != key and self._selection.deletes.removes
+        had_another = known is not None and self._is_another_key(known) and self._selection.deletes.removes
         if not key or (had_another and self._plan.mode is Mode.FULL_SYNC):
             return None
         staged = catalog.find_relation(self._cursor, QualifiedName(SCHEMA, self._staged.name or ""))
         assert staged is not None  # it is locked
         return same_key(self._cursor, staged.oid, key, target_oid)
+
+    def _is_another_key(self, known: State) -> bool:
+        """Return whether the key has other columns than the one that the target's rows are known by."""
+        key, operations = self._selection.key, self._plan.column_operations
+        is_new = any(isinstance(operation, AddColumn) and operation.name in key for operation in operations)
+        return is_new or names_after(known.selection.key, operations) != key
 
     def _write(self, rows: RowMerge) -> Written:
         """Make the target's rows the source's."""

@@ -9,13 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from xmin_assets.config import Mode, TableConfig, duration
-from xmin_assets.errors import ForeignTarget
+from xmin_assets.errors import ForeignTarget, SchemaChangeRefused
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.replication.changed_blocks.prerequisites import BlockMapUnavailable, scan_because
 from xmin_assets.replication.changed_blocks.wal_positions import lsn_text
 from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
-from xmin_assets.replication.manifests.operations import AddKey, ColumnOperation, DropKey, describe
+from xmin_assets.replication.manifests.operations import (
+    AddColumn,
+    AddKey,
+    ColumnOperation,
+    DropColumn,
+    DropKey,
+    DropNotNull,
+    describe,
+    names_before,
+)
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Selection
@@ -118,7 +127,39 @@ def _alterations(facts: Facts, known: State | None) -> _Alterations:
         return _Alterations((), None, None)
     columns = changed_columns(facts.table, facts.source.identity, facts.selection, facts.target.columns, known)
     former = known.selection.key if known else None
-    return _Alterations(columns, *changed_key(facts.target.keys, former, facts.selection.key, columns))
+    drop_key, add_key = changed_key(facts.target.keys, former, facts.selection.key, columns)
+    if drop_key is None:
+        _require_nullable(facts, columns)
+    if known and add_key:
+        _require_values(facts, columns, add_key)
+    return _Alterations(columns, drop_key, add_key)
+
+
+def _require_nullable(facts: Facts, columns: tuple[ColumnOperation, ...]) -> None:
+    """Refuse a target whose own primary key has a column that no sync can fill."""
+    primary = facts.target.keys.primary
+    if primary is None or any(isinstance(drop, DropColumn) and drop.name in primary.columns for drop in columns):
+        return
+    for operation in columns:
+        if isinstance(operation, DropNotNull):
+            (name,) = names_before((operation.name,), columns)
+            if name in primary.columns:
+                raise SchemaChangeRefused(
+                    f"{facts.table.label}: the column {name} of the target is in its primary key "
+                    f"{primary.constraint}, and is not copied. Give the column a default there, or drop that key."
+                )
+
+
+def _require_values(facts: Facts, columns: tuple[ColumnOperation, ...], key: AddKey) -> None:
+    """Refuse a key that rows which the target keeps cannot have."""
+    added = {operation.name for operation in columns if isinstance(operation, AddColumn)}
+    missing = [name for name in key.columns if name in added]
+    if missing and facts.target.oid is not None and not facts.selection.deletes.removes:
+        raise SchemaChangeRefused(
+            f"{facts.table.label}: the key is now ({', '.join(key.columns)}), and rows that the target keeps, with "
+            f"deletes: {facts.selection.deletes.value}, have no {', '.join(missing)}. Sync once with deletes: hard, or "
+            "name another target."
+        )
 
 
 def _with_statements(plan: Plan, facts: Facts, alterations: _Alterations) -> Plan:
@@ -127,8 +168,13 @@ def _with_statements(plan: Plan, facts: Facts, alterations: _Alterations) -> Pla
     if plan.create_target:
         created = as_text(create_statement(target, facts.selection))
         return replace(plan, statements=(*facts.type_statements, created))
-    keys = [operation for operation in (alterations.drop_key, alterations.add_key) if operation]
-    altered = tuple(as_text(operation.statement(target)) for operation in (*alterations.columns, *keys))
+    in_order = (
+        alterations.drop_key,
+        *(operation for operation in alterations.columns if not operation.follows_rows),
+        *(operation for operation in alterations.columns if operation.follows_rows),
+        alterations.add_key,
+    )
+    altered = tuple(as_text(operation.statement(target)) for operation in in_order if operation)
     return replace(
         plan,
         column_operations=alterations.columns,

@@ -12,6 +12,7 @@ from xmin_assets.replication.manifests.operations import ColumnOperation, descri
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.planning.source_identity import RESTARTED, another_source, restarted, rewound
+from xmin_assets.replication.planning.unchanged_values import unchanged_columns
 from xmin_assets.replication.planning.where_meaning import another_meaning
 from xmin_assets.replication.schema.column_changes import altered_by_hand, redefined
 from xmin_assets.replication.schema.type_meaning import misplaced, reworded
@@ -73,21 +74,27 @@ def full_sync_reason(
             return f"{RESTARTED}, and {selection.cursor} does not tell what that may have undone"
         if known.selection.deletes.keeps:
             return f"{RESTARTED}, and a copy that keeps deleted rows cannot be checked by a checksum"
-    if any(operation.rereads_rows for operation in operations):
+    unchanged = unchanged_columns(known, source, target)
+    if any(operation.rereads_rows and operation.new_column not in unchanged for operation in operations):
         return f"{describe(operations)}: values may have changed without a new xmin"
-    if others := redefined(known.selection, selection, True):
+    if others := [change for change in redefined(known.selection, selection, True) if change.name not in unchanged]:
         return f"{describe(others)}: values may have changed without a new xmin"
     if table.mode is Mode.FULL_SYNC:
         return "mode full_sync reads everything every time"
     return None
 
 
+def _number_of(selection: Selection, name: str | None) -> int | None:
+    """Return a column's attnum, by which it is the same one under another name."""
+    return next((column.attnum for column in selection.columns if column.name == name), None)
+
+
 def _another_selection(now: Selection, before: Selection) -> str | None:
-    if now.cursor != before.cursor:
+    if now.cursor != before.cursor and _number_of(now, now.cursor) != _number_of(before, before.cursor):
         return f"changes are now found by {now.cursor or 'xmin'}, not by {before.cursor or 'xmin'}"
     if now.where != before.where:
         return "the where clause was changed"
-    if now.key != before.key:
+    if [column.attnum for column in now.key_columns] != [column.attnum for column in before.key_columns]:
         return f"the key is now {', '.join(now.key)}" if now.key else "there is no key any more"
     if now.deletes != before.deletes:
         return f"deletes is now {now.deletes.value}"

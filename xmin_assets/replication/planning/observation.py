@@ -117,10 +117,12 @@ def read_source(
         kind=relation.kind,
         definition=hashlib.sha256(relation.definition.encode()).hexdigest()[:16] if relation.definition else "",
         database=server.database,
+        last_attnum=relation.last_attnum,
     )
     selection = select(cursor, table, relation, has_heirs=relation.kind == "r" and len(storage) > 1)
     storage = mark_unlike_leaves(cursor, table, relation.oid, selection, storage)
-    return SourceFacts(server, identity, selection, horizon(cursor)), storage
+    filled = frozenset(name for leaf in storage for name in leaf.filled)
+    return SourceFacts(server, identity, selection, horizon(cursor), filled), storage
 
 
 def observe_target(

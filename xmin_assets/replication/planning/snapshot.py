@@ -82,7 +82,9 @@ def snapshot(
         allowed=table.schema_changes == "apply",
         copied=copied_before(state, source_facts.identity),
     )
-    selection = with_proven_key(map_to_target(source_facts.selection, target_types), target_facts.columns)
+    known = state if state and state.identity.is_same_relation_as(source_facts.identity) else None
+    former = {column.attnum: column.name for column in known.selection.columns} if known else {}
+    selection = with_proven_key(map_to_target(source_facts.selection, target_types), target_facts.columns, former)
     facts = Facts(
         table=table,
         source=source_facts,

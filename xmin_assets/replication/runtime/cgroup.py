@@ -1,7 +1,7 @@
 """What the control group of this process allows it: CPU time and memory.
 
 A container's limits are here and not in the machine's own figures. Both versions are read, and every group
-above ours, because the tightest one counts. See cgroups(7), the kernel's admin-guide/cgroup-v2.rst and
+above this process's, because the tightest one counts. See cgroups(7), the kernel's admin-guide/cgroup-v2.rst and
 admin-guide/cgroup-v1/memory.rst.
 """
 

@@ -60,7 +60,7 @@ def unreachable(source: Database, target: Database) -> str | None:
             list(connected)
 
     try:
-        retrying(most=FIRST_ATTEMPTS)(connect)
+        retrying(max_attempts=FIRST_ATTEMPTS)(connect)
     except XminAssetsError as error:
         _log.debug("no connection", exc_info=True)
         return str(error)

@@ -11,6 +11,7 @@ import tenacity
 
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import TransientError, XminAssetsError
+from xmin_assets.postgres.connection import pause
 from xmin_assets.replication.manifests.report import Station
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 
@@ -36,12 +37,12 @@ def with_retries(
         failed: what to return, given the error.
     """
 
-    def say_retry(state: tenacity.RetryCallState) -> None:
+    def report_retry(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         on_progress(Progress(table.label, station, 0, 0, f"trying again: {error}", is_retry=True))
 
     try:
-        return retrying(say_retry)(attempt)
+        return retrying(report_retry)(attempt)
     except XminAssetsError as error:
         _log.debug("%s: failed", table.label, exc_info=True)
         return failed(error)
@@ -52,21 +53,22 @@ def with_retries(
 
 
 def retrying(
-    before_sleep: Callable[[tenacity.RetryCallState], None] | None = None, most: int = TransientError.attempts
+    before_sleep: Callable[[tenacity.RetryCallState], None] | None = None, max_attempts: int = TransientError.attempts
 ) -> tenacity.Retrying:
-    """Try again what failed for a reason that may pass, as often as its kind is worth it, and `most` times at most.
+    """Try again what failed for a reason that may pass, up to the error's `attempts` times; not after `cancel_all`.
 
     Five pauses of 1/4, 1/2, 1, 2 and 4 seconds and a little more: a server that crashes is back within them.
     """
 
     def enough(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        return state.attempt_number >= min(most, getattr(error, "attempts", 1))
+        return state.attempt_number >= min(max_attempts, getattr(error, "attempts", 1))
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientError),
         stop=enough,
         wait=tenacity.wait_exponential(multiplier=0.25) + tenacity.wait_random(0, 0.2),
+        sleep=pause,
         before_sleep=before_sleep,
         reraise=True,
     )

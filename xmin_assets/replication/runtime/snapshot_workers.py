@@ -44,23 +44,23 @@ class _Fingerprint(NamedTuple):
 
 
 class Worker(Protocol):
-    """What does the tasks."""
+    """An object that does tasks on one cursor: the coordinator has one, and so has every other thread."""
 
     def keep(self) -> None:
-        """Let count what the task has made that is done now."""
+        """Keep the results of the task that was just finished."""
 
     def discard(self) -> None:
         """Forget the task that was being done when something failed."""
 
 
-W = TypeVar("W", bound=Worker)
+AnyWorker = TypeVar("AnyWorker", bound=Worker)
 
-T = TypeVar("T")
+Task = TypeVar("Task")
 
-Job = Callable[[W], None]
+Job = Callable[[AnyWorker], None]
 
 
-class SnapshotWorkers(Generic[W]):
+class SnapshotWorkers(Generic[AnyWorker]):
     """The coordinator and up to `workers` - 1 threads, all reading under the coordinator's snapshot.
 
     Args:
@@ -80,7 +80,7 @@ class SnapshotWorkers(Generic[W]):
         coordinator: ext.cursor,
         table: QualifiedName,
         workers: int,
-        make_worker: Callable[[ext.cursor, int], W],
+        make_worker: Callable[[ext.cursor, int], AnyWorker],
         deadline: float,
         action: str,
     ) -> None:
@@ -96,12 +96,12 @@ class SnapshotWorkers(Generic[W]):
         self._snapshot = ""
         self._fingerprint: _Fingerprint | None = None
         self._changed = threading.Condition()
-        self._pending: deque[Job[W]] = deque()
+        self._pending: deque[Job[AnyWorker]] = deque()
         self._in_flight = 0
         self._closed = False
         self._failure: XminAssetsError | None = None
 
-    def __enter__(self) -> SnapshotWorkers[W]:
+    def __enter__(self) -> SnapshotWorkers[AnyWorker]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,7 +111,7 @@ class SnapshotWorkers(Generic[W]):
         for thread in self._threads:
             thread.join()
 
-    def run(self, tasks: Sequence[T], work: Callable[[W, T], None]) -> None:
+    def run(self, tasks: Sequence[Task], work: Callable[[AnyWorker, Task], None]) -> None:
         """Do all the tasks, in no particular order, and return when the last one is done.
 
         Raises:
@@ -170,7 +170,7 @@ class SnapshotWorkers(Generic[W]):
                 self._failure = self._failure or error
                 self._changed.notify_all()
 
-    def _do(self, worker: W, job: Job[W]) -> None:
+    def _do(self, worker: AnyWorker, job: Job[AnyWorker]) -> None:
         try:
             if time.monotonic() > self._deadline:
                 raise TerminalError(
@@ -190,7 +190,7 @@ class SnapshotWorkers(Generic[W]):
             self._in_flight -= 1
             self._changed.notify_all()
 
-    def _take(self, wait: bool) -> Job[W] | None:
+    def _take(self, wait: bool) -> Job[AnyWorker] | None:
         with self._changed:
             while True:
                 if self._closed or self._failure:
@@ -214,8 +214,8 @@ class SnapshotWorkers(Generic[W]):
         return False
 
 
-def _job(work: Callable[[W, T], None], task: T) -> Job[W]:
-    def job(worker: W) -> None:
+def _job(work: Callable[[AnyWorker, Task], None], task: Task) -> Job[AnyWorker]:
+    def job(worker: AnyWorker) -> None:
         work(worker, task)
 
     return job

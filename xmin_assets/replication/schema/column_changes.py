@@ -20,8 +20,10 @@ from xmin_assets.replication.manifests.operations import (
     ColumnOperation,
     DropColumn,
     DropDefault,
+    DropExpression,
     DropNotNull,
     RenameColumn,
+    SetGeneratedByDefault,
     describe,
 )
 from xmin_assets.replication.manifests.state import State
@@ -96,11 +98,12 @@ class _Columns:
         metadata_renames += self._names_for_metadata(metadata_renames, moving)
         remaining = self._remaining(drops, [*renames, *metadata_renames])
         others += self._not_nulls(remaining)
+        plain = self._made_plain(remaining)
         of_the_source = (*drops, *in_order(renames), *others)
         if self.before and of_the_source and self.table.schema_changes != "apply":
             raise _refused(self.table, of_the_source)
         added = self._added_metadata(remaining)
-        return (*drops, *in_order([*renames, *metadata_renames]), *others, *added)
+        return (*drops, *in_order([*renames, *metadata_renames]), *others, *plain, *added)
 
     def _drops(self) -> list[DropColumn]:
         """Find the columns that are no longer copied, where they are to be dropped."""
@@ -133,7 +136,7 @@ class _Columns:
                     others.append(AlterColumnType(column.name, column.type, held.type, column.collation))
             elif other is None or DropColumn(column.name) in drops:
                 others.append(AddColumn(column.name, column.type, collation=column.collation))
-            elif other.type == column.type:
+            elif other.type == column.type and not (self.before and (other.identity or other.generated)):
                 if self.before:
                     others.append(DropDefault(column.name))
             elif self.before:
@@ -182,9 +185,35 @@ class _Columns:
         }
 
     def _not_nulls(self, remaining: Mapping[str, Attribute]) -> list[DropNotNull]:
-        """Find the columns that demand a value and get none."""
+        """Find the columns that demand a value and get none, not even by a default."""
         copied = {column.name for column in self.now.columns}
-        return [DropNotNull(name) for name, attribute in remaining.items() if attribute.not_null and name not in copied]
+        former = {column.name for column in self.before.columns} if self.before else set()
+        return [
+            DropNotNull(name, was_copied=attribute.name in former)
+            for name, attribute in remaining.items()
+            if attribute.not_null and name not in copied and not (attribute.has_default or attribute.identity)
+        ]
+
+    def _made_plain(self, remaining: Mapping[str, Attribute]) -> list[ColumnOperation]:
+        """Find the copied columns to which the target would give values of its own.
+
+        Raises:
+            SchemaChangeRefused: PostgreSQL cannot make one plain.
+        """
+        plain: list[ColumnOperation] = []
+        for column in self.now.columns:
+            attribute = remaining.get(column.name)
+            if attribute and attribute.generated == "v":
+                raise SchemaChangeRefused(
+                    f"{self.table.label}: the target's column {attribute.name} is a virtual generated column, to which "
+                    "no value can be written. Drop it there, and the sync adds a plain one, or leave it out with "
+                    f"exclude_columns: [{column.name}]."
+                )
+            if attribute and attribute.generated:
+                plain.append(DropExpression(column.name))
+            if attribute and attribute.identity == "a":
+                plain.append(SetGeneratedByDefault(column.name))
+        return plain
 
     def _added_metadata(self, remaining: Mapping[str, Attribute]) -> list[AddColumn]:
         """Find the metadata columns that the target lacks.

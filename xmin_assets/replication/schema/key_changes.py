@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xmin_assets.replication.manifests.facts import TargetKeys
-from xmin_assets.replication.manifests.operations import AddKey, ColumnOperation, DropColumn, DropKey, names_after
+from xmin_assets.replication.manifests.operations import (
+    AddKey,
+    ColumnOperation,
+    DropColumn,
+    DropKey,
+    DropNotNull,
+    names_after,
+)
 
 
 def changed_key(
@@ -14,7 +21,7 @@ def changed_key(
     key: tuple[str, ...],
     operations: Sequence[ColumnOperation],
 ) -> tuple[DropKey | None, AddKey | None]:
-    """Decide which key is dropped before rows are written, and which one is added after.
+    """Decide which key is dropped before anything else is done, and which one is added in the end.
 
     Args:
         present: the keys of the target table, as its columns are called now.
@@ -32,6 +39,10 @@ def changed_key(
     if primary and former:
         columns = names_after(primary.columns, operations)
         if {*columns} == {*names_after(former, operations)}:
-            drop = DropKey(primary.constraint, tuple(name for name in columns if name not in key))
+            told = {operation.name for operation in operations if isinstance(operation, DropNotNull)}
+            nullable = (
+                now for now, then in zip(primary.columns, columns, strict=True) if then not in key and then not in told
+            )
+            drop = DropKey(primary.constraint, tuple(nullable))
             primary = None
     return drop, AddKey(key, is_primary=primary is None) if key else None

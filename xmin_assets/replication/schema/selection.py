@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import psycopg2
@@ -102,7 +102,7 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *
     )
 
 
-def with_proven_key(selection: Selection, target: Sequence[catalog.Attribute]) -> Selection:
+def with_proven_key(selection: Selection, target: Sequence[catalog.Attribute], former: Mapping[int, str]) -> Selection:
     """Return the selection with its key guaranteed only if no two of the source's keys are equal in the target.
 
     A key column's type may be another one by configuration, and its collation by how the table was made.
@@ -110,11 +110,14 @@ def with_proven_key(selection: Selection, target: Sequence[catalog.Attribute]) -
     Args:
         selection: what is copied, as the target has it.
         target: the target's columns; empty if there is no such table yet.
+        former: what the target calls the columns that it has from the same relation, by their attnums.
     """
     if not target or not selection.unique_key:
         return selection
     attributes = {attribute.name: attribute for attribute in target}
-    is_proven = all(_is_as_fine(column, attributes.get(column.name)) for column in selection.key_columns)
+    is_proven = all(
+        _is_as_fine(column, attributes.get(former.get(column.attnum, column.name))) for column in selection.key_columns
+    )
     return replace(selection, unique_key=is_proven)
 
 

@@ -24,6 +24,7 @@ from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import TransactionMode, give_memory, transaction_on
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.manifests.merge import MadeTypes
+from xmin_assets.replication.manifests.operations import names_before
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
@@ -140,10 +141,12 @@ class StagedTableLoader:
         selection, target = self._snapshot.target_selection, self._snapshot.target_oid
         if selection.unique_key or target is None:
             return columns
-        present = {found.name: found for found in catalog.columns_of(cursor, target) if found.name in selection.key}
+        present = {found.name: found for found in catalog.columns_of(cursor, target)}
+        former = names_before(selection.key, self._snapshot.plan.column_operations)
+        keys = {name: present.get(now) for name, now in zip(selection.key, former, strict=True)}
         return tuple(
             replace(column, collation=found.collation)
-            if (found := present.get(column.name)) and found.type == column.type
+            if (found := keys.get(column.name)) and found.type == column.type
             else column
             for column in columns
         )

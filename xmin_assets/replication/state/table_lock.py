@@ -49,7 +49,7 @@ SELECT pid
 _LONGEST_PAUSE = 0.5
 """Seconds between two attempts to take a lock."""
 
-_WORTH_A_WORD = 1.0
+_REPORT_AFTER = 1.0
 """Seconds of waiting after which it is reported."""
 
 
@@ -114,7 +114,7 @@ class TableLocks:
                     f"one waited ({self._holder(action, digest)}). It brings what this one would have; raise "
                     "queue_timeout to wait longer."
                 )
-            if waited >= _WORTH_A_WORD and not is_reported:
+            if waited >= _REPORT_AFTER and not is_reported:
                 is_reported = True
                 who = self._holder(action, digest)
                 on_progress(Progress(table.label, "snapshot", 0, 0, f"waiting: another sync is at work ({who})"))

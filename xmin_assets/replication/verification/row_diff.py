@@ -1,7 +1,7 @@
 """The second pass of a comparison: the rows of the buckets that differ, side by side in the order of their keys.
 
 Each side sends keys, hashes and transaction ids, sorted by the text of the key. Both streams are walked at once, so
-memory does not grow with what is found; `judging.DifferenceClassifier` says what a difference means.
+memory does not grow with what is found; `classification.DifferenceClassifier` says what a difference means.
 """
 
 from __future__ import annotations

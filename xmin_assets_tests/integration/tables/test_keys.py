@@ -559,5 +559,121 @@ def test_a_type_that_goes_by_the_locale_guarantees_keys_only_under_the_same_one(
     assert column.equality
     here = Attribute(1, "k", "public.citext", not_null=True, equality="6 xx_XX c")
     assert planned.target_selection.unique_key
-    assert not with_proven_key(planned.target_selection, [here]).unique_key
-    assert with_proven_key(planned.target_selection, [replace(here, equality=column.equality)]).unique_key
+    assert not with_proven_key(planned.target_selection, [here], {}).unique_key
+    assert with_proven_key(planned.target_selection, [replace(here, equality=column.equality)], {}).unique_key
+
+
+KEY_CHANGES = {
+    "int to bigint through a shadow column": (
+        (
+            "ALTER TABLE t ADD id_new bigint; UPDATE t SET id_new = id; ALTER TABLE t DROP COLUMN id;"
+            "ALTER TABLE t RENAME id_new TO id; ALTER TABLE t ADD PRIMARY KEY (id)"
+        ),
+        "id",
+    ),
+    "the same, as the values are others": (
+        (
+            "ALTER TABLE t ADD id_new bigint; UPDATE t SET id_new = 1000 - id; ALTER TABLE t DROP COLUMN id;"
+            "ALTER TABLE t RENAME id_new TO id; ALTER TABLE t ADD PRIMARY KEY (id)"
+        ),
+        "id",
+    ),
+    "a surrogate key": ("ALTER TABLE t DROP COLUMN id; ALTER TABLE t ADD nr bigserial PRIMARY KEY", "nr"),
+    "another column": ("ALTER TABLE t DROP COLUMN id; ALTER TABLE t ADD PRIMARY KEY (code)", "code"),
+}
+
+
+@pytest.mark.parametrize("dropped", ["keep", "drop"])
+@pytest.mark.parametrize("change", KEY_CHANGES)
+def test_a_key_column_that_is_dropped_is_followed(replica: Replica, change: str, dropped: str) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, code int NOT NULL UNIQUE, v int);"
+        "INSERT INTO t SELECT i, -i, i FROM generate_series(1, 2000) i"
+    )
+    table = {"source": "public.t", "dropped_columns": dropped}
+    replica.sync(table)
+    statements, key = KEY_CHANGES[change]
+    replica.source.execute(f"{statements}; UPDATE t SET v = 0 WHERE v = 5; DELETE FROM t WHERE v = 6")
+
+    replica.sync(table)
+
+    replica.assert_equal("public.t")
+    assert key_of(replica) == [(f"PRIMARY KEY ({key})",)]
+    replica.source.execute("UPDATE t SET v = 0 WHERE v = 7; DELETE FROM t WHERE v = 8")
+    assert counts(replica.sync(table)) == (1, 0, 1, 1)
+    replica.assert_equal("public.t")
+
+
+@pytest.mark.parametrize("dropped", ["keep", "drop"])
+def test_one_column_of_a_key_that_is_dropped_is_followed(replica: Replica, dropped: str) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (a int, b int, v int, PRIMARY KEY (a, b));"
+        "INSERT INTO t SELECT i, -i, i FROM generate_series(1, 9) i"
+    )
+    table = {"source": "public.t", "dropped_columns": dropped}
+    replica.sync(table)
+    replica.source.execute("ALTER TABLE t DROP COLUMN b; ALTER TABLE t ADD PRIMARY KEY (a)")
+
+    replica.sync(table)
+
+    replica.assert_equal("public.t")
+    assert key_of(replica) == [("PRIMARY KEY (a)",)]
+
+
+def test_a_key_column_that_is_dropped_and_leaves_no_key(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i % 3 FROM generate_series(1, 9) i"
+    )
+    replica.sync("public.t")
+    replica.source.execute("ALTER TABLE t DROP COLUMN id")
+
+    assert "mode: full_sync" in (replica.plan("public.t").error or "")
+    replica.sync({"source": "public.t", "mode": "full_sync"})
+
+    replica.assert_equal("public.t")
+
+
+@pytest.mark.parametrize("deletes", ["soft", "ignore"])
+def test_a_new_key_column_that_kept_rows_lack_is_refused_by_the_plan(replica: Replica, deletes: str) -> None:
+    replica.source.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2)")
+    table = {"source": "public.t", "deletes": deletes}
+    replica.sync(table)
+    replica.source.execute("ALTER TABLE t DROP COLUMN id; ALTER TABLE t ADD nr bigserial PRIMARY KEY")
+
+    error = replica.plan(table).error or ""
+
+    assert "have no nr" in error and "deletes: hard" in error
+    replica.sync("public.t")
+    replica.sync(table)
+    replica.assert_equal("public.t")
+
+
+def test_a_key_column_that_is_renamed_reads_only_what_changed(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 99) i"
+    )
+    replica.sync("public.t")
+    replica.source.execute(
+        "ALTER TABLE t RENAME id TO nr; UPDATE t SET v = 0 WHERE nr = 1; DELETE FROM t WHERE nr = 2;"
+        "INSERT INTO t VALUES (100)"
+    )
+
+    result = replica.sync("public.t")
+
+    assert (result.mode, counts(result)) == ("xmin_incremental", (2, 1, 1, 1))
+    assert key_of(replica) == [("PRIMARY KEY (nr)",)]
+    replica.assert_equal("public.t")
+    assert counts(replica.sync("public.t")) == (0, 0, 0, 0)
+
+
+def test_a_mark_that_gets_another_name_in_a_sync_of_changed_rows(replica: Replica) -> None:
+    """The target is asked for new keys before the merge renames its columns."""
+    replica.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 99) i"
+    )
+    replica.sync({"source": "public.t", "deletes": "soft"})
+    replica.source.execute("UPDATE t SET v = 0 WHERE id = 1; DELETE FROM t WHERE id = 2; INSERT INTO t VALUES (100)")
+
+    result = replica.sync({"source": "public.t", "deletes": "soft", "deleted_at_column": "gone_at"})
+
+    assert counts(result) == (2, 1, 1, 1)

@@ -207,15 +207,17 @@ def test_way_out_leave_it_out(retyped: Replica) -> None:
 
 
 def test_a_value_that_the_target_cannot_convert_is_refused_with_ways_out(items: Replica) -> None:
-    """The source has shortened the value before its column; the target's is still too long."""
-    items.source.execute("ALTER TABLE items ALTER b TYPE varchar(2) USING left(b, 2)")
+    """The source has made the value smaller before its column; the target's has too many digits before the point."""
+    items.source.execute("UPDATE items SET c = 1234.5 WHERE id = 1")
+    items.sync("public.items")
+    items.source.execute("UPDATE items SET c = 1 WHERE id = 1; ALTER TABLE items ALTER c TYPE numeric(6, 4)")
     before = contents(items), columns(items)
 
     error = items.try_sync("public.items").error or ""
 
-    assert "value too long" in error and "drop it there" in error
+    assert "numeric field overflow" in error and "drop it there" in error
     assert (contents(items), columns(items)) == before
-    items.target.execute("ALTER TABLE items DROP COLUMN b")
+    items.target.execute("ALTER TABLE items DROP COLUMN c")
     items.sync("public.items")
     items.assert_equal("public.items")
 
@@ -404,3 +406,193 @@ def test_columns_that_change_after_the_plan_make_it_outdated_and_the_sync_plans_
             stations.extract(planned)
     items.sync("public.items")
     items.assert_equal("public.items")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE items ADD e int",
+        "ALTER TABLE items ADD e int, ADD f text; UPDATE items SET e = id WHERE id > 45",
+        "ALTER TABLE items ADD e int; ALTER TABLE items ALTER e SET DEFAULT 5; INSERT INTO items (id) VALUES (60)",
+        "ALTER TABLE items ALTER b TYPE varchar(50)",
+        "ALTER TABLE items ALTER b TYPE varchar",
+        "ALTER TABLE items ALTER b TYPE text",
+        "ALTER TABLE items ALTER c TYPE numeric(12, 2)",
+        "ALTER TABLE items ALTER c TYPE numeric",
+    ],
+)
+def test_a_change_that_the_catalog_proves_to_change_no_value_reads_no_other_row(items: Replica, change: str) -> None:
+    items.source.execute(f"{change}; UPDATE items SET d = d + 1 WHERE id = 7")
+    planned = items.plan("public.items").snapshot
+    assert planned is not None
+
+    assert synced(items) != ()
+    assert planned.plan.mode.value == "xmin_incremental"
+    assert "column" in planned.plan.reason
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE items ADD e int DEFAULT 5",
+        "ALTER TABLE items ADD e float8 DEFAULT random()",
+        "ALTER TABLE items ADD e int DEFAULT 5; VACUUM FULL items",
+        "ALTER TABLE items ADD e int; ALTER TABLE items ALTER a TYPE bigint",
+        "ALTER TABLE items ADD e int GENERATED ALWAYS AS IDENTITY",
+        "ALTER TABLE items ADD e int GENERATED ALWAYS AS (a * 2) STORED",
+        "CREATE DOMAIN five AS int DEFAULT 5; ALTER TABLE items ADD e five",
+        "ALTER TABLE items ALTER b TYPE varchar(9)",
+        "ALTER TABLE items ALTER c TYPE numeric(10, 1)",
+        "ALTER TABLE items ALTER d TYPE timestamp",
+        'ALTER TABLE items ALTER b TYPE varchar(10) COLLATE "C"',
+    ],
+)
+def test_a_change_that_may_have_changed_values_reads_every_row(items: Replica, change: str) -> None:
+    for statement in change.split("; "):
+        items.source.execute(statement)
+    planned = items.plan("public.items").snapshot
+    assert planned is not None
+
+    synced(items)
+    assert planned.plan.mode.value == "full_sync"
+
+
+def test_a_virtual_column_that_is_added_reads_every_row(items: Replica) -> None:
+    ((version,),) = items.source.fetch("SELECT current_setting('server_version_num')::int")
+    if version < 180000:
+        pytest.skip("virtual generated columns came with PostgreSQL 18")
+    items.source.execute("ALTER TABLE items ADD e int GENERATED ALWAYS AS (a * 2)")
+
+    assert items.sync("public.items").mode == "full_sync"
+    items.assert_equal("public.items")
+
+
+def test_a_column_that_was_there_and_is_taken_in_reads_every_row(items: Replica) -> None:
+    """Its number alone tells it from one that is new; rows of long ago have values of it."""
+    items.source.execute("ALTER TABLE items ADD e int; UPDATE items SET e = id")
+    narrow = {"source": "public.items", "exclude_columns": ["e"]}
+    items.sync(narrow)
+    items.source.execute("ALTER TABLE items ADD f int")
+
+    result = items.sync("public.items")
+
+    assert result.mode == "full_sync"
+    items.assert_equal("public.items")
+
+
+def test_a_column_that_comes_while_a_sync_that_does_not_read_it_is_under_way(items: Replica) -> None:
+    """Between plan and extract it is added and filled; the next sync takes it in, and must not take it for new."""
+    table = {"source": "public.items", "columns": ["id", "a"]}
+    with items.stations(table) as stations:
+        planned = stations.snapshot()
+        items.source.execute("ALTER TABLE items ADD e int; UPDATE items SET e = 1 WHERE id = 1")
+        with pytest.raises(PlanOutdated):
+            stations.extract(planned)
+        stations.merge(stations.stage(stations.extract(stations.snapshot())))
+
+    assert items.sync("public.items").mode == "full_sync"
+    items.assert_equal("public.items")
+
+
+def test_a_column_that_heirs_had_before_reads_every_row(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE heir (e int, PRIMARY KEY (id)) INHERITS (t);"
+        "INSERT INTO t SELECT i FROM generate_series(1, 9) i;"
+        "INSERT INTO heir SELECT i, i FROM generate_series(10, 19) i"
+    )
+    table = {"source": "public.t", "key": ["id"]}
+    replica.sync(table)
+    replica.source.execute("ALTER TABLE t ADD e int")
+
+    assert replica.sync(table).mode == "full_sync"
+    replica.assert_equal("public.t")
+
+
+def test_partitions_tell_each_for_itself(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+        "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);"
+        "CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20);"
+        "INSERT INTO t SELECT i FROM generate_series(1, 19) i"
+    )
+    replica.sync("public.t")
+    replica.source.execute("ALTER TABLE t ADD e int; UPDATE t SET e = 1 WHERE id = 5")
+    assert replica.sync("public.t").mode == "xmin_incremental"
+    replica.assert_equal("public.t")
+
+    replica.source.execute(
+        "ALTER TABLE t DETACH PARTITION t2; ALTER TABLE t2 ADD f int DEFAULT 7; ALTER TABLE t ADD f int;"
+        "ALTER TABLE t ATTACH PARTITION t2 FOR VALUES FROM (10) TO (20)"
+    )
+    replica.sync("public.t")
+    replica.assert_equal("public.t")
+
+
+def test_a_targets_column_that_somebody_retyped_has_lost_how_its_values_print(items: Replica) -> None:
+    items.source.execute("UPDATE items SET b = '007'")
+    items.sync("public.items")
+    items.target.execute("ALTER TABLE items ALTER b TYPE int USING b::int")
+    items.source.execute("ALTER TABLE items ALTER b TYPE text")
+
+    items.sync("public.items")
+
+    items.assert_equal("public.items")
+
+
+NARROWED = [
+    ("varchar(50)", "repeat('x', 40)", "varchar(5)", "'short'"),
+    ("text", "repeat('x', 40)", "varchar(5)", "'short'"),
+    ("bigint", "9999999999", "int", "7"),
+    ("numeric(10,2)", "12345678.90", "numeric(4,2)", "12.34"),
+    ("float8", "1e300", "real", "1.5"),
+]
+
+
+@pytest.mark.parametrize(("old", "large", "new", "small"), NARROWED)
+@pytest.mark.parametrize("how", ["UPDATE", "DELETE"])
+def test_a_narrower_type_is_followed_once_the_values_fit(
+    replica: Replica, old: str, large: str, new: str, small: str, how: str
+) -> None:
+    replica.source.execute(
+        f"CREATE TABLE items (id int PRIMARY KEY, v {old});"
+        f"INSERT INTO items SELECT i, CASE WHEN i = 1 THEN {large} ELSE {small} END FROM generate_series(1, 9) i"
+    )
+    replica.sync("public.items")
+    change = f"UPDATE items SET v = {small} WHERE id = 1" if how == "UPDATE" else "DELETE FROM items WHERE id = 1"
+    replica.source.execute(f"{change}; ALTER TABLE items ALTER v TYPE {new}")
+
+    statements = synced(replica)
+
+    assert len(statements) == 1
+    assert replica.sync("public.items").rows_extracted == 0
+
+
+def test_a_narrower_key_is_followed(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE items (id bigint, code varchar(50), v int, PRIMARY KEY (id, code));"
+        "INSERT INTO items SELECT i, 'c' || i, i FROM generate_series(1, 9) i;"
+        "INSERT INTO items VALUES (9999999999, repeat('x', 40), 0)"
+    )
+    replica.sync("public.items")
+    replica.source.execute(
+        "DELETE FROM items WHERE v = 0; ALTER TABLE items ALTER id TYPE int, ALTER code TYPE varchar(5)"
+    )
+
+    synced(replica)
+
+    assert columns(replica)["id"] == "integer"
+    assert columns(replica)["code"] == "character varying(5)"
+
+
+def test_a_kept_row_that_a_narrower_type_cannot_hold_stops_the_sync_with_the_way_out(replica: Replica) -> None:
+    replica.source.execute(
+        "CREATE TABLE items (id int PRIMARY KEY, v bigint); INSERT INTO items VALUES (1, 9999999999), (2, 2)"
+    )
+    table = {"source": "public.items", "deletes": "soft"}
+    replica.sync(table)
+    replica.source.execute("DELETE FROM items WHERE id = 1; ALTER TABLE items ALTER v TYPE int")
+
+    error = replica.try_sync(table).error or ""
+
+    assert "out of range" in error and "type_overrides" in error
+    assert columns(replica)["v"] == "bigint"
