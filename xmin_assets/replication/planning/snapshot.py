@@ -99,7 +99,7 @@ def snapshot(
     if plan.map_from is not None:
         unreadable = unreadable_wal(source, server, table, storage, plan.map_from)
         plan = decide(replace(facts, unreadable_wal=unreadable))
-    require_alterable(target, table, facts.target, plan, selection.types)
+    require_alterable(target, table, facts.target, plan, types.statements)
     result = SourceSnapshot(
         sync_id=new_sync_id(table.target_name, (target_server.system_identifier, target_server.database_oid)),
         table=table.label,

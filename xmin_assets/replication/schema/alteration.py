@@ -16,10 +16,10 @@ from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.rows import fetch_as
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
-from xmin_assets.postgres.types import UserType
 from xmin_assets.replication.manifests.facts import TargetFacts
 from xmin_assets.replication.manifests.operations import AlterColumnType, ColumnOperation, DropColumn, RenameColumn
 from xmin_assets.replication.manifests.plan import Plan
+from xmin_assets.replication.schema.type_making import make_type
 
 _DEPENDENT_VIEWS = """
 SELECT a.attname::text AS column, pg_catalog.format('%%I.%%I', n.nspname, v.relname) AS view
@@ -52,7 +52,7 @@ class _DependentView:
 
 
 def require_alterable(
-    target: Database, table: TableConfig, present: TargetFacts, plan: Plan, types: tuple[UserType, ...]
+    target: Database, table: TableConfig, present: TargetFacts, plan: Plan, type_statements: Sequence[sql.Composed]
 ) -> None:
     """Make sure that the target's columns can be altered as planned, before rows are read for it.
 
@@ -61,18 +61,26 @@ def require_alterable(
         table: the table's configuration.
         present: the target table.
         plan: what is to be done to it.
-        types: those that the sync will make in the target.
+        type_statements: what the sync will do to the types before. It is done and undone here, since whether a column
+            can be altered to a type that is not there yet cannot be known without it.
 
     Raises:
         SchemaChangeRefused: a value cannot be converted, or a view stands in the way.
+        UnsupportedTable: the role may not make a type.
     """
     if present.oid is None or not any(operation.altered_column for operation in plan.column_operations):
         return
     with transaction_on(target, TransactionMode.WRITE, f"{table.label}: looking at the target's columns") as cursor:
         _require_no_views(cursor, table, present.oid, plan.column_operations)
-        for operation in plan.column_operations:
-            if isinstance(operation, AlterColumnType):
-                _require_cast(cursor, table, operation, types)
+        retyped = [operation for operation in plan.column_operations if isinstance(operation, AlterColumnType)]
+        if not retyped:
+            return
+        cursor.execute("SAVEPOINT probe")
+        for statement in type_statements:
+            make_type(cursor, table.label, statement)
+        for operation in retyped:
+            _require_cast(cursor, table, operation)
+        cursor.execute("ROLLBACK TO SAVEPOINT probe")
 
 
 def alter(cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOperation]) -> None:
@@ -115,21 +123,16 @@ def _require_no_views(cursor: ext.cursor, table: TableConfig, oid: int, operatio
         )
 
 
-def _require_cast(
-    cursor: ext.cursor, table: TableConfig, operation: AlterColumnType, types: tuple[UserType, ...]
-) -> None:
-    made = next((made for made in types if made.text == operation.type), None)
-    # A domain that the sync will make is castable to as its base is.
-    wanted = made.base if made and made.kind == "domain" and made.base else operation.type
+def _require_cast(cursor: ext.cursor, table: TableConfig, operation: AlterColumnType) -> None:
     probe = sql.Identifier("pg_temp", "xmin_assets_cast")
-    cursor.execute("SAVEPOINT probe")
+    cursor.execute("SAVEPOINT cast_probe")
     try:
         cursor.execute(sql.SQL("CREATE TEMPORARY TABLE xmin_assets_cast (c {})").format(sql.SQL(operation.was)))
-        cursor.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN c TYPE {}").format(probe, sql.SQL(wanted)))
-    except (psycopg2.errors.DatatypeMismatch, psycopg2.errors.UndefinedObject) as error:
+        cursor.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN c TYPE {}").format(probe, sql.SQL(operation.type)))
+    except psycopg2.errors.DatatypeMismatch as error:
         raise SchemaChangeRefused(
             f"{table.label}: the column {operation.name} is {operation.type} at the source now and {operation.was} in "
             f"the target, and PostgreSQL does not convert the one into the other by itself. Nothing was changed. "
             f"{operation.advice}"
         ) from error
-    cursor.execute("ROLLBACK TO SAVEPOINT probe")
+    cursor.execute("ROLLBACK TO SAVEPOINT cast_probe")

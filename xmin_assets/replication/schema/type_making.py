@@ -49,7 +49,7 @@ def ensure_types(target: Database, snapshot: SourceSnapshot) -> MadeTypes:
             target_types, planned = _look_again(cursor, snapshot)
             _require_as_planned(snapshot, target_types, planned)
             for statement in planned.statements:
-                _make(cursor, snapshot.table, statement)
+                make_type(cursor, snapshot.table, statement)
             target_types, planned = _look_again(cursor, snapshot)
             type_memory.remember(cursor, planned.maps, snapshot.identity)
         if (
@@ -117,7 +117,12 @@ def _outdated(snapshot: SourceSnapshot) -> PlanOutdated:
     )
 
 
-def _make(cursor: ext.cursor, table: str, statement: sql.Composed) -> None:
+def make_type(cursor: ext.cursor, table: str, statement: sql.Composed) -> None:
+    """Make or change a type of the target.
+
+    Raises:
+        UnsupportedTable: the role may not.
+    """
     try:
         cursor.execute(statement)
     except psycopg2.errors.InsufficientPrivilege as error:

@@ -596,3 +596,39 @@ def test_a_kept_row_that_a_narrower_type_cannot_hold_stops_the_sync_with_the_way
 
     assert "out of range" in error and "type_overrides" in error
     assert columns(replica)["v"] == "bigint"
+
+
+@pytest.mark.parametrize(
+    ("made", "type_"),
+    [
+        ("CREATE EXTENSION citext", "citext"),
+        ("CREATE SCHEMA kinds; CREATE DOMAIN kinds.word AS text", "kinds.word"),
+    ],
+)
+def test_a_type_that_the_target_lacks_is_made_for_a_column_that_changes_to_it(
+    items: Replica, made: str, type_: str
+) -> None:
+    items.source.execute(f"{made}; ALTER TABLE items ALTER b TYPE {type_}; UPDATE items SET b = 'x' WHERE id = 1")
+
+    planned = items.plan("public.items").snapshot
+    assert planned is not None
+    assert planned.plan.statements[-1].startswith('ALTER TABLE "public"."items" ALTER COLUMN "b" TYPE ')
+    assert items.target.fetch("SELECT 1 FROM pg_type WHERE typname IN ('citext', 'word')") == []
+    items.sync("public.items")
+
+    items.assert_equal("public.items")
+
+
+def test_a_type_that_postgresql_does_not_convert_to_is_said_to_be_so_though_the_target_lacks_it(items: Replica) -> None:
+    items.source.execute(
+        "CREATE SCHEMA kinds; CREATE TYPE kinds.kind AS ENUM ('a', 'b');"
+        "ALTER TABLE items ALTER b TYPE kinds.kind USING 'a'"
+    )
+
+    error = items.plan("public.items").error or ""
+
+    assert "does not convert the one into the other by itself" in error
+    assert items.target.fetch("SELECT 1 FROM pg_namespace WHERE nspname = 'kinds'") == []
+    items.target.execute("ALTER TABLE items DROP COLUMN b")
+    items.sync("public.items")
+    items.assert_equal("public.items")
