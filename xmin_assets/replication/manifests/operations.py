@@ -122,6 +122,8 @@ class AlterColumnType(Operation):
     was: str
     """The target's type until now."""
     collation: str | None = None
+    override_ended: bool = False
+    """Whether it was the configuration that has changed: `type_overrides` no longer names the column."""
     operation: Literal["alter_column_type"] = field(default="alter_column_type", kw_only=True)
 
     def statement(self, target: QualifiedName) -> sql.Composed:

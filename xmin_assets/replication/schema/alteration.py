@@ -17,7 +17,13 @@ from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.rows import fetch_as
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.facts import TargetFacts
-from xmin_assets.replication.manifests.operations import AlterColumnType, ColumnOperation, DropColumn, RenameColumn
+from xmin_assets.replication.manifests.operations import (
+    AlterColumnType,
+    ColumnOperation,
+    DropColumn,
+    RenameColumn,
+    names_before,
+)
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.schema.type_making import make_type
 
@@ -72,14 +78,10 @@ def require_alterable(
         return
     with transaction_on(target, TransactionMode.WRITE, f"{table.label}: looking at the target's columns") as cursor:
         _require_no_views(cursor, table, present.oid, plan.column_operations)
-        retyped = [operation for operation in plan.column_operations if isinstance(operation, AlterColumnType)]
-        if not retyped:
-            return
         cursor.execute("SAVEPOINT probe")
         for statement in type_statements:
             make_type(cursor, table.label, statement)
-        for operation in retyped:
-            _require_cast(cursor, table, operation)
+        _require_casts(cursor, table, plan.column_operations)
         cursor.execute("ROLLBACK TO SAVEPOINT probe")
 
 
@@ -123,16 +125,41 @@ def _require_no_views(cursor: ext.cursor, table: TableConfig, oid: int, operatio
         )
 
 
-def _require_cast(cursor: ext.cursor, table: TableConfig, operation: AlterColumnType) -> None:
+def _require_casts(cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOperation]) -> None:
+    """Make sure that PostgreSQL converts every column by itself; name all those that it does not."""
+    retyped = (operation for operation in operations if isinstance(operation, AlterColumnType))
+    refused = {operation: error for operation in retyped if (error := _cast_error(cursor, operation))}
+    if not refused:
+        return
+    names = dict(zip(refused, names_before([operation.name for operation in refused], operations), strict=True))
+    if len(refused) > 1:
+        columns = ", ".join(f"{names[operation]} ({operation.was} to {operation.type})" for operation in refused)
+        raise SchemaChangeRefused(
+            f"{table.label}: PostgreSQL does not convert these columns of the target by itself: {columns}. Nothing was "
+            "changed. Convert them yourself (ALTER COLUMN ... TYPE ... USING ...), drop them there to have them copied "
+            "again, store them as text with type_overrides, or leave them out with exclude_columns: "
+            f"[{', '.join(operation.name for operation in refused)}]."
+        ) from next(iter(refused.values()))
+    ((operation, error),) = refused.items()
+    name = names[operation]
+    called = f"; the target still calls it {name}" if name != operation.name else ""
+    then = ", type_overrides no longer names it, and it is" if operation.override_ended else " now and"
+    raise SchemaChangeRefused(
+        f"{table.label}: the column {operation.name} is {operation.type} at the source{then} {operation.was} in "
+        f"the target{called}. PostgreSQL does not convert the one into the other by itself. Nothing was changed. "
+        f"{operation.advice}"
+    ) from error
+
+
+def _cast_error(cursor: ext.cursor, operation: AlterColumnType) -> psycopg2.Error | None:
+    """Return why PostgreSQL does not convert a column by itself; None if it does."""
     probe = sql.Identifier("pg_temp", "xmin_assets_cast")
     cursor.execute("SAVEPOINT cast_probe")
     try:
         cursor.execute(sql.SQL("CREATE TEMPORARY TABLE xmin_assets_cast (c {})").format(sql.SQL(operation.was)))
         cursor.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN c TYPE {}").format(probe, sql.SQL(operation.type)))
     except psycopg2.errors.DatatypeMismatch as error:
-        raise SchemaChangeRefused(
-            f"{table.label}: the column {operation.name} is {operation.type} at the source now and {operation.was} in "
-            f"the target, and PostgreSQL does not convert the one into the other by itself. Nothing was changed. "
-            f"{operation.advice}"
-        ) from error
-    cursor.execute("ROLLBACK TO SAVEPOINT cast_probe")
+        return error
+    finally:
+        cursor.execute("ROLLBACK TO SAVEPOINT cast_probe")
+    return None

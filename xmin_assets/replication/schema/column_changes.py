@@ -133,7 +133,10 @@ class _Columns:
                 if other and DropColumn(column.name) not in drops:
                     renames.append(RenameColumn(column.name, self._free_name(column.name)))
                 if _has_another_type(former, column, held):
-                    others.append(AlterColumnType(column.name, column.type, held.type, column.collation))
+                    override_ended = former.override is not None and column.override is None
+                    others.append(
+                        AlterColumnType(column.name, column.type, held.type, column.collation, override_ended)
+                    )
             elif other is None or DropColumn(column.name) in drops:
                 others.append(AddColumn(column.name, column.type, collation=column.collation))
             elif other.type == column.type and not (self.before and (other.identity or other.generated)):

@@ -627,8 +627,40 @@ def test_a_type_that_postgresql_does_not_convert_to_is_said_to_be_so_though_the_
 
     error = items.plan("public.items").error or ""
 
-    assert "does not convert the one into the other by itself" in error
+    assert "PostgreSQL does not convert the one into the other by itself" in error
     assert items.target.fetch("SELECT 1 FROM pg_namespace WHERE nspname = 'kinds'") == []
     items.target.execute("ALTER TABLE items DROP COLUMN b")
     items.sync("public.items")
     items.assert_equal("public.items")
+
+
+def test_all_columns_that_postgresql_does_not_convert_are_named_at_once(items: Replica) -> None:
+    items.source.execute("ALTER TABLE items ALTER a TYPE date USING NULL, ALTER b TYPE jsonb USING NULL")
+
+    error = items.plan("public.items").error or ""
+
+    assert "a (integer to date), b (character varying(10) to jsonb)" in error
+    assert "exclude_columns: [a, b]" in error
+    items.target.execute("ALTER TABLE items DROP COLUMN a, DROP COLUMN b")
+    items.sync("public.items")
+    items.assert_equal("public.items")
+
+
+def test_a_column_that_is_renamed_and_retyped_is_named_as_the_target_calls_it(items: Replica) -> None:
+    items.source.execute("ALTER TABLE items RENAME b TO beta; ALTER TABLE items ALTER beta TYPE jsonb USING NULL")
+
+    assert "the target still calls it b." in (items.plan("public.items").error or "")
+    items.target.execute("ALTER TABLE items ALTER b TYPE jsonb USING NULL")
+    items.sync("public.items")
+    items.assert_equal("public.items")
+
+
+def test_an_override_that_is_taken_away_is_said_to_be_no_change_at_the_source(items: Replica) -> None:
+    items.sync({"source": "public.items", "type_overrides": {"a": "text"}})
+
+    error = items.plan("public.items").error or ""
+
+    assert (
+        "the column a is integer at the source, type_overrides no longer names it, and it is text in the target"
+        in error
+    )
