@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg2
 from psycopg2 import errorcodes
 
@@ -27,6 +29,14 @@ _TRANSIENT = {
     errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
 }
 _GONE = {errorcodes.UNDEFINED_TABLE, errorcodes.INVALID_SCHEMA_NAME}
+_NOT_FOUND = {
+    *_GONE,
+    errorcodes.UNDEFINED_FUNCTION,
+    errorcodes.UNDEFINED_OBJECT,
+    errorcodes.UNDEFINED_COLUMN,
+}
+_CODE_OF_USERS = re.compile(r"\b(?:function|procedure)\b")
+"""What a line of an error's context has where a function or a trigger was running."""
 _HINTS = {
     errorcodes.INSUFFICIENT_PRIVILEGE: "Grant it to the role, or connect as another one (see the README's grants).",
     errorcodes.QUERY_CANCELED: "If it was the time limit, raise statement_timeout in the settings.",
@@ -44,6 +54,17 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split()) + ("" if text.endswith("?") else ".")
 
 
+def _with_hint(error: psycopg2.Error) -> str:
+    hint = " ".join((error.diag.message_hint or "").split())
+    return f"{one_line(error)} {hint}".rstrip()
+
+
+def _code_of_users(error: psycopg2.Error) -> str | None:
+    """Return where an error came from, if that is a function of somebody else; the server names it in the context."""
+    lines = (error.diag.context or "").splitlines()
+    return next((line.strip() for line in lines if _CODE_OF_USERS.search(line)), None)
+
+
 def translate(error: psycopg2.Error, action: str) -> XminAssetsError:
     """Return the error of ours that stands for a driver's error.
 
@@ -52,13 +73,20 @@ def translate(error: psycopg2.Error, action: str) -> XminAssetsError:
         action: what was being done to which table, as the beginning of a sentence.
     """
     code = error.pgcode
-    message = f"{action}: {one_line(error)}"
+    message = f"{action}: {_with_hint(error)}"
     # What libpq itself has to say has no SQLSTATE, nor a class of its own where it ends in the middle of a COPY.
     if code is None and (
         type(error) is psycopg2.DatabaseError or isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
     ):
         return ConnectionFailed(f"{message} The connection was lost; run it again.")
-    if code in _GONE:
+    if context := _code_of_users(error):
+        message = f"{message} That was in the code of a trigger, a rule or an index: {context}."
+        if code in _NOT_FOUND:
+            return ServerError(
+                f"{message} It runs with an empty search_path. Write the schemas of what it names, or run "
+                "ALTER FUNCTION ... SET search_path = ... for it."
+            )
+    elif code in _GONE:
         return RelationGone(f"{message} It was there when the sync was planned; run it again.")
     if code == errorcodes.LOCK_NOT_AVAILABLE:
         return LockTimeout(f"{message} Another session holds the lock; run it again, or raise lock_timeout.")
