@@ -7,6 +7,11 @@ holds a password, and no traceback is shown with it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def printable(text: str) -> str:
     """Return the text with escapes for what a terminal would obey instead of showing it."""
@@ -110,15 +115,18 @@ class StaleExtract(TransientError):
 class TargetDrifted(TransientError):
     """Somebody else changed the rows of the target table."""
 
-    def __init__(self, table: str, found: str, *, cursor: bool = False) -> None:
+    def __init__(self, table: str, found: str, *, cursor: bool = False, triggers: Sequence[str] = ()) -> None:
         self.found = found
-        super().__init__(
+        message = (
             f"{table}: {found}. Nothing was merged, and the next sync reads and compares everything. If it was not the "
             "cursor that missed rows, somebody else has changed the target."
             if cursor
             else f"{table}: {found}. Somebody else changed the rows; nothing was merged, and the next sync reads and "
             "compares everything."
         )
+        if triggers:
+            message += f" Or the target's own code did: {', '.join(triggers)}. Disable it, or set triggers: skip."
+        super().__init__(message)
 
 
 class SchemaChangeRefused(TerminalError):

@@ -57,6 +57,11 @@ def _show(snapshot: SourceSnapshot) -> None:
     if plan.another_source and not plan.create_target:
         share = f"{snapshot.config.max_change_share:.0%}"
         click.echo(f"  careful: {plan.another_source}; it is refused if more than {share} of 1000 rows or more change")
+    if plan.triggers:
+        click.echo(
+            f"  careful: the target's own code fires in the merge and may change what is written: "
+            f"{', '.join(plan.triggers)}"
+        )
     for statement in plan.statements:
         click.echo(f"  {statement};")
 

@@ -8,7 +8,7 @@ from xmin_assets.config.loader import DEFAULT_CONFIG, config_path, load_config, 
 from xmin_assets.config.pattern import TablePattern
 from xmin_assets.config.replication import ReplicationConfig
 from xmin_assets.config.settings import HISTORY_ROWS, Settings
-from xmin_assets.config.tables import Mode, TableConfig, TableDefaults
+from xmin_assets.config.tables import Mode, TableConfig, TableDefaults, Triggers
 from xmin_assets.config.validation_messages import nearest
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "TableConfig",
     "TableDefaults",
     "TablePattern",
+    "Triggers",
     "config_path",
     "connection_url",
     "duration",

@@ -26,6 +26,15 @@ class Mode(str, Enum):
     FULL_SYNC = "full_sync"
 
 
+class Triggers(str, Enum):
+    """What becomes of the triggers and rules that users have put on a target."""
+
+    FIRE = "fire"
+    """They fire, as they do for anybody's statements."""
+    SKIP = "skip"
+    """They do not, unless they are enabled for replicas or always."""
+
+
 class TableDefaults(Strict):
     """What may be said for one table, and under ``defaults:`` for all."""
 
@@ -74,6 +83,11 @@ class TableDefaults(Strict):
         default="keep",
         description="What becomes of a target column that is no longer copied: kept, its values as they are and new "
         "ones NULL, or dropped.",
+    )
+    triggers: Triggers = Field(
+        default=Triggers.FIRE,
+        description="Whether triggers and rules that users have put on the target fire in the merge. `skip` needs the "
+        "right to set session_replication_role, and skips the checks of foreign keys, too.",
     )
     xmin_column: str = Field(
         default="source_xmin", description="The target column for the 64-bit id of the source row's transaction."

@@ -20,6 +20,7 @@ from xmin_assets.postgres.types import FIRST_OWN_OID
 # A view's query, and those of the views that it reads: one of these may be replaced without a word in the view's own.
 _FIND = """
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relnatts::int,
+       c.relhastriggers OR c.relhasrules,
        CASE WHEN c.relkind IN ('v', 'm') THEN (
            WITH RECURSIVE used AS (
                SELECT c.oid
@@ -193,6 +194,8 @@ class Relation:
     """pg_class.relpersistence: p, u, t."""
     last_attnum: int
     """The highest number that a column of it has or had."""
+    has_triggers: bool
+    """Whether it has triggers or rules, those of foreign keys included."""
     definition: str | None = None
     """The query of a view or materialized view, with those of the views that it reads."""
 
@@ -255,7 +258,7 @@ def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
     """Return the relation of this name, or None."""
     cursor.execute(_FIND, {"schema": name.schema, "name": name.name})
     row = cursor.fetchone()
-    return Relation(row[0], QualifiedName(row[1], row[2]), row[3], row[4], row[5], row[6]) if row else None
+    return Relation(row[0], QualifiedName(row[1], row[2]), row[3], row[4], row[5], row[6], row[7]) if row else None
 
 
 def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:

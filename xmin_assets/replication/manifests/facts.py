@@ -54,6 +54,8 @@ class TargetFacts:
     has_rows: bool = False
     """Whether a table that no sync has left has rows. Nobody looks into any other one for it."""
     keys: TargetKeys = TargetKeys()
+    triggers: tuple[str, ...] = ()
+    """Triggers and rules of its users that fire in a merge, for people."""
     now: datetime | None = None
     """When it was looked at."""
     types: tuple[TypeMap, ...] = ()

@@ -72,6 +72,8 @@ class Plan:
     """The WAL position since which changed blocks are read; None where every block is read."""
     blocks_read: str = ""
     """Which blocks are read, and why, in words."""
+    triggers: tuple[str, ...] = ()
+    """Triggers and rules that users have put on the target and that fire in the merge, for people."""
     another_source: str | None = None
     """Which source has taken the place of which, in words: the merge then makes sure that it has the same rows."""
 

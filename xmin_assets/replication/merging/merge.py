@@ -15,9 +15,9 @@ from datetime import datetime, timezone
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import HISTORY_ROWS, Mode
+from xmin_assets.config import HISTORY_ROWS, Mode, Triggers
 from xmin_assets.errors import PlanOutdated, StaleExtract, TargetDrifted
-from xmin_assets.postgres import catalog
+from xmin_assets.postgres import catalog, user_triggers
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.key_equality import same_key
@@ -202,6 +202,8 @@ class _Merge:
             return Written()  # nothing to write but the state
         # Readers go on reading; other writers would make the counts untrue.
         cursor.execute(sql.SQL("LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE").format(target=self._name.sql))
+        if table.triggers is Triggers.SKIP:
+            cursor.execute(user_triggers.SKIP)
         known = state if state and state.target_oid == relation.oid else None
         before = catalog.columns_of(cursor, relation.oid)
         self._require_as_planned(relation.oid, before, known)

@@ -52,7 +52,7 @@ def prove_row_count(cursor: ext.cursor, staged: StagedTable, state: State | None
     # Until deletes are looked for again, the target keeps rows that the source has lost.
     if rows != expected and (plan.find_deletes or rows < expected):
         found = f"the target had {rows} rows where the source had {expected}"
-        raise TargetDrifted(snapshot.table, found=found, cursor=selection.cursor is not None)
+        raise TargetDrifted(snapshot.table, found=found, cursor=selection.cursor is not None, triggers=plan.triggers)
     return rows
 
 
@@ -81,5 +81,7 @@ def prove_checksum(cursor: ext.cursor, staged: StagedTable) -> None:
     )
     if fetch_value(cursor, int) != extract.checksum:
         raise TargetDrifted(
-            snapshot.table, found=f"{RESTARTED}, and its rows are not those that the last sync has left"
+            snapshot.table,
+            found=f"{RESTARTED}, and its rows are not those that the last sync has left",
+            triggers=snapshot.plan.triggers,
         )

@@ -119,6 +119,7 @@ def decide(facts: Facts) -> Plan:
         plan = _by_xmin(source, facts.selection, known, alterations)
     if known:
         plan = _without_deletes(plan, table, target, known)
+    plan = replace(plan, triggers=target.triggers)
     return _with_statements(_with_block_map(plan, facts), facts, alterations)
 
 

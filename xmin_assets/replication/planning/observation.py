@@ -10,9 +10,9 @@ from datetime import datetime, timezone
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.config import TableConfig, nearest
+from xmin_assets.config import TableConfig, Triggers, nearest
 from xmin_assets.errors import PlanOutdated, TableNotFound, UnsupportedTable
-from xmin_assets.postgres import catalog
+from xmin_assets.postgres import catalog, user_triggers
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.rows import fetch_value
@@ -157,12 +157,20 @@ def _read_target(cursor: ext.cursor, table: TableConfig, state: State | None) ->
             f"{table.label}: the target {table.target_name} is UNLOGGED, or a partition of it: a crash of the server "
             "would empty it. Run ALTER TABLE ... SET LOGGED."
         )
+    skipped = table.triggers is Triggers.SKIP
+    if skipped and not user_triggers.may_skip(cursor):
+        raise UnsupportedTable(
+            f"{table.label}: triggers: skip needs the right to set session_replication_role in the target. Run there, "
+            "as a superuser: GRANT SET ON PARAMETER session_replication_role TO the role; or set triggers: fire."
+        )
+    has_triggers = relation.has_triggers or relation.kind == "p"
     return TargetFacts(
         oid=relation.oid,
         columns=catalog.columns_of(cursor, relation.oid),
         # What a sync has left may have rows; of any other table nobody may lose them.
         has_rows=(state is None or state.target_oid != relation.oid) and _has_rows(cursor, relation.name),
         keys=target_keys_of(cursor, relation.oid),
+        triggers=user_triggers.firing(cursor, relation.oid, skipped=skipped) if has_triggers else (),
         now=datetime.now(timezone.utc),
     )
 
