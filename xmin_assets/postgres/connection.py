@@ -36,6 +36,9 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 _REFUSALS = ("authentication failed", "no password supplied", "does not exist", "permission denied", "pg_hba.conf")
+IDLE_SESSION_TIMEOUT = 140000
+"""server_version_num from which there is that setting."""
+
 ASK_AFTER = 10.0
 """Seconds after which a connection that lay idle is asked before it is used: a firewall or a proxy may have cut it."""
 
@@ -239,6 +242,8 @@ class Database:
 
 def _stay_idle(connection: ext.connection) -> None:
     """Let a connection lie idle between two transactions for as long as the work of the others takes."""
+    if connection.server_version < IDLE_SESSION_TIMEOUT:
+        return
     with connection.cursor() as cursor:
         cursor.execute("SHOW idle_session_timeout")
         if fetch_value(cursor, str) != "0":
