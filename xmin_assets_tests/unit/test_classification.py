@@ -122,7 +122,7 @@ def test_of_a_target_that_its_owner_rewrote_only_the_counts_tell_of_unexpected_r
         assert counts(rules.classify(10, not_deleted)).get("extra", 0) == extra
 
 
-def test_a_lost_row_makes_room_for_a_unexpected_row() -> None:
+def test_a_lost_row_makes_room_for_an_unexpected_row() -> None:
     rules = classifier()
     alone(rules, foreign=1, ours=2)
     rules.only_at_source(("lost",), SourceRow(1, W - 1, False))

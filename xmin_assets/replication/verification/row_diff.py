@@ -115,8 +115,9 @@ def _rows(side: ComparedTable, buckets: Buckets, ids: sql.Composable) -> sql.Com
         ids=ids,
         table=side.table.sql,
         rows=all_of(row_format.rows, buckets.narrowed(row_format)),
-        # Of equal rows without a key the oldest are paired, by their ids: what is left over came last.
-        order=sql.SQL(", ").join(row_format.key_texts() if row_format.key else [*row_format.key_texts(), sql.SQL("3")]),
+        # Of several rows with one key (or equal ones, without a key) the oldest are paired, by their ids: what is left
+        # over came last. A key may have begun to repeat at the source since the last sync.
+        order=sql.SQL(", ").join([*row_format.key_texts(), sql.SQL("3")]),
     )
 
 

@@ -99,7 +99,7 @@ def test_a_sample_tells_unexpected_rows_by_who_wrote_them(items: Replica) -> Non
     assert found.missing == found.different == 0
 
 
-def test_a_sample_of_a_target_that_its_owner_rewrote_calls_no_deleted_row_a_unexpected_row(items: Replica) -> None:
+def test_a_sample_of_a_target_that_its_owner_rewrote_calls_no_deleted_row_an_unexpected_row(items: Replica) -> None:
     items.target.execute("UPDATE items SET name = name")
     items.source.execute("DELETE FROM items WHERE id > 2000")
 
