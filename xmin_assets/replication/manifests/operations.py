@@ -124,16 +124,33 @@ class AlterColumnType(Operation):
     collation: str | None = None
     override_ended: bool = False
     """Whether it was the configuration that has changed: `type_overrides` no longer names the column."""
+    is_renamed: bool = False
+    """Whether it is the same type under another name, so that values go from the one to the other by their texts."""
+    relabelled: tuple[tuple[str, str], ...] = ()
+    """Labels of a renamed enum that were renamed, too: the text before, and now."""
     operation: Literal["alter_column_type"] = field(default="alter_column_type", kw_only=True)
 
     def statement(self, target: QualifiedName) -> sql.Composed:
         """Build ALTER TABLE ... ALTER COLUMN ... TYPE."""
-        return sql.SQL("ALTER TABLE {target} ALTER COLUMN {column} TYPE {type}{collate}").format(
+        return sql.SQL("ALTER TABLE {target} ALTER COLUMN {column} TYPE {type}{collate}{using}").format(
             target=target.sql,
             column=sql.Identifier(self.name),
             type=sql.SQL(self.type),
             collate=collate_clause(self.collation),
+            using=self.using(self.name),
         )
+
+    def using(self, column: str) -> sql.Composable:
+        """Build what converts a column's values; nothing where PostgreSQL does it by itself."""
+        if not self.is_renamed:
+            return sql.SQL("")
+        text: sql.Composable = sql.SQL("{}::pg_catalog.text").format(sql.Identifier(column))
+        if self.relabelled:
+            cases = [
+                sql.SQL("WHEN {} THEN {}").format(sql.Literal(was), sql.Literal(now)) for was, now in self.relabelled
+            ]
+            text = sql.SQL("CASE {text} {cases} ELSE {text} END").format(text=text, cases=sql.SQL(" ").join(cases))
+        return sql.SQL(" USING ({})::{}").format(text, sql.SQL(self.type))
 
     def describe(self) -> str:
         """Name the new type."""

@@ -8,6 +8,7 @@ no row has another value:
   all rows has given the table another relfilenode.
 - A column whose type only got another modifier has the same bytes if the table has the same relfilenode: PostgreSQL
   then knew that no value changes. Such a type prints its values by their bytes alone.
+- A column whose type only got another name, or another schema, prints what it did.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import re
 
 from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.manifests.table import Column, Identity
+from xmin_assets.replication.manifests.table import Column, Identity, Selection
 from xmin_assets.replication.schema.selection import VIEWS
+from xmin_assets.replication.schema.type_meaning import labels_renamed
 
 _MODIFIER = re.compile(r"\([^()]*\)")
 
@@ -55,7 +57,8 @@ def unchanged_columns(known: State, source: SourceFacts, target: TargetFacts) ->
         column.name
         for column in source.selection.columns
         if (
-            types.get(was.name) == was.type and _prints_alike(was, column)
+            types.get(was.name) == was.type
+            and (_prints_alike(was, column) or _is_renamed(was, known.selection, column, source.selection))
             if (was := former.get(column.attnum))
             else _is_null(column, before, filled=column.name in source.filled)
         )
@@ -77,6 +80,11 @@ def _same_storage(before: Identity, now: Identity) -> bool:
 def _is_null(column: Column, before: Identity, *, filled: bool) -> bool:
     """Return whether a column that was not copied before is NULL wherever no row was written since the last sync."""
     return column.attnum > before.last_attnum and column.virtual is None and not filled
+
+
+def _is_renamed(was: Column, before: Selection, column: Column, now: Selection) -> bool:
+    # A sync that does not read all rows compares keys before it alters the target's column.
+    return column.name not in now.key and labels_renamed(was, before.types, column, now.types) == ()
 
 
 def _prints_alike(was: Column, now: Column) -> bool:

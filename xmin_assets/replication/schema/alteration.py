@@ -157,7 +157,11 @@ def _cast_error(cursor: ext.cursor, operation: AlterColumnType) -> psycopg2.Erro
     cursor.execute("SAVEPOINT cast_probe")
     try:
         cursor.execute(sql.SQL("CREATE TEMPORARY TABLE xmin_assets_cast (c {})").format(sql.SQL(operation.was)))
-        cursor.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN c TYPE {}").format(probe, sql.SQL(operation.type)))
+        cursor.execute(
+            sql.SQL("ALTER TABLE {} ALTER COLUMN c TYPE {}{}").format(
+                probe, sql.SQL(operation.type), operation.using("c")
+            )
+        )
     except psycopg2.errors.DatatypeMismatch as error:
         return error
     finally:

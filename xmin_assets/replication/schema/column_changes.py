@@ -30,6 +30,7 @@ from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Column, Identity, Selection
 from xmin_assets.replication.schema.metadata_columns import metadata_columns
 from xmin_assets.replication.schema.rename_order import in_order
+from xmin_assets.replication.schema.type_meaning import labels_renamed
 
 
 def changed_columns(
@@ -133,10 +134,7 @@ class _Columns:
                 if other and DropColumn(column.name) not in drops:
                     renames.append(RenameColumn(column.name, self._free_name(column.name)))
                 if _has_another_type(former, column, held):
-                    override_ended = former.override is not None and column.override is None
-                    others.append(
-                        AlterColumnType(column.name, column.type, held.type, column.collation, override_ended)
-                    )
+                    others.append(self._retyped(former, column, held))
             elif other is None or DropColumn(column.name) in drops:
                 others.append(AddColumn(column.name, column.type, collation=column.collation))
             elif other.type == column.type and not (self.before and (other.identity or other.generated)):
@@ -152,6 +150,20 @@ class _Columns:
                     "leave it out with exclude_columns."
                 )
         return renames, others
+
+    def _retyped(self, former: Column, column: Column, held: Attribute) -> AlterColumnType:
+        labels = None
+        if self.before and self.same_relation and held.type == former.type:
+            labels = labels_renamed(former, self.before.types, column, self.now.types)
+        return AlterColumnType(
+            column.name,
+            column.type,
+            held.type,
+            column.collation,
+            override_ended=former.override is not None and column.override is None,
+            is_renamed=labels is not None,
+            relabelled=labels or (),
+        )
 
     def _metadata_renames(self) -> list[RenameColumn]:
         """Find the metadata columns that get another name; a column of the source may have had such a name."""

@@ -121,12 +121,20 @@ def make_type(cursor: ext.cursor, table: str, statement: sql.Composed) -> None:
     """Make or change a type of the target.
 
     Raises:
-        UnsupportedTable: the role may not.
+        UnsupportedTable: the role may not, or the target has something else of a name that comes along with the type,
+            as a multirange does with its range.
     """
     try:
         cursor.execute(statement)
     except psycopg2.errors.InsufficientPrivilege as error:
         raise UnsupportedTable(
             f"{table}: the role may not make a type that the target needs: {one_line(error)} Run, as a role that may: "
+            f"{as_text(statement)}"
+        ) from error
+    except (psycopg2.errors.DuplicateObject, psycopg2.errors.DuplicateFunction) as error:
+        raise UnsupportedTable(
+            f"{table}: a type that the target needs cannot be made, because a name is taken that comes along with it: "
+            f"{one_line(error)} If the type was renamed at the source, rename it in the target, too; else drop what "
+            "has the name there, or store the columns as text with type_overrides: {column: text}. The statement was: "
             f"{as_text(statement)}"
         ) from error

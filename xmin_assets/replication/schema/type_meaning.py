@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xmin_assets.postgres.types import UserType
-from xmin_assets.replication.manifests.table import TypeMap
+from xmin_assets.replication.manifests.table import Column, TypeMap
 
 
 def misplaced(before: Sequence[TypeMap] | None, now: Sequence[TypeMap]) -> str | None:
@@ -60,3 +60,42 @@ def reworded(before: Sequence[UserType], now: Sequence[UserType]) -> list[str]:
         ):
             found.append(made.text)
     return found
+
+
+def labels_renamed(
+    was: Column, before: Sequence[UserType], column: Column, now: Sequence[UserType]
+) -> tuple[tuple[str, str], ...] | None:
+    """Find out whether a column's type is the same one under another name: its oid stays, and so do its values' texts.
+
+    Args:
+        was: the column as of the last sync of the same relation.
+        before: its types.
+        column: the column now.
+        now: its types.
+
+    Returns:
+        The labels that were renamed along with it, before and now; None if it is another type, or has values that print
+        otherwise and that no list of labels converts.
+    """
+    if was.override or column.override or was.source_type == column.source_type:
+        return None
+    old, new = _type_of(was, before), _type_of(column, now)
+    is_array = was.source_type.endswith("[]")
+    if old is None or new is None or is_array != column.source_type.endswith("[]"):
+        return None
+    if _made_of(old) != _made_of(new):
+        return None
+    texts = {label.oid: label.text for label in new.labels}
+    if any(label.oid not in texts for label in old.labels):
+        return None
+    labels = tuple((label.text, texts[label.oid]) for label in old.labels if texts[label.oid] != label.text)
+    return None if labels and is_array else labels
+
+
+def _made_of(made: UserType) -> tuple[object, ...]:
+    """Return all that makes a type but its names."""
+    return made.oid, made.kind, made.extension, made.base, made.collation, made.fields
+
+
+def _type_of(column: Column, types: Sequence[UserType]) -> UserType | None:
+    return next((made for made in types if made.text == column.source_type.removesuffix("[]")), None)
