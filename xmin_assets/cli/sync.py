@@ -23,6 +23,9 @@ _ALL_LISTED = 20
 @tables
 @click.option("--allow-mass-delete", is_flag=True, help="Lift the limit on deletes, this once.")
 @click.option("--allow-mass-change", is_flag=True, help="Let another source replace a copy's rows, this once.")
+@click.option(
+    "--refill", multiple=True, metavar="COLUMN", help="Read a column's values again if they do not convert, this once."
+)
 @overrides
 @common
 @click.pass_obj
@@ -32,6 +35,7 @@ def command(
     tables: tuple[str, ...],
     allow_mass_delete: bool,
     allow_mass_change: bool,
+    refill: tuple[str, ...],
     **settings: object,
 ) -> int:
     """Bring the target up to date with the source.
@@ -42,6 +46,8 @@ def command(
     from xmin_assets.replication.sync import sync_tables
 
     config = invocation.load(**settings)
+    if refill:
+        config = config.refilling(refill, tables)
     count = len(config.select(tables))
     try:
         with progress_display(count) as report:

@@ -105,6 +105,23 @@ class ReplicationConfig(Strict):
             chosen += found
         return tuple(dict.fromkeys(chosen))
 
+    def refilling(self, columns: Sequence[str], names: Sequence[str]) -> ReplicationConfig:
+        """Return the same configuration with `convert: refill` for these columns of the one table of these names.
+
+        Raises:
+            ConfigError: the names mean no table, or several.
+        """
+        chosen = self.select(names)
+        if len(chosen) != 1:
+            raise ConfigError(
+                f"Columns to refill are those of one table, and these are {len(chosen)}. Name the table, as in "
+                f"xmin-assets sync {chosen[0].label} --refill {columns[0]}."
+            )
+        (table,) = chosen
+        convert = table.convert if table.convert == "refill" else tuple(columns)
+        changed = table.model_copy(update={"convert": convert})
+        return self.model_copy(update={"tables": tuple(changed if known is table else known for known in self.tables)})
+
     def with_settings(self, **settings: object) -> ReplicationConfig:
         """Return the same configuration with these settings instead of its own.
 

@@ -79,6 +79,12 @@ class TableDefaults(Strict):
     schema_changes: Literal["apply", "fail"] = Field(
         default="apply", description="Whether changes of the source's columns and types are carried over or refused."
     )
+    convert: Literal["cast", "refill"] | tuple[str, ...] = Field(
+        default="cast",
+        description="What becomes of a column whose values PostgreSQL does not convert to its new type by itself: with "
+        "`cast` the sync is refused, with `refill` its values are read again from the source. Or a list of columns: "
+        "theirs are read again whenever their type changes.",
+    )
     dropped_columns: Literal["keep", "drop"] = Field(
         default="keep",
         description="What becomes of a target column that is no longer copied: kept, its values as they are and new "
@@ -136,6 +142,13 @@ class TableDefaults(Strict):
     @classmethod
     def _interval(cls, value: object) -> object:
         return seconds(value) if isinstance(value, (str, int, float)) and value not in [*DeleteDetection] else value
+
+    @field_validator("convert", mode="before")
+    @classmethod
+    def _a_word_or_columns(cls, value: object) -> object:
+        if isinstance(value, str) and value not in ("cast", "refill"):
+            raise ValueError("must be cast, refill, or a list of columns to refill")
+        return value
 
     @field_validator("key", "columns")
     @classmethod
@@ -204,6 +217,17 @@ class TableConfig(TableDefaults):
     # A table is known by its names; a mapping among its fields has no hash.
     def __hash__(self) -> int:
         return hash((self.source, self.target))
+
+    def refills(self, column: str, *, is_converted: bool) -> bool:
+        """Return whether the values of a column that gets another type are read again.
+
+        Args:
+            column: its name.
+            is_converted: whether PostgreSQL converts them by itself.
+        """
+        if isinstance(self.convert, str):
+            return self.convert == "refill" and not is_converted
+        return column in self.convert
 
     @property
     def delete_interval(self) -> float | None:

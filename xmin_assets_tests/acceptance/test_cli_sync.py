@@ -187,6 +187,18 @@ def test_a_mass_delete_is_refused_until_it_is_allowed(cli: Cli, orders: Database
     assert rows(target_db) == rows(orders)
 
 
+def test_a_column_that_does_not_convert_is_refilled_once(cli: Cli, orders: Database, target_db: Database) -> None:
+    cli("sync")
+    orders.execute("ALTER TABLE orders ALTER note TYPE bytea USING note::bytea")
+
+    refused = cli("sync")
+    refilled = cli("sync", "orders", "--refill", "note", "--json")
+
+    assert (refused.status, "xmin-assets sync TABLE --refill note" in refused.stderr) == (1, True)
+    assert (refilled.status, refilled.table["rows_updated"]) == (0, 1000)
+    assert rows(target_db) == rows(orders)
+
+
 def test_another_tenants_rows_are_refused_until_they_are_allowed(
     cli: Cli, orders: Database, target_db: Database
 ) -> None:

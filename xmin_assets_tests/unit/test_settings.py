@@ -24,7 +24,7 @@ def test_every_setting_is_in_the_file_and_in_the_resource(name: str) -> None:
 
 
 def test_an_option_of_sync_is_named_and_typed_as_its_setting() -> None:
-    flags = {"allow_mass_delete", "allow_mass_change"}
+    flags = {"allow_mass_delete", "allow_mass_change", "refill"}
     offered = [
         option
         for option in command.params

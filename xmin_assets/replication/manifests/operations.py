@@ -128,13 +128,20 @@ class AlterColumnType(Operation):
     """Whether it is the same type under another name, so that values go from the one to the other by their texts."""
     relabelled: tuple[tuple[str, str], ...] = ()
     """Labels of a renamed enum that were renamed, too: the text before, and now."""
+    is_refilled: bool = False
+    """Whether its values are not converted, but read again from the source."""
+    was_not_null: bool = False
+    """Whether the target demands a value, which it cannot do before the column is filled again."""
     operation: Literal["alter_column_type"] = field(default="alter_column_type", kw_only=True)
 
     def statement(self, target: QualifiedName) -> sql.Composed:
         """Build ALTER TABLE ... ALTER COLUMN ... TYPE."""
-        return sql.SQL("ALTER TABLE {target} ALTER COLUMN {column} TYPE {type}{collate}{using}").format(
+        column = sql.Identifier(self.name)
+        nullable = sql.SQL("ALTER COLUMN {} DROP NOT NULL, ").format(column)
+        return sql.SQL("ALTER TABLE {target} {nullable}ALTER COLUMN {column} TYPE {type}{collate}{using}").format(
             target=target.sql,
-            column=sql.Identifier(self.name),
+            nullable=nullable if self.is_refilled and self.was_not_null else sql.SQL(""),
+            column=column,
             type=sql.SQL(self.type),
             collate=collate_clause(self.collation),
             using=self.using(self.name),
@@ -142,6 +149,8 @@ class AlterColumnType(Operation):
 
     def using(self, column: str) -> sql.Composable:
         """Build what converts a column's values; nothing where PostgreSQL does it by itself."""
+        if self.is_refilled:
+            return sql.SQL(" USING NULL")
         if not self.is_renamed:
             return sql.SQL("")
         text: sql.Composable = sql.SQL("{}::pg_catalog.text").format(sql.Identifier(column))
@@ -154,7 +163,7 @@ class AlterColumnType(Operation):
 
     def describe(self) -> str:
         """Name the new type."""
-        return f"column {self.name} is now {self.type}"
+        return f"column {self.name} is now {self.type}{' and filled again' if self.is_refilled else ''}"
 
     @property
     def rereads_rows(self) -> bool:
@@ -169,7 +178,7 @@ class AlterColumnType(Operation):
     @property
     def follows_rows(self) -> bool:
         """True for a type that holds less: rows that do not fit are deleted or updated first, as at the source."""
-        return holds_less(self.type, self.was)
+        return not self.is_refilled and holds_less(self.type, self.was)
 
     @property
     def altered_column(self) -> str:
@@ -180,10 +189,39 @@ class AlterColumnType(Operation):
     def advice(self) -> str:
         """What to do where PostgreSQL does not convert the values by itself."""
         return (
-            f"Convert the target's column yourself (ALTER COLUMN ... TYPE {self.type} USING ...), drop it there to "
-            f"have it copied again, store it as text with type_overrides: {{{self.name}: text}}, or leave it out with "
-            f"exclude_columns: [{self.name}]."
+            f"To have its values read again from the source, run xmin-assets sync TABLE --refill {self.name}, or set "
+            f"convert: [{self.name}]. Or convert the target's column yourself (ALTER COLUMN ... TYPE {self.type} "
+            f"USING ...), store it as text with type_overrides: {{{self.name}: text}}, or leave it out with exclude_columns: "
+            f"[{self.name}]."
         )
+
+
+@dataclass(frozen=True)
+class SetNotNull(Operation):
+    """A column that was filled again, and in which the target demands a value."""
+
+    name: str
+    operation: Literal["set_not_null"] = field(default="set_not_null", kw_only=True)
+
+    def statement(self, target: QualifiedName) -> sql.Composed:
+        """Build ALTER TABLE ... ALTER COLUMN ... SET NOT NULL."""
+        return sql.SQL("ALTER TABLE {target} ALTER COLUMN {column} SET NOT NULL").format(
+            target=target.sql, column=sql.Identifier(self.name)
+        )
+
+    def describe(self) -> str:
+        """Say what the column must have."""
+        return f"column {self.name} must have a value again"
+
+    @property
+    def rereads_rows(self) -> bool:
+        """The column is filled before."""
+        return False
+
+    @property
+    def follows_rows(self) -> bool:
+        """True: until then it is NULL."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -314,6 +352,7 @@ ColumnOperation = Annotated[
     AddColumn
     | RenameColumn
     | AlterColumnType
+    | SetNotNull
     | DropNotNull
     | DropColumn
     | DropDefault

@@ -24,7 +24,7 @@ from xmin_assets.postgres.key_equality import same_key
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
-from xmin_assets.replication.manifests.operations import AddColumn, names_after
+from xmin_assets.replication.manifests.operations import AddColumn, AlterColumnType, names_after
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.merging.deletes import clear_source_xmin, delete_missing
 from xmin_assets.replication.merging.keyless import replace_contents
@@ -235,7 +235,12 @@ class _Merge:
         Raises:
             PlanOutdated: somebody has altered the target since.
         """
-        operations = changed_columns(self._table, self._snapshot.identity, self._selection, columns, known)
+        refilled = frozenset(
+            operation.name
+            for operation in self._plan.column_operations
+            if isinstance(operation, AlterColumnType) and operation.is_refilled
+        )
+        operations = changed_columns(self._table, self._snapshot.identity, self._selection, columns, known, refilled)
         former = known.selection.key if known else None
         keys = changed_key(target_keys_of(self._cursor, target_oid), former, self._selection.key, operations)
         if (operations, *keys) != (self._plan.column_operations, self._plan.drop_key, self._plan.add_key):

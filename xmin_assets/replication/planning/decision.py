@@ -58,6 +58,8 @@ class Facts:
     """The relations that hold the source table's rows."""
     type_statements: tuple[str, ...] = ()
     """What makes and alters the types of the columns in the target, in SQL."""
+    refilled: frozenset[str] = frozenset()
+    """Columns whose values PostgreSQL does not convert to their new type, and that are read again."""
     unreadable_wal: str | None = None
     """Why the source's WAL does not tell which blocks changed since where the plan would begin; None where it does, or
     nobody has asked."""
@@ -126,7 +128,9 @@ def decide(facts: Facts) -> Plan:
 def _alterations(facts: Facts, known: State | None) -> _Alterations:
     if facts.target.oid is None:
         return _Alterations((), None, None)
-    columns = changed_columns(facts.table, facts.source.identity, facts.selection, facts.target.columns, known)
+    columns = changed_columns(
+        facts.table, facts.source.identity, facts.selection, facts.target.columns, known, facts.refilled
+    )
     former = known.selection.key if known else None
     drop_key, add_key = changed_key(facts.target.keys, former, facts.selection.key, columns)
     if drop_key is None:

@@ -96,10 +96,12 @@ def snapshot(
     )
     facts = replace(facts, target=replace(facts.target, borrowed=_borrowed(target, facts)))
     plan = decide(facts)
+    if refilled := require_alterable(target, table, facts.target, selection.key, plan, types.statements):
+        facts = replace(facts, refilled=refilled)
+        plan = decide(facts)
     if plan.map_from is not None:
         unreadable = unreadable_wal(source, server, table, storage, plan.map_from)
         plan = decide(replace(facts, unreadable_wal=unreadable))
-    require_alterable(target, table, facts.target, plan, types.statements)
     result = SourceSnapshot(
         sync_id=new_sync_id(table.target_name, (target_server.system_identifier, target_server.database_oid)),
         table=table.label,

@@ -41,6 +41,11 @@ SELECT a.attname::text AS column, pg_catalog.format('%%I.%%I', n.nspname, v.reln
  ORDER BY 1, 2
 """
 
+_IN_THE_KEY = (
+    "It is in the key, by which rows are found: convert the target's column yourself (ALTER COLUMN {name} TYPE {type} "
+    "USING ...), or rename or drop the target table to have it loaded again."
+)
+
 _REFUSALS = {
     errorcodes.DATATYPE_MISMATCH,
     errorcodes.CANNOT_COERCE,
@@ -58,31 +63,41 @@ class _DependentView:
 
 
 def require_alterable(
-    target: Database, table: TableConfig, present: TargetFacts, plan: Plan, type_statements: Sequence[sql.Composed]
-) -> None:
+    target: Database,
+    table: TableConfig,
+    present: TargetFacts,
+    key: Sequence[str],
+    plan: Plan,
+    type_statements: Sequence[sql.Composed],
+) -> frozenset[str]:
     """Make sure that the target's columns can be altered as planned, before rows are read for it.
 
     Args:
         target: the target database.
         table: the table's configuration.
         present: the target table.
+        key: columns by which rows are merged, and which none can do without.
         plan: what is to be done to it.
         type_statements: what the sync will do to the types before. It is done and undone here, since whether a column
             can be altered to a type that is not there yet cannot be known without it.
+
+    Returns:
+        The columns whose values are to be read again instead.
 
     Raises:
         SchemaChangeRefused: a value cannot be converted, or a view stands in the way.
         UnsupportedTable: the role may not make a type.
     """
     if present.oid is None or not any(operation.altered_column for operation in plan.column_operations):
-        return
+        return frozenset()
     with transaction_on(target, TransactionMode.WRITE, f"{table.label}: looking at the target's columns") as cursor:
         _require_no_views(cursor, table, present.oid, plan.column_operations)
         cursor.execute("SAVEPOINT probe")
         for statement in type_statements:
             make_type(cursor, table.label, statement)
-        _require_casts(cursor, table, plan.column_operations)
+        refilled = _require_casts(cursor, table, plan.column_operations, key)
         cursor.execute("ROLLBACK TO SAVEPOINT probe")
+    return refilled
 
 
 def alter(cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOperation]) -> None:
@@ -125,19 +140,32 @@ def _require_no_views(cursor: ext.cursor, table: TableConfig, oid: int, operatio
         )
 
 
-def _require_casts(cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOperation]) -> None:
-    """Make sure that PostgreSQL converts every column by itself; name all those that it does not."""
-    retyped = (operation for operation in operations if isinstance(operation, AlterColumnType))
+def _require_casts(
+    cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOperation], key: Sequence[str]
+) -> frozenset[str]:
+    """Make sure that PostgreSQL converts every column by itself; name all those that it does not.
+
+    Returns:
+        Those whose values are to be read again.
+    """
+    retyped = [operation for operation in operations if isinstance(operation, AlterColumnType)]
     refused = {operation: error for operation in retyped if (error := _cast_error(cursor, operation))}
+    refilled = {
+        operation
+        for operation in retyped
+        if operation.name not in key and table.refills(operation.name, is_converted=operation not in refused)
+    }
+    refused = {operation: error for operation, error in refused.items() if operation not in refilled}
     if not refused:
-        return
+        return frozenset(operation.name for operation in refilled)
     names = dict(zip(refused, names_before([operation.name for operation in refused], operations), strict=True))
     if len(refused) > 1:
         columns = ", ".join(f"{names[operation]} ({operation.was} to {operation.type})" for operation in refused)
         raise SchemaChangeRefused(
             f"{table.label}: PostgreSQL does not convert these columns of the target by itself: {columns}. Nothing was "
-            "changed. Convert them yourself (ALTER COLUMN ... TYPE ... USING ...), drop them there to have them copied "
-            "again, store them as text with type_overrides, or leave them out with exclude_columns: "
+            "changed. To have their values read again from the source, set convert: refill. Or convert them yourself "
+            "(ALTER COLUMN ... TYPE ... USING ...), store them as text with type_overrides, or leave them out with "
+            "exclude_columns: "
             f"[{', '.join(operation.name for operation in refused)}]."
         ) from next(iter(refused.values()))
     ((operation, error),) = refused.items()
@@ -147,7 +175,7 @@ def _require_casts(cursor: ext.cursor, table: TableConfig, operations: Sequence[
     raise SchemaChangeRefused(
         f"{table.label}: the column {operation.name} is {operation.type} at the source{then} {operation.was} in "
         f"the target{called}. PostgreSQL does not convert the one into the other by itself. Nothing was changed. "
-        f"{operation.advice}"
+        f"{_IN_THE_KEY.format(name=name, type=operation.type) if operation.name in key else operation.advice}"
     ) from error
 
 

@@ -24,6 +24,7 @@ from xmin_assets.replication.manifests.operations import (
     DropNotNull,
     RenameColumn,
     SetGeneratedByDefault,
+    SetNotNull,
     describe,
 )
 from xmin_assets.replication.manifests.state import State
@@ -39,6 +40,7 @@ def changed_columns(
     selection: Selection,
     target: tuple[Attribute, ...],
     state: State | None,
+    refilled: frozenset[str] = frozenset(),
 ) -> tuple[ColumnOperation, ...]:
     """Decide what must be done to the columns of a target table that exists, in the order in which it must be done.
 
@@ -48,6 +50,7 @@ def changed_columns(
         selection: what is to be copied, as the target has it.
         target: the target's columns.
         state: of this target table; None if it was not made by this project.
+        refilled: columns whose values PostgreSQL does not convert to their new type, and that are read again.
 
     Raises:
         SchemaChangeRefused: a change is not allowed, or a column of a table that was not made by this project has
@@ -65,7 +68,7 @@ def changed_columns(
         # The target's column may have the type already, or never get it.
         if others := redefined(before, selection, same_relation):
             raise _refused(table, others)
-    return _Columns(table, before, selection, target, same_relation).operations()
+    return _Columns(table, before, selection, target, same_relation, refilled).operations()
 
 
 @dataclass
@@ -79,6 +82,7 @@ class _Columns:
     target: tuple[Attribute, ...]
     same_relation: bool
     """Whether `before` is of the same source relation, so that attnums mean the same columns."""
+    refilled: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.present = {attribute.name: attribute for attribute in self.target}
@@ -134,7 +138,7 @@ class _Columns:
                 if other and DropColumn(column.name) not in drops:
                     renames.append(RenameColumn(column.name, self._free_name(column.name)))
                 if _has_another_type(former, column, held):
-                    others.append(self._retyped(former, column, held))
+                    others += self._retyped(former, column, held)
             elif other is None or DropColumn(column.name) in drops:
                 others.append(AddColumn(column.name, column.type, collation=column.collation))
             elif other.type == column.type and not (self.before and (other.identity or other.generated)):
@@ -151,11 +155,12 @@ class _Columns:
                 )
         return renames, others
 
-    def _retyped(self, former: Column, column: Column, held: Attribute) -> AlterColumnType:
+    def _retyped(self, former: Column, column: Column, held: Attribute) -> list[ColumnOperation]:
         labels = None
         if self.before and self.same_relation and held.type == former.type:
             labels = labels_renamed(former, self.before.types, column, self.now.types)
-        return AlterColumnType(
+        is_refilled = column.name in self.refilled
+        retyped = AlterColumnType(
             column.name,
             column.type,
             held.type,
@@ -163,7 +168,13 @@ class _Columns:
             override_ended=former.override is not None and column.override is None,
             is_renamed=labels is not None,
             relabelled=labels or (),
+            is_refilled=is_refilled,
+            was_not_null=held.not_null,
         )
+        # Rows that are kept though the source has deleted them are not filled again.
+        if is_refilled and held.not_null and self.now.deletes.removes:
+            return [retyped, SetNotNull(column.name)]
+        return [retyped]
 
     def _metadata_renames(self) -> list[RenameColumn]:
         """Find the metadata columns that get another name; a column of the source may have had such a name."""

@@ -56,6 +56,7 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *
         *table.exclude_columns,
         *(table.key or ()),
         *table.type_overrides,
+        *(() if isinstance(table.convert, str) else table.convert),
         *([cursor_column] if cursor_column else []),
     ):
         if wanted not in names:

@@ -162,6 +162,7 @@ def test_a_type_that_needs_an_expression_stops_the_sync_before_anything_is_read(
 
     for error in (planned.error or "", result.error or ""):
         assert "the column b is integer at the source now and character varying(10) in the target" in error
+        assert "sync TABLE --refill b" in error and "convert: [b]" in error
         assert "TYPE integer USING ..." in error
         assert "type_overrides: {b: text}" in error and "exclude_columns: [b]" in error
     with (
@@ -186,6 +187,73 @@ def test_way_out_drop_the_targets_column(retyped: Replica) -> None:
 
     assert retyped.sync("public.items").mode == "full_sync"
     retyped.assert_equal("public.items")
+
+
+@pytest.mark.parametrize("convert", ["refill", ["b"]], ids=str)
+def test_way_out_read_its_values_again(retyped: Replica, convert: object) -> None:
+    table = {"source": "public.items", "convert": convert}
+    statement = 'ALTER TABLE "public"."items" ALTER COLUMN "b" TYPE integer USING NULL'
+    planned = retyped.plan(table).snapshot
+    assert planned is not None and planned.plan.statements == (statement,)
+
+    result = retyped.sync(table)
+
+    assert (result.mode, result.reason) == (
+        "full_sync",
+        "column b is now integer and filled again: values may have changed without a new xmin",
+    )
+    retyped.assert_equal("public.items")
+    assert columns(retyped)["b"] == "integer"
+    assert counts(retyped.sync(table)) == (0, 0, 0, 0)
+
+
+def test_a_column_that_demands_a_value_does_so_when_it_is_filled_again(retyped: Replica) -> None:
+    retyped.target.execute("ALTER TABLE items ALTER b SET NOT NULL")
+
+    retyped.sync({"source": "public.items", "convert": "refill"})
+
+    retyped.assert_equal("public.items")
+    not_null = "SELECT attnotnull FROM pg_attribute WHERE attrelid = 'items'::regclass AND attname = 'b'"
+    assert retyped.target.fetch(not_null) == [(True,)]
+
+
+def test_a_row_that_is_kept_loses_the_value_that_cannot_be_read_again(retyped: Replica) -> None:
+    retyped.source.execute("DELETE FROM items WHERE id = 2")
+    retyped.target.execute("ALTER TABLE items ALTER b SET NOT NULL")
+
+    retyped.sync({"source": "public.items", "convert": "refill", "deletes": "ignore"})
+
+    assert retyped.target.fetch("SELECT id, b FROM items WHERE id IN (2, 3) ORDER BY id") == [(2, None), (3, 3)]
+
+
+def test_a_column_that_is_refilled_along_with_other_changes(retyped: Replica) -> None:
+    retyped.source.execute("ALTER TABLE items RENAME b TO e; ALTER TABLE items ADD b text DEFAULT 'new'")
+    retyped.source.execute("ALTER TABLE items ALTER c TYPE text; ALTER TABLE items DROP COLUMN d")
+    retyped.target.execute("CREATE INDEX ON items (b)")
+
+    retyped.sync({"source": "public.items", "convert": "refill"})
+
+    retyped.assert_equal("public.items")
+
+
+def test_only_the_columns_that_are_named_are_refilled(retyped: Replica) -> None:
+    error = retyped.plan({"source": "public.items", "convert": ["a"]}).error
+    assert "the column b is integer" in str(error)
+    error = retyped.plan({"source": "public.items", "convert": ["bb"]}).error
+    assert "public.items has no column bb" in str(error)
+
+
+def test_a_key_is_not_refilled(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (id text PRIMARY KEY, v int); INSERT INTO t VALUES ('1', 1), ('2', 2)")
+    replica.sync("public.t")
+    replica.source.execute("ALTER TABLE t ALTER id TYPE int USING id::int")
+
+    error = str(replica.plan({"source": "public.t", "convert": "refill"}).error)
+
+    assert "It is in the key, by which rows are found" in error and "refill" not in error
+    replica.target.execute("ALTER TABLE t ALTER id TYPE int USING id::int")
+    replica.sync("public.t")
+    replica.assert_equal("public.t")
 
 
 def test_way_out_store_it_as_text(retyped: Replica) -> None:
@@ -215,10 +283,9 @@ def test_a_value_that_the_target_cannot_convert_is_refused_with_ways_out(items: 
 
     error = items.try_sync("public.items").error or ""
 
-    assert "numeric field overflow" in error and "drop it there" in error
+    assert "numeric field overflow" in error and "--refill c" in error
     assert (contents(items), columns(items)) == before
-    items.target.execute("ALTER TABLE items DROP COLUMN c")
-    items.sync("public.items")
+    items.sync({"source": "public.items", "convert": ["c"]})
     items.assert_equal("public.items")
 
 
