@@ -191,8 +191,8 @@ class AlterColumnType(Operation):
         return (
             f"To have its values read again from the source, run xmin-assets sync TABLE --refill {self.name}, or set "
             f"convert: [{self.name}]. Or convert the target's column yourself (ALTER COLUMN ... TYPE {self.type} "
-            f"USING ...), store it as text with type_overrides: {{{self.name}: text}}, or leave it out with exclude_columns: "
-            f"[{self.name}]."
+            f"USING ...), store it as text with type_overrides: {{{self.name}: text}}, or leave it out with "
+            f"exclude_columns: [{self.name}]."
         )
 
 
