@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
 
 from xmin_assets.config.base import Strict
 from xmin_assets.config.checks import Checks
@@ -29,6 +29,11 @@ class ReplicationConfig(Strict):
     )
     target: SecretStr | None = Field(
         default=None, description="libpq URL or keyword string of the target database; XMIN_TARGET_URL goes before it."
+    )
+    name: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_]+$")] | None = Field(
+        default=None,
+        description="What the names of jobs, sensors, schedules and resources begin with, so that several "
+        "configurations can lie side by side in one project. Default for a component: its folder.",
     )
     settings: Settings = Field(default=Settings(), description="How the work is done; the same for all tables.")
     defaults: TableDefaults = Field(

@@ -18,9 +18,7 @@ from dagster import (
 )
 
 from xmin_assets.config import ReplicationConfig
-from xmin_assets.orchestration.names import StationName
-
-AUTOMATION_SENSOR = "automation_sensor"
+from xmin_assets.orchestration.names import StationName, names_of
 
 
 class Automation(TypedDict):
@@ -30,9 +28,18 @@ class Automation(TypedDict):
     freshness_policy: FreshnessPolicy | None
 
 
-def automation_of(config: ReplicationConfig, station: StationName) -> Automation:
-    """Return when a table's asset is materialized by itself, and when it is out of date."""
-    return {"automation_condition": _condition(config, station), "freshness_policy": _freshness(config, station)}
+def automation_of(config: ReplicationConfig, station: StationName, source: AssetKey) -> Automation:
+    """Return when a table's asset is materialized by itself, and when it is out of date.
+
+    Args:
+        config: says so for all tables.
+        station: which of a table's assets.
+        source: the key of the source's table, which nobody tells Dagster of when it changes.
+    """
+    return {
+        "automation_condition": _condition(config, station, source),
+        "freshness_policy": _freshness(config, station),
+    }
 
 
 def automation_sensor(
@@ -47,17 +54,21 @@ def automation_sensor(
     if config.automation is None:
         return None
     return AutomationConditionSensorDefinition(
-        AUTOMATION_SENSOR,
+        names_of(config).automation_sensor,
         target=AssetSelection.assets(*assets),
         default_status=DefaultSensorStatus.RUNNING,
         description="Has the assets of a table follow its source_snapshot, and makes that one when it is time to.",
     )
 
 
-def _condition(config: ReplicationConfig, station: StationName) -> AutomationCondition[AssetKey | AssetCheckKey] | None:
+def _condition(
+    config: ReplicationConfig, station: StationName, source: AssetKey
+) -> AutomationCondition[AssetKey | AssetCheckKey] | None:
     if config.automation is None:
         return None
-    schedule = None if config.automation == "eager" else AutomationCondition.on_cron(config.automation)
+    schedule = None
+    if config.automation != "eager":
+        schedule = AutomationCondition.on_cron(config.automation).ignore(AssetSelection.assets(source))
     # One step makes all four together: there is nothing to follow, and what holds for one holds for all.
     if station == "source_snapshot" or config.steps == "table":
         return schedule

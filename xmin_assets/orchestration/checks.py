@@ -25,7 +25,8 @@ from dagster import (
 from xmin_assets.config import ReplicationConfig, Severity, TableConfig, duration
 from xmin_assets.orchestration.failures import spool_errors
 from xmin_assets.orchestration.metadata import Metadata, script
-from xmin_assets.orchestration.resources import ReplicationSettings
+from xmin_assets.orchestration.names import names_of
+from xmin_assets.orchestration.resources import settings_of
 from xmin_assets.orchestration.run_log import progress_lines
 from xmin_assets.orchestration.termination import terminable
 from xmin_assets.replication.manifests.merge import StagedTable
@@ -146,23 +147,25 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
         asset: its merged_target.
     """
     said = config.checks.target_equals_source
+    settings_key = names_of(config).settings
     sample = "" if said.sample is None else f" A sample of {said.sample:.0%} of the rows is compared."
 
     @asset_check(
         asset=asset,
         name=EQUAL,
+        required_resource_keys={settings_key},
         description=f"The target's rows are the source's, except for what the source changed since the last sync."
         f"{sample} If it fails: run `xmin-assets resync {table.label}` and materialize the table; the next sync then "
         "compares every row and writes only those that differ. Along with a "
         f"materialization a good result stands for {duration(said.every)}, as long as the source, the target and the "
         "configuration are the same.",
     )
-    def check(context: AssetCheckExecutionContext, replication_settings: ReplicationSettings) -> AssetCheckResult:
+    def check(context: AssetCheckExecutionContext) -> AssetCheckResult:
         # Whoever asks for the check alone, by its job or in the UI, wants the rows read: a nightly schedule would
         # find last night's result a little less than a day old.
         together = asset in context.job_def.asset_layer.executable_asset_keys
         with spool_errors():
-            settings = replication_settings.to_settings()
+            settings = settings_of(context.resources, settings_key)
             report = progress_lines(context.log.info)
             with open_databases(config, settings) as (source, target):
                 basis = comparison_basis(target, table)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dagster import Component, ComponentLoadContext, Definitions, scaffold_with
+from dagster.components.core.defs_module import ComponentPath
 from pydantic import BaseModel
 from typing_extensions import Self
 
 from xmin_assets.config import ReplicationConfig, parse_config
 from xmin_assets.orchestration.definitions_builder import build_definitions
+from xmin_assets.orchestration.names import legal_schema
 from xmin_assets.orchestration.scaffolding import XminReplicationScaffolder
 
 
@@ -34,8 +36,17 @@ class XminReplicationComponent(Component):
             if secret:
                 said[side] = secret.get_secret_value()
         # Parsed again as a file is, which puts in the environment's variables.
-        return cls(parse_config(said, str(context.path)))
+        config = parse_config(said, str(context.path))
+        return cls(config if config.name else config.model_copy(update={"name": _name(context)}))
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:  # noqa: ARG002
         """Return the assets, their job and their resources."""
         return build_definitions(self.config)
+
+
+def _name(context: ComponentLoadContext) -> str:
+    """Return what a component is called that has no name: its folder, and its number in a file with several."""
+    path = context.component_path
+    number = path.instance_key if isinstance(path, ComponentPath) else None
+    folder = legal_schema(context.path.name)
+    return f"{folder}_{number + 1}" if isinstance(number, int) and number else folder

@@ -4,31 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from dagster import AssetSelection, Definitions, colored_console_logger, define_asset_job, in_process_executor
+from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from xmin_assets.config import ReplicationConfig, Settings
 from xmin_assets.orchestration.assets import assets_of, checks_of
 from xmin_assets.orchestration.automation import automation_sensor
 from xmin_assets.orchestration.event_log import keep_files_open
 from xmin_assets.orchestration.failures import DEFAULT_RETRY_POLICY
-from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY, manifest_io_manager
-from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
-from xmin_assets.orchestration.schedules import SYNC_ALL_TABLES, VERIFY_ALL_TABLES, build_schedules, clean_up_job
+from xmin_assets.orchestration.io_manager import manifest_io_manager
+from xmin_assets.orchestration.names import DefinitionNames, names_of
+from xmin_assets.orchestration.resources import ReplicationSettings
+from xmin_assets.orchestration.schedules import build_schedules, clean_up_job
 from xmin_assets.orchestration.sensors import source_change_sensor
-from xmin_assets.orchestration.specs import table_specs
+from xmin_assets.orchestration.specs import source_specs, table_specs
 from xmin_assets.orchestration.translator import DagsterXminTranslator
 
 
-def build_resources(settings: Settings | None = None) -> dict[str, Any]:
-    """Build the resources that the assets need, with these settings as their defaults."""
+def build_resources(settings: Settings | None = None, name: str | None = None) -> dict[str, Any]:
+    """Build the resources that the assets need.
+
+    Args:
+        settings: their defaults.
+        name: the configuration's, with which the resources' keys begin.
+    """
+    names = DefinitionNames(name)
     return {
-        RESOURCE_KEY: ReplicationSettings.from_settings(settings or Settings()),
-        IO_MANAGER_KEY: manifest_io_manager,
+        names.settings: ReplicationSettings.from_settings(settings or Settings()),
+        names.manifests: manifest_io_manager(names.settings),
     }
 
 
 def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTranslator | None = None) -> Definitions:
     """Build the assets of all tables with their checks, jobs, schedules, sensors and resources.
+
+    They can be merged with any others (`Definitions.merge`), and with those of another configuration if each has a
+    `name` of its own. Nothing is said of what belongs to a code location as a whole: its executor and its loggers.
 
     Args:
         config: what is replicated, and what Dagster does by itself.
@@ -39,35 +49,34 @@ def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTrans
     assets = assets_of(config, specs, DEFAULT_RETRY_POLICY)
     checks = checks_of(config, specs)
     verified = AssetSelection.checks(*checks)
-    jobs = [
-        define_asset_job(
-            SYNC_ALL_TABLES,
-            AssetSelection.assets(*assets) - verified,
-            description="Sync every table: plan, extract, stage and merge.",
-        )
-    ]
+    names = names_of(config)
+    # A process for each step would cost some two seconds of starting up, many times the work of an idle sync. Within
+    # a step the workers are parallel in any case.
+    sync_all_tables = define_asset_job(
+        names.sync_all_tables,
+        AssetSelection.assets(*assets) - verified,
+        description="Sync every table: plan, extract, stage and merge.",
+        executor_def=in_process_executor,
+    )
+    jobs = [sync_all_tables]
     if checks:
         jobs.append(
             define_asset_job(
-                VERIFY_ALL_TABLES,
+                names.verify_all_tables,
                 verified,
                 description="Compare every target table with its source; nothing is written.",
+                executor_def=in_process_executor,
             )
         )
     sensors = (
-        source_change_sensor(config, assets, verified, specs),
+        source_change_sensor(config, assets, sync_all_tables, specs),
         automation_sensor(config, assets),
     )
     return Definitions(
-        assets=assets,
+        assets=[*assets, *source_specs(config)],
         asset_checks=checks,
         jobs=[*jobs, clean_up_job(config)],
         schedules=build_schedules(config),
         sensors=[made for made in sensors if made],
-        resources=build_resources(config.settings),
-        # A process for each step would cost some two seconds of starting up, many times the work of an idle
-        # sync. Within a step the workers are parallel in any case.
-        executor=in_process_executor,
-        # The terminal shows what the UI's run page shows at first; all of it is in the event log.
-        loggers={"console": colored_console_logger.configured({"log_level": "INFO"})},
+        resources=build_resources(config.settings, config.name),
     )

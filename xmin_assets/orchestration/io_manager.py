@@ -17,12 +17,13 @@ from dagster import (
     InitResourceContext,
     InputContext,
     IOManager,
+    IOManagerDefinition,
     OutputContext,
     io_manager,
 )
 
 from xmin_assets.orchestration.failures import spool_errors
-from xmin_assets.orchestration.resources import RESOURCE_KEY, ReplicationSettings
+from xmin_assets.orchestration.resources import ReplicationSettings
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -32,7 +33,6 @@ from xmin_assets.replication.spool.spool import Spool
 if TYPE_CHECKING:
     from upath import UPath
 
-IO_MANAGER_KEY = "xmin_manifests"
 KEEP = 50
 """Manifests that are kept of each asset, beside the latest: as many later runs may pass before a re-execution."""
 
@@ -81,11 +81,21 @@ class ManifestIOManager(IOManager):
         )
 
 
-# A resource nested in a ConfigurableIOManager would have the settings' defaults, not what the launchpad says.
-@io_manager(required_resource_keys={RESOURCE_KEY}, description="Carries manifests between the assets, in the spool.")
-def manifest_io_manager(context: InitResourceContext) -> ManifestIOManager:
-    """Return a `ManifestIOManager` with the settings of the run."""
-    return ManifestIOManager(getattr(context.resources, RESOURCE_KEY))
+def manifest_io_manager(settings_key: str) -> IOManagerDefinition:
+    """Return the definition of a `ManifestIOManager` with the settings of the run.
+
+    Args:
+        settings_key: of the resource that has them. A resource nested in a ConfigurableIOManager would have the
+            settings' defaults, not what the launchpad says.
+    """
+
+    @io_manager(
+        required_resource_keys={settings_key}, description="Carries manifests between the assets, in the spool."
+    )
+    def manifests(context: InitResourceContext) -> ManifestIOManager:
+        return ManifestIOManager(getattr(context.resources, settings_key))
+
+    return manifests
 
 
 def _folder(spool: Spool, key: AssetKey) -> Path | UPath:

@@ -11,8 +11,6 @@ from pydantic.fields import FieldInfo
 from xmin_assets.config import Settings
 from xmin_assets.errors import ConfigError
 
-RESOURCE_KEY = "replication_settings"
-
 
 class _SettingsResource(ConfigurableResource[Any]):
     """How the work is done; the same for all tables."""
@@ -28,8 +26,11 @@ class _SettingsResource(ConfigurableResource[Any]):
         made = create_model(cls.__name__, __base__=cls, __doc__=cls.__doc__, **fields)()
         return cast("ReplicationSettings", made)
 
-    def to_settings(self) -> Settings:
+    def to_settings(self, key: str = "replication_settings") -> Settings:
         """Return the settings, checked.
+
+        Args:
+            key: what the resource is called, for people.
 
         Raises:
             ConfigError: a value is not allowed.
@@ -40,7 +41,7 @@ class _SettingsResource(ConfigurableResource[Any]):
             problems = error.errors(include_input=False, include_url=False)
             reasons = "; ".join(" ".join([*map(str, problem["loc"]), problem["msg"]]) for problem in problems)
             # The cause quotes values, and a spool's URL may have a password.
-            raise ConfigError(f"The resource {RESOURCE_KEY}: {reasons}.") from None
+            raise ConfigError(f"The resource {key}: {reasons}.") from None
 
 
 def _field(setting: FieldInfo, default: Any) -> Any:
@@ -68,3 +69,17 @@ else:
     """,
         **{name: _field(field, field.default) for name, field in Settings.model_fields.items()},
     )
+
+
+def settings_of(resources: object, key: str) -> Settings:
+    """Return the settings of a run.
+
+    Args:
+        resources: those of a step's context.
+        key: of the one with the settings.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+    found: ReplicationSettings = getattr(resources, key)
+    return found.to_settings(key)

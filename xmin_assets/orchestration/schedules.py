@@ -2,26 +2,31 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotations of the functions below as they are.
 
-from dagster import DefaultScheduleStatus, JobDefinition, OpExecutionContext, ScheduleDefinition, job, op
+from dagster import (
+    DefaultScheduleStatus,
+    JobDefinition,
+    OpExecutionContext,
+    ScheduleDefinition,
+    in_process_executor,
+    job,
+    op,
+)
 
 from xmin_assets.config import ReplicationConfig
 from xmin_assets.orchestration.failures import spool_errors
-from xmin_assets.orchestration.resources import ReplicationSettings
+from xmin_assets.orchestration.names import names_of
+from xmin_assets.orchestration.resources import settings_of
 from xmin_assets.orchestration.termination import terminable
 from xmin_assets.replication.clean import clean
-
-SYNC_ALL_TABLES = "sync_all_tables"
-VERIFY_ALL_TABLES = "verify_all_tables"
-CLEAN_UP = "clean_up"
 
 
 def build_schedules(config: ReplicationConfig) -> list[ScheduleDefinition]:
     """Return the schedules that the configuration asks for."""
-    equality = config.checks.target_equals_source
+    names, equality = names_of(config), config.checks.target_equals_source
     times = {
-        SYNC_ALL_TABLES: config.schedule,
-        VERIFY_ALL_TABLES: equality.schedule if equality.enabled else None,
-        CLEAN_UP: config.cleanup,
+        names.sync_all_tables: config.schedule,
+        names.verify_all_tables: equality.schedule if equality.enabled else None,
+        names.clean_up: config.cleanup,
     }
     return [
         ScheduleDefinition(job_name=name, cron_schedule=cron, default_status=DefaultScheduleStatus.RUNNING)
@@ -32,11 +37,16 @@ def build_schedules(config: ReplicationConfig) -> list[ScheduleDefinition]:
 
 def clean_up_job(config: ReplicationConfig) -> JobDefinition:
     """Return the job that does what ``xmin-assets clean`` does, with its default age."""
+    names = names_of(config)
 
-    @op(description="Remove what syncs that began more than a day ago have left in the target and in the spool.")
-    def remove_leftovers(context: OpExecutionContext, replication_settings: ReplicationSettings) -> None:
+    @op(
+        name=names.remove_leftovers,
+        description="Remove what syncs that began more than a day ago have left in the target and in the spool.",
+        required_resource_keys={names.settings},
+    )
+    def remove_leftovers(context: OpExecutionContext) -> None:
         with spool_errors():
-            actual = config.model_copy(update={"settings": replication_settings.to_settings()})
+            actual = config.model_copy(update={"settings": settings_of(context.resources, names.settings)})
             removed = terminable(lambda: clean(actual))
         for name in removed.staged_tables:
             context.log.info(f"dropped {name}")
@@ -45,7 +55,11 @@ def clean_up_job(config: ReplicationConfig) -> JobDefinition:
         if not removed.staged_tables and not removed.spool:
             context.log.info("Nothing is left over from syncs more than a day ago.")
 
-    @job(name=CLEAN_UP, description="Remove what crashed syncs have left behind: staged tables and files.")
+    @job(
+        name=names.clean_up,
+        description="Remove what crashed syncs have left behind: staged tables and files.",
+        executor_def=in_process_executor,
+    )
     def clean_up() -> None:
         remove_leftovers()
 

@@ -10,7 +10,6 @@ from dagster import (
     AssetCheckKey,
     AssetKey,
     AssetsDefinition,
-    AssetSelection,
     DagsterRun,
     DagsterRunStatus,
     DefaultSensorStatus,
@@ -21,15 +20,15 @@ from dagster import (
     SensorResult,
     sensor,
 )
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from xmin_assets.config import ReplicationConfig, TableConfig, duration
 from xmin_assets.errors import XminAssetsError
+from xmin_assets.orchestration.names import names_of
 from xmin_assets.orchestration.sensor_cursor import SensorCursor
 from xmin_assets.orchestration.specs import TableSpecs
 from xmin_assets.replication.change_detection import SyncRequest, next_request, sync_reason
 from xmin_assets.replication.table_fingerprints import SourceProbe, probe
-
-SENSOR = "source_change_sensor"
 
 MANY = 10
 """Tables that changed at the same time from which one run syncs them all: a run of its own for each would make a long
@@ -52,7 +51,7 @@ IN_FLIGHT = [
 def source_change_sensor(
     config: ReplicationConfig,
     assets: Sequence[AssetsDefinition],
-    checks: AssetSelection,
+    sync_all_tables: UnresolvedAssetJobDefinition,
     specs: TableSpecs,
 ) -> SensorDefinition | None:
     """Return the sensor of a configuration; None if it asks for none.
@@ -60,7 +59,7 @@ def source_change_sensor(
     Args:
         config: with the tables to look at.
         assets: of these tables.
-        checks: those that are not part of a sync.
+        sync_all_tables: the job of whose assets a run makes those of the tables that changed.
         specs: of the assets.
     """
     if config.sensor is None:
@@ -69,8 +68,8 @@ def source_change_sensor(
     watched = _Watched.of(config, assets, specs)
 
     @sensor(
-        name=SENSOR,
-        asset_selection=AssetSelection.assets(*assets) - checks,
+        name=names_of(config).source_change_sensor,
+        job=sync_all_tables,
         minimum_interval_seconds=round(every),
         default_status=DefaultSensorStatus.RUNNING if config.sensor.running else DefaultSensorStatus.STOPPED,
         description="Looks at the source's row counters and at the target's state, and requests a sync of each table "

@@ -11,9 +11,20 @@ from xmin_assets.config import Mode, ReplicationConfig, TableConfig
 from xmin_assets.errors import ConfigError
 from xmin_assets.orchestration.automation import automation_of
 from xmin_assets.orchestration.metadata import column_schema
-from xmin_assets.orchestration.names import STATIONS, StationName, asset_key, group_name, key_prefixes
+from xmin_assets.orchestration.names import (
+    STATIONS,
+    DefinitionNames,
+    StationName,
+    asset_key,
+    group_name,
+    names_of,
+    source_key,
+)
 from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
 from xmin_assets.replication.spool.last_sync import LastSync, recall
+
+STATION_TAG = "xmin_assets/station"
+"""The tag by which stations are selected: `tag:"xmin_assets/station"=merged_target`."""
 
 _KINDS: dict[StationName, set[str]] = {
     "source_snapshot": {"postgresql", "source"},
@@ -58,12 +69,12 @@ def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | N
     specs: dict[TableConfig, dict[StationName, AssetSpec]] = {}
     translator = translator or DagsterXminTranslator()
     taken: dict[AssetKey, str] = {}
-    known = recall(config)
-    for table, prefix in key_prefixes(config.tables).items():
+    known, names = recall(config), names_of(config)
+    for table in config.tables:
         specs[table] = {}
         for station in STATIONS:
-            default = asset_spec(table, station, asset_key(prefix, station), known.get(table))
-            default = default.replace_attributes(**automation_of(config, station))
+            default = asset_spec(table, station, names, known.get(table))
+            default = default.replace_attributes(**automation_of(config, station, source_key(table, names)))
             spec = translator.get_asset_spec(XminTranslatorProps(config, table, station, default))
             what = f"{station} of {table.label}"
             if spec.key in taken:
@@ -76,7 +87,26 @@ def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | N
     return specs
 
 
-def asset_spec(table: TableConfig, station: StationName, key: AssetKey, last: LastSync | None = None) -> AssetSpec:
+def source_specs(config: ReplicationConfig) -> list[AssetSpec]:
+    """Return the source's tables, which are there without Dagster; a table may be copied more than once."""
+    names = names_of(config)
+    specs = {
+        key: AssetSpec(
+            key,
+            description=f"{_plain(table.label)}, as it is at the source. It is read and never written.",
+            group_name=group_name(table),
+            kinds={"postgresql", "source"},
+            metadata={"dagster/storage_kind": "postgresql"},
+        )
+        for table in config.tables
+        if (key := source_key(table, names))
+    }
+    return [*specs.values()]
+
+
+def asset_spec(
+    table: TableConfig, station: StationName, names: DefinitionNames, last: LastSync | None = None
+) -> AssetSpec:
     """Return one of a table's assets, as far as the configuration and the last sync tell."""
     storage = {"dagster/storage_kind": _STORAGE[station]} if station in _STORAGE else {}
     # Dagster takes assets of one table name for the same table, and the source's and the target's are often alike.
@@ -85,10 +115,12 @@ def asset_spec(table: TableConfig, station: StationName, key: AssetKey, last: La
         # Those of the other three would quadruple what the webserver loads, and say the same.
         target |= column_schema(last.selection, own=True)
     return AssetSpec(
-        key,
+        asset_key(table, station),
+        deps=[source_key(table, names)] if station == "source_snapshot" else [],
         description=description(table, station, last),
         group_name=group_name(table),
         kinds=_KINDS[station],
+        tags={STATION_TAG: station},
         metadata={
             **target,
             **storage,

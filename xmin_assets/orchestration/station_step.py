@@ -13,7 +13,7 @@ from xmin_assets.config import ReplicationConfig, TableConfig
 from xmin_assets.errors import PlanOutdated
 from xmin_assets.orchestration.event_log import keep_connection
 from xmin_assets.orchestration.failures import station_errors
-from xmin_assets.orchestration.resources import ReplicationSettings
+from xmin_assets.orchestration.resources import settings_of
 from xmin_assets.orchestration.run_log import progress_lines
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.runtime.databases import open_databases
@@ -43,13 +43,14 @@ class StationStep:
     table: TableConfig
     planner: AssetKey
     """The asset that makes the table's plan."""
+    settings_key: str
+    """Of the resource with the settings."""
     retry_policy: RetryPolicy
 
     @contextmanager
     def open(
         self,
         context: AssetExecutionContext,
-        resource: ReplicationSettings,
         planned: SourceSnapshot | None = None,
         *,
         plans: bool = False,
@@ -59,7 +60,6 @@ class StationStep:
 
         Args:
             context: of the step.
-            resource: the settings, as the run has them.
             planned: the plan that the step works by, if it was made by another one.
             plans: whether the step begins with a plan, so that to repeat it helps where a plan is outdated.
             limits: what may be said for this run.
@@ -71,7 +71,7 @@ class StationStep:
         with station_errors(context, self.table.label, op, planner, self.retry_policy):
             if planned is not None:
                 self._require_this_table(planned.config)
-            settings = resource.to_settings()
+            settings = settings_of(context.resources, self.settings_key)
             with open_databases(self.config, settings) as (source, target):
                 yield SyncContext(
                     source=source,

@@ -13,7 +13,6 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     AssetIn,
-    AssetKey,
     AssetsDefinition,
     AssetSpec,
     MaterializeResult,
@@ -25,9 +24,7 @@ from dagster import (
 from xmin_assets.config import ReplicationConfig, TableConfig
 from xmin_assets.errors import DataInvalid, KeyInvalid
 from xmin_assets.orchestration import checks, metadata
-from xmin_assets.orchestration.io_manager import IO_MANAGER_KEY
-from xmin_assets.orchestration.names import STATIONS, StationName
-from xmin_assets.orchestration.resources import ReplicationSettings
+from xmin_assets.orchestration.names import STATIONS, StationName, names_of
 from xmin_assets.orchestration.station_step import MergeConfig, StationStep
 from xmin_assets.orchestration.termination import terminable
 from xmin_assets.replication.extraction.extract import extract
@@ -66,7 +63,8 @@ class TableAssets:
         self.table = table
         self.specs = specs
         self.keys = {station: spec.key for station, spec in specs.items()}
-        self.step = StationStep(config, table, self.keys["source_snapshot"], retry_policy)
+        self.names = names_of(config)
+        self.step = StationStep(config, table, self.keys["source_snapshot"], self.names.settings, retry_policy)
 
     def stages(self) -> list[AssetsDefinition]:
         """Build an asset with a step of its own for each station."""
@@ -76,7 +74,7 @@ class TableAssets:
         """Build all four assets, made by one step. Nothing is handed from step to step, so pods need no common disk."""
         keys = self.keys
         specs = [
-            spec.replace_attributes(deps=[keys[STATIONS[place - 1]]] if place else [])
+            spec.replace_attributes(deps=[*spec.deps, *([keys[STATIONS[place - 1]]] if place else [])])
             for place, spec in enumerate(self.specs[station] for station in STATIONS)
         ]
         check_specs = [
@@ -85,15 +83,16 @@ class TableAssets:
         ]
 
         @multi_asset(
-            name=AssetKey(keys["merged_target"].path[:-1] or keys["merged_target"].path).to_python_identifier(),
+            name=keys["merged_target"].to_python_identifier(),
             specs=specs,
             check_specs=check_specs,
             pool=SOURCE_POOL,
+            required_resource_keys={self.names.settings},
         )
         def sync_table(
-            context: AssetExecutionContext, config: MergeConfig, replication_settings: ReplicationSettings
+            context: AssetExecutionContext, config: MergeConfig
         ) -> Iterator[AssetCheckResult | MaterializeResult[Any]]:
-            with self.step.open(context, replication_settings, plans=True, limits=config) as sync:
+            with self.step.open(context, plans=True, limits=config) as sync:
                 try:
                     staged, merged = terminable(lambda: run_table_sync(sync, self.table))
                 except DataInvalid as error:
@@ -128,10 +127,8 @@ class TableAssets:
         key = self.keys["source_snapshot"]
 
         @self.asset("source_snapshot", pool=SOURCE_POOL, checks=checks.snapshot_specs(self.config, key))
-        def source_snapshot(
-            context: AssetExecutionContext, replication_settings: ReplicationSettings
-        ) -> MaterializeResult[SourceSnapshot]:
-            with self.step.open(context, replication_settings) as sync:
+        def source_snapshot(context: AssetExecutionContext) -> MaterializeResult[SourceSnapshot]:
+            with self.step.open(context) as sync:
                 made = terminable(lambda: snapshot(sync.source, sync.target, self.table, on_progress=sync.on_progress))
             if warning := held_back.warning(made.held_back, sync.settings.held_back_warning):
                 context.log.warning(f"{self.table.label}: {warning}")
@@ -146,9 +143,9 @@ class TableAssets:
 
         @self.asset("csv_extract", ins={"source_snapshot": AssetIn(upstream)}, pool=SOURCE_POOL)
         def csv_extract(
-            context: AssetExecutionContext, replication_settings: ReplicationSettings, source_snapshot: SourceSnapshot
+            context: AssetExecutionContext, source_snapshot: SourceSnapshot
         ) -> MaterializeResult[CsvExtract]:
-            with self.step.open(context, replication_settings, source_snapshot) as sync:
+            with self.step.open(context, source_snapshot) as sync:
                 made = terminable(
                     lambda: extract(
                         sync.source,
@@ -169,9 +166,9 @@ class TableAssets:
 
         @self.asset("staged_table", ins={"csv_extract": AssetIn(upstream)}, checks=checks.staged_specs(key))
         def staged_table(
-            context: AssetExecutionContext, replication_settings: ReplicationSettings, csv_extract: CsvExtract
+            context: AssetExecutionContext, csv_extract: CsvExtract
         ) -> Iterator[AssetCheckResult | MaterializeResult[StagedTable]]:
-            with self.step.open(context, replication_settings, csv_extract.snapshot) as sync:
+            with self.step.open(context, csv_extract.snapshot) as sync:
 
                 def load() -> StagedTable:
                     with sync.table_lock(self.table):
@@ -195,11 +192,10 @@ class TableAssets:
         def merged_target(
             context: AssetExecutionContext,
             config: MergeConfig,
-            replication_settings: ReplicationSettings,
             staged_table: StagedTable,
         ) -> MaterializeResult[MergedTarget]:
             planned = staged_table.extract.snapshot
-            with self.step.open(context, replication_settings, planned, limits=config) as sync:
+            with self.step.open(context, planned, limits=config) as sync:
 
                 def apply() -> MergedTarget:
                     with sync.table_lock(self.table):
@@ -241,9 +237,11 @@ class TableAssets:
             automation_condition=spec.automation_condition,
             freshness_policy=spec.freshness_policy,
             ins=ins,
+            deps=spec.deps,
             pool=pool,
             check_specs=checks,
-            io_manager_key=IO_MANAGER_KEY,
+            required_resource_keys={self.names.settings},
+            io_manager_key=self.names.manifests,
             # A process that runs many tables finishes one before it begins the next: the plans stay fresh and
             # the spool small.
             op_tags={"dagster/priority": str(STATIONS.index(station))},

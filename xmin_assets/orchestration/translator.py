@@ -30,7 +30,7 @@ class DagsterXminTranslator:
     def get_asset_spec(self, props: XminTranslatorProps) -> AssetSpec:
         """Return the spec of an asset: key, group, owners, tags, kinds, description, metadata, conditions, freshness.
 
-        Its dependencies are left alone: the four assets of a table follow each other whatever their keys are.
+        Dependencies may be added. Those between the four assets of a table are there whatever their keys are.
 
         Example:
             >>> class Ours(DagsterXminTranslator):

@@ -35,7 +35,7 @@ BIN = Path(sys.executable).parent
 SCREENSHOTS = ROOT / "build/screenshots"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-STATIONS = ("source_snapshot", "csv_extract", "staged_table", "merged_target")
+SUFFIXES = ("_source_snapshot", "_csv_extract", "_staged_table", "")
 RUN_SECONDS = 120
 PAGE_SECONDS = 30
 VIEWPORT: ViewportSize = {"width": 1280, "height": 760}
@@ -142,24 +142,26 @@ def test_tables_are_synced_and_looked_at_in_the_browser(
     page.goto(f"{address}/assets")
     page.get_by_role("button", name="Reload definitions").click()
     expect(page.get_by_text("Definitions reloaded")).to_be_visible()
-    ui.open("public/customers/merged_target")
+    ui.open("public/customers")
     expect(page.get_by_text("Never materialized")).to_be_visible()
     expect(page.get_by_role("cell", name="customer_no", exact=True)).to_be_visible()
     expect(page.get_by_role("cell", name="region, customer_no")).to_be_visible()
     ui.shoot("before-a-run")
 
     ui.materialize_all(runs=1)
-    ui.open("public/orders/merged_target")
+    ui.open("public/orders")
     expect(ui.metadata("mode")).to_have_text("full_sync")
     expect(ui.metadata("rows_inserted")).to_have_text("300000")
 
     transaction = change_orders(pair)
     ui.materialize_all(runs=2)
     page.goto(f"{address}/asset-groups")
-    expect(page.get_by_text("merged_target").first).to_be_visible()
+    for table in ("customers", "orders", "securities"):
+        expect(page.get_by_text(f"public__{table}").first).to_be_visible()
+    expect(page.get_by_text("fetching statuses")).to_have_count(0)
     ui.shoot("asset-graph")
 
-    ui.open("public/orders/merged_target")
+    ui.open("public/orders")
     expect(page.get_by_text("300,250", exact=True)).to_be_visible()
     expect(ui.metadata("mode")).to_have_text("xmin_incremental")
     expect(ui.metadata("max_xmin")).to_have_text(str(transaction))
@@ -174,32 +176,34 @@ def test_tables_are_synced_and_looked_at_in_the_browser(
     page.get_by_text("xmin_assets/rows_extracted", exact=True).first.scroll_into_view_if_needed()
     ui.shoot("plots")
 
-    page.set_viewport_size({"width": 2060, "height": 560})  # room for four assets in a row
-    ui.open("public/orders/merged_target", "Lineage")
+    page.set_viewport_size({"width": 2460, "height": 560})  # room for five assets in a row
+    ui.open("public/orders", "Lineage")
     page.get_by_role("button", name="Upstream").click()
     page.get_by_role("button", name="All", exact=True).click()
-    for station in STATIONS:
-        expect(page.get_by_text(station, exact=True).last).to_be_visible()
+    for suffix in SUFFIXES:
+        expect(page.get_by_text(f"orders{suffix}", exact=True).last).to_be_visible()
+    # In the path above, in the tab, and the two tables, the source's and the target's.
+    expect(page.get_by_text("orders", exact=True)).to_have_count(4)
     expect(page.get_by_text("Loading...")).to_have_count(0)
     ui.shoot("lineage")
     page.set_viewport_size(VIEWPORT)
 
     checks = {
-        "source_snapshot": ["far_from_wraparound", "watermark_is_not_held_back", "columns_match_the_target"],
-        "staged_table": ["rows_are_complete", "key_identifies_rows"],
-        "merged_target": ["target_equals_source"],
+        "_source_snapshot": ["far_from_wraparound", "watermark_is_not_held_back", "columns_match_the_target"],
+        "_staged_table": ["rows_are_complete", "key_identifies_rows"],
+        "": ["target_equals_source"],
     }
-    for station, names in checks.items():
-        ui.open(f"public/orders/{station}", "Checks")
+    for suffix, names in checks.items():
+        ui.open(f"public/orders{suffix}", "Checks")
         for name in names:
             expect(page.get_by_text(name, exact=True).first).to_be_visible()
         expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(names))
-        ui.shoot(f"checks-{station}")
+        ui.shoot(f"checks{suffix or '_merged_target'}")
 
     delete_most_customers(pair)
     ui.materialize_all(runs=1, ending="Failure")
     page.locator("a[href*='/runs/']").first.click()
-    page.get_by_placeholder(re.compile("^Filter")).fill("step:public__customers__merged_target")
+    page.get_by_placeholder(re.compile("^Filter")).fill("step:public__customers")
     expect(page.get_by_text("the sync would delete 35000").first).to_be_visible()
     expect(page.get_by_text("xmin-assets sync public.customers --allow-mass-delete").first).to_be_visible()
     ui.shoot("failure")

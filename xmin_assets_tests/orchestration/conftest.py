@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from dagster import (
@@ -20,7 +20,8 @@ from dagster import (
 from xmin_assets.config import ReplicationConfig, parse_config
 from xmin_assets.orchestration.assets import build_xmin_assets
 from xmin_assets.orchestration.definitions_builder import build_resources
-from xmin_assets.orchestration.names import STATIONS
+from xmin_assets.orchestration.names import STATIONS, StationName, station_key
+from xmin_assets.orchestration.specs import STATION_TAG
 from xmin_assets_tests.clusters import Database
 
 ORDERS = """
@@ -50,7 +51,9 @@ class Deployment:
     def run(self, *stations: str, **options: Any) -> ExecuteInProcessResult:
         """Materialize these stations of every table in one run, or all four."""
         assets = build_xmin_assets(self.config, retry_policy=self.retry_policy)
-        keys = [key for asset in assets for key in asset.keys if key.path[-1] in (stations or STATIONS)]
+        keys = [
+            spec.key for asset in assets for spec in asset.specs if spec.tags[STATION_TAG] in (stations or STATIONS)
+        ]
         return materialize(
             assets,
             selection=AssetSelection.assets(*keys),
@@ -84,7 +87,7 @@ def deployment(
 
 
 def key(station: str, table: str = "orders") -> AssetKey:
-    return AssetKey(["public", table, station])
+    return station_key(AssetKey(["public", table]), cast("StationName", station))
 
 
 def numbers(result: ExecuteInProcessResult, station: str, table: str = "orders") -> dict[str, float]:
@@ -103,7 +106,7 @@ def numbers(result: ExecuteInProcessResult, station: str, table: str = "orders")
 
 def failure(result: ExecuteInProcessResult, station: str, table: str = "orders") -> str:
     """What the failed step says to the user."""
-    data = result.failure_data_for_node(f"public__{table}__{station}")
+    data = result.failure_data_for_node(key(station, table).to_python_identifier())
     assert data is not None
     if data.user_failure_data is not None:
         return str(data.user_failure_data.description)

@@ -19,7 +19,6 @@ from dagster import (
 
 from xmin_assets.config import parse_config
 from xmin_assets.errors import ConfigError
-from xmin_assets.orchestration.automation import AUTOMATION_SENSOR
 from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.names import STATIONS
 from xmin_assets_tests.orchestration.conftest import Deployment, key
@@ -101,9 +100,9 @@ def test_a_table_that_is_one_step_of_a_run_is_materialized_as_a_whole(
 
 def test_the_conditions_are_evaluated_without_anybody_turning_that_on(deployment: Deployment) -> None:
     made = definitions(deployment, automation="eager")
-    sensor = made.get_repository_def().get_sensor_def(AUTOMATION_SENSOR)
+    sensor = made.get_repository_def().get_sensor_def("automation_sensor")
     assert sensor.default_status is DefaultSensorStatus.RUNNING
-    assert [defined.name for defined in made.get_repository_def().sensor_defs] == [AUTOMATION_SENSOR]
+    assert [defined.name for defined in made.get_repository_def().sensor_defs] == ["automation_sensor"]
 
 
 def test_a_target_has_the_age_at_which_it_is_out_of_date(deployment: Deployment) -> None:

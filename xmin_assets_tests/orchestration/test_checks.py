@@ -8,7 +8,7 @@ import pytest
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetSelection, DagsterInstance, materialize
 
 from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
-from xmin_assets.orchestration.definitions_builder import VERIFY_ALL_TABLES, build_definitions, build_resources
+from xmin_assets.orchestration.definitions_builder import build_definitions, build_resources
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, failure
 
@@ -168,7 +168,7 @@ def test_checks_can_be_left_out_and_verify_has_a_schedule(deployment: Deployment
 
     definitions = build_definitions(deployment.config)
     (schedule,) = definitions.schedules or ()
-    assert (schedule.job_name, schedule.cron_schedule) == (VERIFY_ALL_TABLES, "0 3 * * *")
+    assert (schedule.job_name, schedule.cron_schedule) == ("verify_all_tables", "0 3 * * *")
     deployment.checks = {"target_equals_source": {"enabled": False}}
     assert not build_definitions(deployment.config).schedules
     assert not build_xmin_checks(deployment.config)
@@ -180,7 +180,7 @@ def test_a_sync_of_all_tables_does_not_verify_and_the_job_that_verifies_does_not
     definitions = build_definitions(deployment.config)
 
     synced = definitions.resolve_job_def("sync_all_tables").execute_in_process(instance=instance)
-    verified = definitions.resolve_job_def(VERIFY_ALL_TABLES).execute_in_process(instance=instance)
+    verified = definitions.resolve_job_def("verify_all_tables").execute_in_process(instance=instance)
 
     assert "target_equals_source" not in evaluations(synced)
     assert set(evaluations(verified)) == {"target_equals_source"}

@@ -18,7 +18,12 @@ TABLES = "tables: [{source: %s}]\n"
 
 
 def tables(definitions: Definitions) -> set[str]:
-    return {"/".join(key.path[:2]) for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    graph = definitions.resolve_asset_graph()
+    return {
+        node.key.to_user_string()
+        for node in graph.asset_nodes
+        if node.tags.get("xmin_assets/station") == "merged_target"
+    }
 
 
 def config(path: Path, table: str) -> Path:

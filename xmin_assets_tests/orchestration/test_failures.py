@@ -103,7 +103,7 @@ def shown(result: ExecuteInProcessResult, op: str) -> dict[str, object]:
     return {name.removeprefix("xmin_assets/"): value.value for name, value in data.user_failure_data.metadata.items()}
 
 
-@pytest.mark.parametrize(("steps", "op"), [("stages", "public__orders__merged_target"), ("table", "public__orders")])
+@pytest.mark.parametrize(("steps", "op"), [("stages", "public__orders"), ("table", "public__orders")])
 def test_what_a_failure_shows_leads_out_of_it(
     deployment: Deployment, source_db: Database, target_db: Database, steps: str, op: str
 ) -> None:
@@ -124,7 +124,7 @@ def test_what_a_failure_shows_leads_out_of_it(
     assert target_db.fetch("SELECT count(*) FROM orders") == [(50,)]
 
 
-@pytest.mark.parametrize(("steps", "op"), [("stages", "public__orders__merged_target"), ("table", "public__orders")])
+@pytest.mark.parametrize(("steps", "op"), [("stages", "public__orders"), ("table", "public__orders")])
 def test_another_sources_rows_are_refused_until_one_run_allows_them(
     deployment: Deployment,
     source_db: Database,
@@ -240,7 +240,7 @@ def test_a_mass_delete_is_refused_until_one_run_allows_it(
     refused = deployment.run(raise_on_error=False)
     assert retries(refused) == 0
     assert target_db.fetch("SELECT count(*) FROM orders") == [(2050,)]
-    allow = {"ops": {"public__orders__merged_target": {"config": {"allow_mass_delete": True}}}}
+    allow = {"ops": {"public__orders": {"config": {"allow_mass_delete": True}}}}
     allowed = deployment.run("merged_target", run_config=allow)
     assert numbers(allowed, "merged_target")["xmin_assets/rows_deleted"] == 2000
     assert target_db.fetch("SELECT count(*) FROM orders") == [(50,)]
@@ -248,8 +248,8 @@ def test_a_mass_delete_is_refused_until_one_run_allows_it(
 
 def test_a_manifest_of_another_table_is_not_taken_for_this_one(deployment: Deployment, source_db: Database) -> None:
     source_db.execute("CREATE TABLE other (id int PRIMARY KEY)")
-    deployment.tables = ["public.orders", {"source": "public.orders", "target": "public.other"}]
+    deployment.tables = [{"source": "public.orders", "target": "public.other"}]
     deployment.run("source_snapshot")
-    deployment.tables = [{"source": "public.orders", "target": "public.other"}, "public.orders"]
+    deployment.tables = ["public.other"]
     result = deployment.run("csv_extract", raise_on_error=False)
-    assert "not of public.orders in public.other" in failure(result, "csv_extract")
+    assert "copy of public.orders in public.other, not of public.other" in failure(result, "csv_extract", "other")

@@ -27,7 +27,7 @@ from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, failure
 
-KEY = AssetKey(["public", "orders", "merged_target"])
+KEY = AssetKey(["public", "orders"])
 MADE = MergedTarget(
     sync_id="a",
     table="public.orders",
@@ -85,7 +85,7 @@ def test_a_run_without_the_upstream_asset_reads_the_latest(tmp_path: Path) -> No
 
 
 def test_where_there_is_no_manifest_the_message_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="Materialize public/orders/merged_target first") as caught:
+    with pytest.raises(Failure, match="Materialize public/orders first") as caught:
         manager(tmp_path / "spool").load_input(asking(None))
     assert caught.value.allow_retries is False
 
@@ -93,7 +93,7 @@ def test_where_there_is_no_manifest_the_message_says_what_to_do(tmp_path: Path) 
 def test_a_damaged_manifest_is_told_in_words(tmp_path: Path) -> None:
     managed = manager(tmp_path / "spool")
     write(managed, "run-1", MADE)
-    (tmp_path / "spool/manifests/public/orders/merged_target/run-1.json").write_text('{"sync_id": 5')
+    (tmp_path / "spool/manifests/public/orders/run-1.json").write_text('{"sync_id": 5')
     with pytest.raises(Failure, match="not a MergedTarget") as caught:
         managed.load_input(asking("run-1"))
     assert caught.value.allow_retries is False
@@ -128,7 +128,7 @@ def test_a_write_leaves_the_manifest_and_the_latest_and_nothing_else(tmp_path: P
     managed = manager(tmp_path / "spool")
     write(managed, "run-1", MADE)
     write(managed, "run-1", MADE)
-    folder = tmp_path / "spool/manifests/public/orders/merged_target"
+    folder = tmp_path / "spool/manifests/public/orders"
     assert sorted(path.name for path in folder.iterdir()) == ["latest.json", "run-1.json"]
 
 
@@ -138,7 +138,7 @@ def test_old_manifests_are_forgotten(tmp_path: Path, scheme: str, monkeypatch: p
     managed = manager(f"{scheme}{tmp_path}/spool")
     for number in range(4):
         write(managed, f"run-{number}", replace(MADE, sync_id=str(number)))
-    folder = UPath(f"{scheme}{tmp_path}/spool/manifests/public/orders/merged_target")
+    folder = UPath(f"{scheme}{tmp_path}/spool/manifests/public/orders")
     assert sorted(path.name for path in folder.iterdir()) == ["latest.json", "run-2.json", "run-3.json"]
 
 
@@ -156,7 +156,7 @@ def test_the_spool_of_the_launchpad_is_the_one_that_is_used(deployment: Deployme
     other = tmp_path / "other"
     edited = {"resources": {"replication_settings": {"config": {"spool": str(other)}}}}
     deployment.run("source_snapshot", run_config=edited)
-    assert (other / "manifests/public/orders/source_snapshot/latest.json").exists()
+    assert (other / "manifests/public/orders_source_snapshot/latest.json").exists()
     assert not deployment.spool.exists()
 
 

@@ -154,10 +154,10 @@ def test_a_soft_deleting_target_shows_the_column_that_marks_rows(deployment: Dep
 def test_only_the_target_claims_to_be_the_table_of_that_name(deployment: Deployment) -> None:
     deployment.tables = [{"source": "public.orders", "target": "copies.orders"}]
     names = {
-        asset.key.path[-1]: asset.metadata_by_key[asset.key].get("dagster/table_name")
+        asset.key.to_user_string(): asset.metadata_by_key[asset.key].get("dagster/table_name")
         for asset in build_xmin_assets(deployment.config)
     }
-    assert {station: name for station, name in names.items() if name} == {"merged_target": "copies.orders"}
+    assert {key: name for key, name in names.items() if name} == {"copies/orders": "copies.orders"}
 
 
 def test_a_description_tells_how_the_table_is_replicated() -> None:

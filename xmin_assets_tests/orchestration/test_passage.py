@@ -40,7 +40,7 @@ def test_merged_target_alone_repeats_its_result_and_changes_nothing(
 
 def test_an_asset_whose_upstream_was_never_materialized_says_what_to_do(deployment: Deployment) -> None:
     result = deployment.run("csv_extract", raise_on_error=False)
-    assert "Materialize public/orders/source_snapshot first." in failure(result, "csv_extract")
+    assert "Materialize public/orders_source_snapshot first." in failure(result, "csv_extract")
 
 
 def test_the_csv_files_of_a_merged_sync_are_gone(deployment: Deployment) -> None:
@@ -64,7 +64,7 @@ def test_one_table_is_finished_before_the_next_is_begun(deployment: Deployment, 
     source_db.execute("CREATE TABLE other (id int PRIMARY KEY)")
     deployment.tables = ["public.orders", "public.other"]
     events = deployment.run().get_asset_materialization_events()
-    tables = [event.asset_key.path[1] for event in events if event.asset_key]
+    tables = [event.asset_key.path[1].partition("_")[0] for event in events if event.asset_key]
     assert tables == ["orders"] * 4 + ["other"] * 4
 
 

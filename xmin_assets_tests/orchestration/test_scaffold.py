@@ -78,7 +78,7 @@ def test_what_is_scaffolded_is_valid_and_loads(project: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
     listed = dg(project, "list", "defs", "--json")
     assert listed.returncode == 0, listed.stdout + listed.stderr
-    assert "sales/b/merged_target" in listed.stdout
+    assert "sales/b" in listed.stdout
 
 
 def test_a_key_that_is_unknown_is_named_by_dg_too(project: Path) -> None:

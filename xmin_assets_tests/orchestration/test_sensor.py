@@ -27,7 +27,6 @@ from xmin_assets.orchestration import sensors
 from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.names import STATIONS
 from xmin_assets.orchestration.sensor_cursor import SensorCursor
-from xmin_assets.orchestration.sensors import SENSOR
 from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, key
@@ -56,7 +55,7 @@ class Ticking:
 
     @property
     def sensor(self) -> SensorDefinition:
-        return self.definitions.get_repository_def().get_sensor_def(SENSOR)
+        return self.definitions.get_repository_def().get_sensor_def("source_change_sensor")
 
     @property
     def instance(self) -> DagsterInstance:
@@ -71,7 +70,7 @@ class Ticking:
         """One evaluation; the cursor is kept, the requests are not run."""
         repository = self.definitions.get_repository_def()
         context = build_sensor_context(self.instance, cursor=self.cursor, repository_def=repository)
-        result = repository.get_sensor_def(SENSOR).evaluate_tick(context)
+        result = repository.get_sensor_def("source_change_sensor").evaluate_tick(context)
         self.cursor = result.cursor
         return result
 
@@ -86,7 +85,7 @@ class Ticking:
 
     def job(self, request: RunRequest) -> Any:
         checks = None if request.asset_check_keys is None else set(request.asset_check_keys)
-        job = self.definitions.get_repository_def().get_job(str(request.job_name))
+        job = self.definitions.get_repository_def().get_job(request.job_name or "sync_all_tables")
         return job.get_subset(asset_selection=set(request.asset_selection or ()), asset_check_selection=checks)
 
     def run(self, request: RunRequest) -> Any:
@@ -171,7 +170,7 @@ def test_assets_with_other_names_are_requested_by_these(ticking: Ticking) -> Non
 
     repository = build_definitions(ticking.config, translator=Prefixed()).get_repository_def()
     context = build_sensor_context(ticking.instance, repository_def=repository)
-    request, _ = repository.get_sensor_def(SENSOR).evaluate_tick(context).run_requests or ()
+    request, _ = repository.get_sensor_def("source_change_sensor").evaluate_tick(context).run_requests or ()
     assert key("merged_target").with_prefix("copies") in (request.asset_selection or ())
     assert len(request.asset_check_keys or ()) == 5
 

@@ -80,4 +80,4 @@ def test_a_deployment_takes_a_translator_too(deployment: Deployment) -> None:
     definitions = build_definitions(deployment.config, translator=Ours())
 
     keys = definitions.resolve_asset_graph().get_all_asset_keys()
-    assert {key.path[0] for key in keys} == {"warehouse"}
+    assert {key.path[0] for key in keys} == {"source", "warehouse"}
