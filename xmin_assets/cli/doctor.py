@@ -1,8 +1,9 @@
-"""``xmin-assets doctor``: which tables are synced at the cost of what changed, and what keeps the others from it."""
+"""``xmin-assets doctor``: which tables are synced at the cost of what changed, and what both servers tell."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from xmin_assets.cli.interrupt import interruptible
 from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.cli.redaction import redact
 
+if TYPE_CHECKING:
+    from xmin_assets.replication.doctor import ServerDiagnosis
+
 
 @click.command
 @tables
@@ -20,17 +24,21 @@ from xmin_assets.cli.redaction import redact
 def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
     """Say which tables are read by changed blocks, and what to change for the others.
 
-    For all configured tables, or those named. Nothing is copied or changed.
+    For all configured tables, or those named; and what the two servers do not tell, what that costs, and what to grant.
+    Nothing is copied or changed.
     """
-    from xmin_assets.replication.doctor import diagnose
+    from xmin_assets.replication.doctor import diagnose, diagnose_servers
 
     config = invocation.load()
     secrets = invocation.connection_strings()
-    found = interruptible(lambda: diagnose(config, tables=tables))
+    found, servers = interruptible(lambda: (diagnose(config, tables=tables), diagnose_servers(config)))
     failures = failures_of(found)
     if invocation.json:
-        shown = [{**asdict(one), "error": redact(one.error, secrets) if one.error else None} for one in found]
-        show_json({"tables": shown})
+        shown = {
+            what: [{**asdict(one), "error": redact(one.error, secrets) if one.error else None} for one in those]
+            for what, those in (("tables", found), ("servers", servers))
+        }
+        show_json(shown)
         return 1 if failures else 0
     for one in found:
         if one.error is not None:
@@ -40,5 +48,21 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
         for missing in one.missing:
             click.echo(f"  {missing.reason}")
             click.echo(f"    {missing.advice}")
+        if one.triggers:
+            click.echo(f"  in the target fire in every merge: {', '.join(one.triggers)}")
+            click.echo("    Set triggers: skip to have the source's values as they are.")
+    for server in servers:
+        if server.error is None:
+            _show_server(server)
     show_failures(failures, secrets)
     return 1 if failures else 0
+
+
+def _show_server(server: ServerDiagnosis) -> None:
+    told = len(server.facts) - len(server.missing)
+    summary = f"PostgreSQL {server.version} tells {told} of {len(server.facts)} facts"
+    click.echo(click.style(server.side, bold=True) + f"  {summary}")
+    for fact in server.missing:
+        click.echo(f"  {fact.name}: {fact.purpose}")
+        click.echo(f"    Without it {fact.without}.")
+        click.echo(f"    {fact.grant}")

@@ -4,66 +4,157 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres.connection import check_cancelled
-from xmin_assets.postgres.rows import fetch_one_as, fetch_value
+from xmin_assets.postgres.rows import fetch_value
+from xmin_assets.postgres.server_facts import Fact, ask, fetch, refused
 
-# A server that recovers from the crash of one of its processes keeps the time of its start, but throws all cumulative
-# statistics away, and notes when (pgstat_reset_after_failure() in src/backend/utils/activity/pgstat.c; before 15 the
-# statistics collector did so). Everybody may read that. Whoever resets one kind of statistics leaves the other's time.
-STARTED = sql.SQL("""
-pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(),
-                     least(pg_catalog.pg_stat_get_bgwriter_stat_reset_time(),
-                           (SELECT a.stats_reset FROM pg_catalog.pg_stat_archiver a)))
-""")
-"""What `Server.started` is read by."""
+_IN_RECOVERY = "pg_catalog.pg_is_in_recovery()"
 
-# The timeline of a primary is in the name of the WAL file it writes to; a control file learns of a promotion only at
-# the next checkpoint. A standby has no insert position. The control file of one names the timeline that it had replayed
-# at some time; its WAL receiver knows of a new one at once, but shows it only to roles that may read all statistics.
-_FACTS = sql.SQL("""
-SELECT pg_catalog.current_setting('server_version_num')::int AS version,
-       (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
+FACTS = {
+    fact.name: fact
+    for fact in (
+        Fact(
+            "system_identifier",
+            "(SELECT system_identifier::text FROM pg_catalog.pg_control_system())",
+            ("pg_control_system()",),
+            "tells another cluster from this one",
+            "the time of the server's start stands in for it: after a restart everything is read",
+        ),
+        # The timeline of a primary is in the name of the WAL file it writes to; its control file learns of a promotion
+        # only at the next checkpoint.
+        Fact(
+            "written_timeline",
+            f"CASE WHEN NOT {_IN_RECOVERY} THEN ('x' || pg_catalog.left(pg_catalog.pg_walfile_name("
+            "pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int END",
+            ("pg_walfile_name(pg_lsn)", "pg_current_wal_lsn()"),
+            "shows that a primary is another one since a failover",
+            "the history is not proven: every sync checks the whole copy",
+        ),
+        # A standby has no insert position. The control file of one names the timeline that it had replayed at some
+        # time; its WAL receiver knows of a new one at once, but shows it only to roles that may read all statistics.
+        Fact(
+            "checkpoint_timeline",
+            f"CASE WHEN {_IN_RECOVERY} THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END",
+            ("pg_control_checkpoint()",),
+            "shows that a standby follows another primary since a failover",
+            "on a standby the history is not proven: every sync checks the whole copy",
+        ),
+        Fact(
+            "recovery_timeline",
+            f"CASE WHEN {_IN_RECOVERY} THEN "
+            "(SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()) END",
+            ("pg_control_recovery()",),
+            "shows a failover on a standby before its next restartpoint",
+            "a standby may tell of a failover later",
+        ),
+        Fact(
+            "receiver_timeline",
+            f"CASE WHEN {_IN_RECOVERY} THEN (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver) END",
+            ("pg_stat_get_wal_receiver()",),
+            "shows a failover on a standby at once",
+            "a standby may tell of a failover later",
+        ),
+        Fact(
+            "postmaster_start",
+            "pg_catalog.pg_postmaster_start_time()::text",
+            ("pg_postmaster_start_time()",),
+            "shows that the server was restarted, perhaps from a copy of its data directory",
+            "the history is not proven: every sync checks the whole copy",
+        ),
+        # A server that recovers from the crash of one of its processes keeps the time of its start, but throws all
+        # cumulative statistics away, and notes when (pgstat_reset_after_failure() in
+        # src/backend/utils/activity/pgstat.c; before 15 the statistics collector did so). Everybody may read that.
+        # Whoever resets one kind of statistics leaves the other's time.
+        Fact(
+            "bgwriter_reset",
+            "pg_catalog.pg_stat_get_bgwriter_stat_reset_time()::text",
+            ("pg_stat_get_bgwriter_stat_reset_time()",),
+            "shows that the server has recovered from a crash",
+            "the archiver's statistics show it, too, if both are there",
+        ),
+        Fact(
+            "archiver_reset",
+            "(SELECT a.stats_reset::text FROM pg_catalog.pg_stat_archiver a)",
+            ("pg_stat_get_archiver()",),
+            "shows that the server has recovered from a crash",
+            "the background writer's statistics show it, too, if both are there",
+        ),
+        Fact(
+            "insert_position",
+            f"CASE WHEN NOT {_IN_RECOVERY} THEN pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_lsn END",
+            ("pg_current_wal_insert_lsn()",),
+            "shows that a primary went back in time, and from where blocks have changed",
+            "the history is not proven: every sync checks the whole copy. No sync reads changed blocks only",
+        ),
+        Fact(
+            "flush_position",
+            f"CASE WHEN NOT {_IN_RECOVERY} THEN pg_catalog.pg_current_wal_flush_lsn() - '0/0'::pg_lsn END",
+            ("pg_current_wal_flush_lsn()",),
+            "shows what a crash of the primary cannot undo any more",
+            "the history is not proven: every sync checks the whole copy. No sync reads changed blocks only",
+        ),
+        Fact(
+            "replay_position",
+            f"CASE WHEN {_IN_RECOVERY} THEN pg_catalog.pg_last_wal_replay_lsn() - '0/0'::pg_lsn END",
+            ("pg_last_wal_replay_lsn()",),
+            "shows how far a standby has got",
+            "on a standby the history is not proven: every sync checks the whole copy",
+        ),
+    )
+}
+"""What is asked of a source, beside what no server refuses."""
+
+_START = {name: FACTS[name] for name in ("postmaster_start", "bgwriter_reset", "archiver_reset")}
+_POSITION = {name: FACTS[name] for name in ("insert_position", "replay_position")}
+_ON_DISK = {name: FACTS[name] for name in ("flush_position", "replay_position")}
+_TARGET = {"system_identifier": FACTS["system_identifier"], **_START}
+
+TARGET_FACTS = _TARGET
+"""What is asked of a target."""
+
+_DATABASE = sql.SQL("""
+     , pg_catalog.current_setting('server_version_num')::int AS version,
        d.oid::int8 AS database_oid,
        d.datname::text AS database,
-       r.in_recovery,
-       CASE WHEN r.in_recovery
-            THEN greatest(c.timeline_id,
-                          (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()),
-                          (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))
-            ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
-       END AS timeline,
-       {started} AS started,
+       pg_catalog.pg_is_in_recovery() AS in_recovery,
        pg_catalog.pg_encoding_to_char(d.encoding)::text AS encoding,
-       (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o) AS oldest_age
-  FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) r,
-       pg_catalog.pg_control_checkpoint() c,
-       pg_catalog.pg_database d
+       (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o) AS oldest_age,
+       pg_catalog.has_function_privilege('pg_catalog.pg_advisory_xact_lock(int, int)', 'EXECUTE') AS may_lock
+  FROM pg_catalog.pg_database d
  WHERE d.datname = pg_catalog.current_database()
-""").format(started=STARTED)
+""")
 
 # In READ COMMITTED, too, a statement takes its snapshot before it calls a function.
-_SNAPSHOT_AND_LSN = """
-SELECT pg_catalog.pg_current_snapshot()::text AS snapshot,
-       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-            ELSE pg_catalog.pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS position,
+_SNAPSHOT = sql.SQL("""
+     , pg_catalog.pg_current_snapshot()::text AS snapshot,
        pg_catalog.current_setting('wal_block_size')::int AS page,
        pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) AS segment
-"""
+""")
 
-_FLUSHED = """
-SELECT pg_catalog.pg_is_in_recovery() AS in_recovery,
-       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-            ELSE pg_catalog.pg_current_wal_flush_lsn() END - '0/0'::pg_lsn AS on_disk,
+_WHICH = sql.SQL("""
+     , pg_catalog.pg_current_snapshot()::text AS snapshot,
+       oid::int8 AS database_oid,
+       pg_catalog.has_function_privilege('pg_catalog.pg_export_snapshot()', 'EXECUTE') AS may_export
+  FROM pg_catalog.pg_database
+ WHERE datname = pg_catalog.current_database()
+""")
+
+_FLUSHED = sql.SQL("""
+     , pg_catalog.pg_is_in_recovery() AS in_recovery,
        extract(epoch FROM pg_catalog.current_setting('wal_writer_delay')::interval)::float8 AS delay
-"""
+""")
+
+UNKNOWN = "unknown"
+"""The system identifier of a server that tells neither it nor what could stand in for it."""
+
+STAND_IN = "started "
+"""How a system identifier begins that is the time of the server's start."""
 
 _PAGE_HEADER, _SEGMENT_HEADER = 24, 40
 """Bytes before the first record of a WAL page, and of a segment (src/include/access/xlog_internal.h)."""
@@ -76,69 +167,86 @@ class Server:
     version: int
     """As server_version_num: 180006 is 18.6."""
     system_identifier: str
+    """Of the cluster; what stands in for it where the server keeps it to itself."""
     database_oid: int
     database: str
     in_recovery: bool
-    timeline: int
-    lsn: int
+    timeline: int | None
+    """None where the server does not tell."""
+    lsn: int | None
     """As `wal_position` gives it."""
     snapshot: str
     """pg_current_snapshot() right before `lsn` was read."""
-    started: str
-    """Which start of the server this is: another one after a restart, and after it has recovered from a crash."""
+    started: str | None
+    """Which start of the server this is: another one after a restart, and after it has recovered from a crash. None
+    where the server does not tell."""
     encoding: str = "UTF8"
     """Of the database."""
     oldest_age: int = 0
     """Age in transactions of the oldest one that may still be unfrozen, in any database."""
-
-
-class _WalEnd(NamedTuple):
-    """A snapshot, and where the WAL ended right after it was taken."""
-
-    snapshot: str
-    position: Decimal | None
-    """In bytes; None on a standby that has replayed nothing yet."""
-    page: int
-    segment: int
-
-
-class _Flushed(NamedTuple):
-    """How far WAL is on disk."""
-
-    in_recovery: bool
-    on_disk: Decimal | None
-    """In bytes; None on a standby that has replayed nothing yet."""
-    delay: float
-    """wal_writer_delay, in seconds."""
+    may_lock: bool = True
+    """Whether the role may take the advisory locks of a transaction."""
+    missing: tuple[str, ...] = ()
+    """The names of `FACTS` that the server does not tell, of those that it was asked for."""
 
 
 def observe_server(cursor: ext.cursor) -> Server:
-    """Read the facts.
+    """Read the facts of a source.
 
     To know that a snapshot is not older than a position, read the position first: a primary's commits are in WAL before
     they are visible, and a standby's are visible before its replay position passes them.
+
+    Args:
+        cursor: in a transaction.
     """
-    snapshot, lsn = snapshot_and_lsn(cursor)
-    cursor.execute(_FACTS)
-    return fetch_one_as(cursor, partial(Server, lsn=lsn, snapshot=snapshot))
+    facts = ask(cursor, FACTS, _DATABASE, then=(_POSITION, _SNAPSHOT))
+    return _server(facts, refused(cursor), *_snapshot_and_lsn(cursor, fetch(cursor)))
 
 
-def started(cursor: ext.cursor) -> str:
+def observe_target_server(cursor: ext.cursor) -> Server:
+    """Read the facts of a target, of which nobody asks how its history went.
+
+    Args:
+        cursor: in a transaction.
+    """
+    return _server(ask(cursor, _TARGET, _DATABASE), refused(cursor) & {*_TARGET}, "", None)
+
+
+def require_identity(server: Server, side: str) -> None:
+    """Refuse a source that nothing tells from another one.
+
+    Raises:
+        UnsupportedServer: it tells neither its system identifier nor when it was started.
+    """
+    if server.system_identifier == UNKNOWN:
+        raise UnsupportedServer(
+            f"The {side} tells neither its system identifier nor when it was started, so nothing would show that "
+            f"another server has taken its place. Run there: {FACTS['system_identifier'].grant}."
+        )
+
+
+def started(cursor: ext.cursor) -> str | None:
     """Read which start of the server answers, as of now, whatever the cursor's snapshot shows; see `Server.started`."""
-    cursor.execute(sql.SQL("SELECT {started} AS started").format(started=STARTED))
-    return fetch_value(cursor, str)
+    return _started(ask(cursor, _START, sql.SQL("")))
 
 
-def wal_position(cursor: ext.cursor) -> int:
-    """Return the end of the last WAL record that a primary has inserted, or a standby has replayed, in bytes."""
+def which_snapshot(cursor: ext.cursor) -> tuple[tuple[str | None, str, int], bool]:
+    """Return which server, snapshot and database a connection sees, and whether the role may export a snapshot."""
+    row = ask(cursor, _START, _WHICH)
+    return (_started(row), row["snapshot"], row["database_oid"]), row["may_export"]
+
+
+def wal_position(cursor: ext.cursor) -> int | None:
+    """Return the end of the last WAL record that a primary has inserted, or a standby has replayed, in bytes.
+
+    None where the server does not tell, or does not tell what of it is on disk.
+    """
     return snapshot_and_lsn(cursor)[1]
 
 
-def snapshot_and_lsn(cursor: ext.cursor) -> tuple[str, int]:
+def snapshot_and_lsn(cursor: ext.cursor) -> tuple[str, int | None]:
     """Return the cursor's snapshot, as pg_current_snapshot() writes it, and the `wal_position` read after it."""
-    cursor.execute(_SNAPSHOT_AND_LSN)
-    now = fetch_one_as(cursor, _WalEnd)
-    return now.snapshot, record_end(int(now.position or 0), now.page, now.segment)
+    return _snapshot_and_lsn(cursor, ask(cursor, _POSITION, _SNAPSHOT))
 
 
 def record_end(position: int, page: int, segment: int) -> int:
@@ -154,7 +262,7 @@ def record_end(position: int, page: int, segment: int) -> int:
     return position
 
 
-def flushed_lsn(cursor: ext.cursor, position: int) -> int | None:
+def flushed_lsn(cursor: ext.cursor, position: int | None) -> int | None:
     """Find a WAL position that covers what a snapshot shows, if no crash of the server can undo that any more.
 
     An asynchronous commit is visible before it is on disk. And so is any rollback: a crash undoes it, and the server
@@ -162,11 +270,13 @@ def flushed_lsn(cursor: ext.cursor, position: int) -> int | None:
 
     Args:
         cursor: in any transaction, or in none: these functions do not look at its snapshot.
-        position: `wal_position`, read after the snapshot was taken.
+        position: `wal_position`, read after the snapshot was taken; None where the server does not tell.
 
     Returns:
         The position, or None if the WAL is not known to be on disk up to it.
     """
+    if position is None:
+        return None
     on_disk, needed, _ = _flushed(cursor, position)
     return needed if on_disk >= needed else None
 
@@ -207,12 +317,52 @@ def wait_for_flush(cursor: ext.cursor, position: int, timeout: float) -> int | N
 
 def _flushed(cursor: ext.cursor, position: int) -> tuple[int, int, float]:
     """Return how far WAL is on disk, how far it has to be, and wal_writer_delay in seconds."""
-    cursor.execute(_FLUSHED)
-    flushed = fetch_one_as(cursor, _Flushed)
-    on_disk = int(flushed.on_disk or 0)
-    if flushed.in_recovery:  # where a commit is visible before the replay position passes it
+    row = ask(cursor, _ON_DISK, _FLUSHED)
+    on_disk = int(row["replay_position" if row["in_recovery"] else "flush_position"] or 0)
+    if row["in_recovery"]:  # where a commit is visible before the replay position passes it
         on_disk = position = max(position, on_disk)
-    return on_disk, position, flushed.delay
+    return on_disk, position, row["delay"]
+
+
+def _snapshot_and_lsn(cursor: ext.cursor, row: dict[str, Any]) -> tuple[str, int | None]:
+    position = row["insert_position"] or row["replay_position"]
+    if position is None and not refused(cursor) & {*_POSITION}:
+        position = 0  # a standby that has replayed nothing yet
+    if position is None or "flush_position" in refused(cursor):
+        return row["snapshot"], None
+    return row["snapshot"], record_end(int(position), row["page"], row["segment"])
+
+
+def _started(facts: dict[str, Any]) -> str | None:
+    resets = [facts[name] for name in ("bgwriter_reset", "archiver_reset") if facts[name] is not None]
+    if facts["postmaster_start"] is None or not resets:
+        return None
+    # As texts in UTC they have the order of the times.
+    return f"{facts['postmaster_start']} {min(resets)}"
+
+
+def _server(facts: dict[str, Any], missing: frozenset[str], snapshot: str, lsn: int | None) -> Server:
+    start = facts["postmaster_start"]
+    timelines = [facts.get(name) for name in ("written_timeline", "recovery_timeline", "receiver_timeline")]
+    if not missing & {"checkpoint_timeline"}:
+        timelines.append(facts.get("checkpoint_timeline"))
+    elif facts["in_recovery"]:
+        timelines = []
+    return Server(
+        version=facts["version"],
+        system_identifier=facts["system_identifier"] or (f"{STAND_IN}{start}" if start else UNKNOWN),
+        database_oid=facts["database_oid"],
+        database=facts["database"],
+        in_recovery=facts["in_recovery"],
+        timeline=max((timeline for timeline in timelines if timeline is not None), default=None),
+        lsn=lsn,
+        snapshot=snapshot,
+        started=_started(facts),
+        encoding=facts["encoding"],
+        oldest_age=facts["oldest_age"],
+        may_lock=facts["may_lock"],
+        missing=tuple(sorted(missing)),
+    )
 
 
 def require_version(server: Server, side: str, minimum: int) -> None:

@@ -1,15 +1,19 @@
-"""Which tables can be synced at the cost of what changed, and what keeps the others from it."""
+"""Which tables can be synced at the cost of what changed, what keeps the others from it, and what the servers tell."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+from psycopg2 import sql
 
 from xmin_assets.config import Mode, ReplicationConfig, TableConfig, load_config
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import observe_server
-from xmin_assets.postgres.transaction import TransactionMode, transaction
+from xmin_assets.postgres.server import FACTS, TARGET_FACTS, observe_server
+from xmin_assets.postgres.server_facts import ask, refused
+from xmin_assets.postgres.transaction import TransactionMode, transaction, transaction_on
 from xmin_assets.replication.changed_blocks.prerequisites import (
     BLOCKS_OF_DELETED_ROWS,
     CLOSED_PARTITIONS,
@@ -20,11 +24,12 @@ from xmin_assets.replication.changed_blocks.prerequisites import (
     MissingPrerequisite,
     check_prerequisites,
 )
-from xmin_assets.replication.planning.observation import read_source
+from xmin_assets.replication.planning.observation import observe_target, read_source
 from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.runtime.retries import run_concurrently
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.selection import VIEWS
+from xmin_assets.replication.table_fingerprints import COUNTER_FACTS
 
 
 @dataclass(frozen=True)
@@ -36,27 +41,88 @@ class Diagnosis:
     """Whether its syncs can read only the blocks that changed."""
     missing: tuple[MissingPrerequisite, ...] = ()
     """All that keeps them from it."""
+    triggers: tuple[str, ...] = ()
+    """Triggers and rules that users have put on the target, and that fire in the merge."""
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class ServerFact:
+    """Something that a server is asked for."""
+
+    name: str
+    told: bool
+    purpose: str
+    without: str
+    """What is lost without it."""
+    grant: str
+    """The statement that lets a role have it."""
+
+
+@dataclass(frozen=True)
+class ServerDiagnosis:
+    """The findings about a server."""
+
+    side: Literal["source", "target"]
+    server: str
+    """Its address, for people."""
+    version: str | None = None
+    facts: tuple[ServerFact, ...] = ()
+    error: str | None = None
+
+    @property
+    def missing(self) -> tuple[ServerFact, ...]:
+        """What the server keeps to itself."""
+        return tuple(fact for fact in self.facts if not fact.told)
+
+
+def diagnose_servers(config: ReplicationConfig | None = None) -> tuple[ServerDiagnosis, ServerDiagnosis]:
+    """Ask both servers for what a sync asks them for; nothing is changed.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    with open_databases(config or load_config()) as (source, target):
+        return _asked("source", source), _asked("target", target)
+
+
+def _asked(side: Literal["source", "target"], database: Database) -> ServerDiagnosis:
+    wanted = {**FACTS, **COUNTER_FACTS} if side == "source" else TARGET_FACTS
+    try:
+        with transaction_on(database, TransactionMode.READ, "Looking at the server") as cursor:
+            known = ask(cursor, wanted, sql.SQL(", pg_catalog.current_setting('server_version') AS server_version"))
+            lacking = refused(cursor)
+    except XminAssetsError as error:
+        return ServerDiagnosis(side, str(database), error=str(error))
+    facts = tuple(
+        ServerFact(fact.name.replace("_", " "), fact.name not in lacking, fact.purpose, fact.without, fact.grant)
+        for fact in wanted.values()
+    )
+    return ServerDiagnosis(side, str(database), known["server_version"], facts)
+
+
 def diagnose(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[Diagnosis, ...]:
-    """Look at the source and the configuration of each table; nothing is changed.
+    """Look at each table's source, target and configuration; nothing is changed.
 
     Raises:
         ConfigError: the configuration is wrong or names no such table.
     """
     config = config or load_config()
     chosen = config.select(list(tables))
-    with open_databases(config) as (source, _):
-        return tuple(run_concurrently(lambda table: _diagnosed(source, table), chosen, workers_for(config.settings)))
+    with open_databases(config) as (source, target):
+        return tuple(
+            run_concurrently(lambda table: _diagnosed(source, target, table), chosen, workers_for(config.settings))
+        )
 
 
-def _diagnosed(source: Database, table: TableConfig) -> Diagnosis:
+def _diagnosed(source: Database, target: Database, table: TableConfig) -> Diagnosis:
     try:
         found = tuple(_missing(source, table))
+        with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target") as cursor:
+            _, target_facts, _ = observe_target(cursor, table, target)
     except XminAssetsError as error:
         return Diagnosis(table.label, error=str(error))
-    return Diagnosis(table.label, not found, found)
+    return Diagnosis(table.label, not found, found, target_facts.triggers)
 
 
 def _missing(source: Database, table: TableConfig) -> list[MissingPrerequisite]:

@@ -14,16 +14,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg2.extensions as ext
+from psycopg2 import sql
 
 from xmin_assets.config import ReplicationConfig, TableConfig
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.rows import fetch_one_as
-from xmin_assets.postgres.server import horizon, observe_server, wal_position
+from xmin_assets.postgres.server import FACTS, horizon, observe_server, wal_position
+from xmin_assets.postgres.server_facts import Fact, ask, refused
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.postgres.types import FIRST_OWN_OID
 from xmin_assets.replication.changed_blocks.prerequisites import BlockMapUnavailable
@@ -61,10 +62,7 @@ WITH RECURSIVE tree AS (
                                          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END),
                ',' ORDER BY c.oid) AS storage,
            pg_catalog.string_agg(
-               pg_catalog.concat_ws(' ', c.oid,
-                                    pg_catalog.pg_stat_get_tuples_inserted(c.oid),
-                                    pg_catalog.pg_stat_get_tuples_updated(c.oid),
-                                    pg_catalog.pg_stat_get_tuples_deleted(c.oid)),
+               pg_catalog.concat_ws(' ', c.oid, {counters}),
                ',' ORDER BY c.oid) AS counts
       FROM tree t
       JOIN pg_catalog.pg_class c ON c.oid = t.oid
@@ -97,16 +95,48 @@ SELECT s.number::int - 1, s.kind::text,
   FROM stored s, types t
 """
 
+_COUNTERS = sql.SQL("""
+    pg_catalog.pg_stat_get_tuples_inserted(c.oid), pg_catalog.pg_stat_get_tuples_updated(c.oid),
+    pg_catalog.pg_stat_get_tuples_deleted(c.oid)
+""")
+
+_UNCOUNTED = sql.SQL("''")
+
+_LOOKS_AT_WAL = "the sensor takes every change of the source for one of each table"
+
+COUNTER_FACTS = {
+    fact.name: fact
+    for fact in (
+        Fact(
+            "counters_reset",
+            "(SELECT pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)::text FROM pg_catalog.pg_database d "
+            "WHERE d.datname = pg_catalog.current_database())",
+            ("pg_stat_get_db_stat_reset_time(oid)",),
+            "shows the sensor since when the server counts rows",
+            _LOOKS_AT_WAL,
+        ),
+        Fact(
+            "row_counters",
+            "(pg_catalog.pg_stat_get_tuples_inserted(0), pg_catalog.pg_stat_get_tuples_updated(0), "
+            "pg_catalog.pg_stat_get_tuples_deleted(0))::text",
+            tuple(f"pg_stat_get_tuples_{what}(oid)" for what in ("inserted", "updated", "deleted")),
+            "shows the sensor which tables have changed",
+            _LOOKS_AT_WAL,
+        ),
+    )
+}
+"""What the sensor asks a source for, beside what a sync does."""
+
 # Counters that a crash has thrown away have the same time of reset as the background writer's.
-_SERVER = """
-SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), d.oid,
-                            pg_catalog.pg_stat_get_db_stat_reset_time(d.oid),
-                            (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter)) AS counters,
+_SINCE = {**COUNTER_FACTS, **{name: FACTS[name] for name in ("postmaster_start", "bgwriter_reset")}}
+
+_SERVER = sql.SQL("""
+     , d.oid::int8 AS database_oid,
        pg_catalog.pg_is_in_recovery() AS in_recovery,
        pg_catalog.current_setting('track_counts')::bool AS track_counts
   FROM pg_catalog.pg_database d
  WHERE d.datname = pg_catalog.current_database()
-"""
+""")
 
 _MERGED = """
 SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,
@@ -172,15 +202,6 @@ class SourceProbe:
     """Whether blocks of the table were modified since its last sync; only where the source's WAL shows it."""
 
 
-class _CountingServer(NamedTuple):
-    """Which start of which server counts rows, and whether it does."""
-
-    counters: str
-    """Which start of the server this is, and since when it has counted."""
-    in_recovery: bool
-    track_counts: bool
-
-
 def probe(config: ReplicationConfig) -> SourceProbe:
     """Look at both sides of every configured table.
 
@@ -209,22 +230,28 @@ def _probe_source(
     source: Database, tables: Sequence[TableConfig], merged: Mapping[TableConfig, LastMerge]
 ) -> SourceProbe:
     with transaction_on(source, TransactionMode.READ, "Looking for changes at the source") as cursor:
-        cursor.execute(_SERVER)
-        server = fetch_one_as(cursor, _CountingServer)
+        told = ask(cursor, _SINCE, _SERVER)
+        since = [told[name] for name in ("postmaster_start", "counters_reset", "bgwriter_reset")]
+        # Counters of which nobody knows since when they count say nothing. Those of a database may never have been
+        # reset.
+        untold = refused(cursor) & {*_SINCE}
+        counted = told["track_counts"] and not told["in_recovery"] and not untold
         names = _columns([table.source_name for table in tables])
         # A where clause may name types that no column has.
         chooses = [table.where is not None for table in tables]
-        cursor.execute(_FINGERPRINTS, {**names, "chooses": chooses, "first": FIRST_OWN_OID})
+        fingerprints_of = sql.SQL(_FINGERPRINTS).format(counters=_COUNTERS if counted else _UNCOUNTED)
+        cursor.execute(fingerprints_of, {**names, "chooses": chooses, "first": FIRST_OWN_OID})
         found = {tables[row[0]]: row[1:] for row in cursor.fetchall()}
-        counted = server.track_counts and not server.in_recovery
         # After the counters: what they count has begun before, and so has an id below the next one.
-        oldest, wal = horizon(cursor), "" if counted else str(wal_position(cursor))
-        next_xid = 0 if server.in_recovery else xid.read_next_xid(cursor, oldest)
+        oldest, position = horizon(cursor), None if counted else wal_position(cursor)
+        next_xid = 0 if told["in_recovery"] else xid.read_next_xid(cursor, oldest)
+        # A change takes a transaction id; a standby shows it when that has ended.
+        wal = "" if counted else str(position) if position is not None else f"{oldest} {next_xid}"
         changed = _changed(cursor, merged)
     fingerprints = {}
     for table in tables:
         known = TableFingerprint(
-            _digest(f"{server.counters} {server.in_recovery} {counted}"), _digest(table.model_dump_json())
+            _digest(f"{since} {told['database_oid']} {told['in_recovery']} {counted}"), _digest(table.model_dump_json())
         )
         if table in found:
             _, storage, columns, counts = found[table]

@@ -47,7 +47,8 @@ def test_each_thing_that_is_mended_is_no_longer_named(cli: Cli, summarized: Data
     cli.configure("public.loose", track_blocks=True, key="id")
     assert "no unique index guarantees its key" in cli("doctor").stdout
     cli.configure("public.orders", track_blocks=True)
-    assert third.stdout == "public.orders  reads only the blocks that changed\n"
+    assert third.stdout.startswith("public.orders  reads only the blocks that changed\nsource  PostgreSQL ")
+    assert third.stdout.splitlines()[-1].endswith("tells 4 of 4 facts")
     (table,) = cli("doctor", "--json").json["tables"]
     assert (table["table"], table["fast"], table["missing"], table["error"]) == ("public.orders", True, [], None)
 
@@ -76,3 +77,27 @@ def test_a_table_that_is_not_there_is_an_error(cli: Cli, summarized: Database) -
 
     assert run.status == 1
     assert "Did you mean public.orders?" in run.stderr
+
+
+def test_what_the_servers_do_not_tell_is_said_with_what_it_costs_and_the_grant(
+    cli: Cli, source_db: Database, target_db: Database
+) -> None:
+    source_db.execute("CREATE TABLE orders (id int PRIMARY KEY); CREATE ROLE renter LOGIN PASSWORD 'for this test'")
+    source_db.execute("GRANT SELECT ON orders TO renter; REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    cli.environment["XMIN_SOURCE_URL"] = source_db.url_as("renter", "for this test")
+    cli.configure("public.orders")
+    cli("sync")
+    target_db.execute("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$")
+    target_db.execute("CREATE TRIGGER audit BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION f()")
+
+    run = cli("doctor")
+    shown = cli("doctor", "--json").json
+
+    source_db.execute("DROP OWNED BY renter; DROP ROLE renter")
+    assert run.status == 0, run.stderr
+    assert "system identifier: tells another cluster from this one" in run.stdout
+    assert "GRANT EXECUTE ON FUNCTION pg_control_system() TO the role" in run.stdout
+    assert "in the target fire in every merge: " in run.stdout and "audit" in run.stdout
+    source, target = shown["servers"]
+    assert [fact["name"] for fact in source["facts"] if not fact["told"]] == ["system identifier"]
+    assert (target["side"], target["error"], all(fact["told"] for fact in target["facts"])) == ("target", None, True)

@@ -57,6 +57,8 @@ def unreadable_wal(
     try:
         with transaction_on(source, TransactionMode.READ, f"{table.label}: looking for WAL summaries") as cursor:
             access = require_prerequisites(cursor, server, storage, checkpoint=table.checkpoint)
+            assert server.lsn is not None  # a prerequisite
+            assert server.timeline is not None
             wal_to_read = UnsummarizedWal(cursor, server.timeline, access).cost(start, server.lsn)
     except BlockMapUnavailable as reason:
         return str(reason)
@@ -88,6 +90,7 @@ def read(
     """
     with savepoint(cursor):
         access = require_prerequisites(cursor, server, storage, checkpoint=table.checkpoint)
+        assert server.timeline is not None  # a prerequisite
         summarized = UnsummarizedWal(cursor, server.timeline, access).reach(start, stop)
         wal = Wal(cursor, server, [leaf.relfilenode for leaf in storage], access.inspector)
         found, wal_bytes = wal.blocks(start, summarized, stop)
@@ -99,7 +102,7 @@ def read(
 
 
 def attempt(
-    cursor: ext.cursor, planned: SourceSnapshot, server: Server, storage: Sequence[Storage], position: int
+    cursor: ext.cursor, planned: SourceSnapshot, server: Server, storage: Sequence[Storage], position: int | None
 ) -> tuple[BlockMap | None, str]:
     """Read the map of an extract, if it can have one; say which blocks are read.
 
@@ -108,14 +111,15 @@ def attempt(
         planned: the sync.
         server: observed before the snapshot was taken.
         storage: the relations that hold the table's rows, locked.
-        position: a WAL position that covers the snapshot.
+        position: a WAL position that covers the snapshot; None where the source does not tell.
     """
     start = planned.plan.map_from
     if start is None:
         return None, planned.plan.blocks_read
     try:
         # WAL is read as far as it is on disk, and no word is said of the rest.
-        covered = wait_for_flush(cursor, position, planned.state.scan_seconds if planned.state else 0.0)
+        patience = planned.state.scan_seconds if planned.state else 0.0
+        covered = None if position is None else wait_for_flush(cursor, position, patience)
         if covered is None:
             raise BlockMapUnavailable("what the snapshot shows is not in the WAL on the source's disk yet")
         made = read(cursor, server, planned.config, storage, start, covered)

@@ -108,6 +108,13 @@ def check_prerequisites(
     cursor.execute(_SETUP, {"leaves": [leaf.oid for leaf in storage]})
     offered = fetch_one_as(cursor, _Offered)
     missing = []
+    if server.lsn is None or server.timeline is None:
+        missing.append(
+            MissingPrerequisite(
+                "the source does not tell its WAL position or its timeline",
+                "Run xmin-assets doctor, which names the functions and what to grant.",
+            )
+        )
     if offered.wal_level == "minimal":
         missing.append(
             MissingPrerequisite("wal_level is minimal at the source", "Set wal_level = replica there, and restart it.")

@@ -109,6 +109,7 @@ class Wal:
         found: set[tuple[int, int]] = set()
         read = 0
         if start < summarized:
+            assert self.server.timeline is not None  # a prerequisite
             first, *others = _covering(self.cursor, self.server.timeline, start, summarized)
             found |= self._in_summaries(others)
             try:
@@ -256,6 +257,8 @@ def changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int]) 
 
 
 def _changed_files(cursor: ext.cursor, server: Server, since: Mapping[int, int], access: WalAccess) -> set[int]:
+    assert server.lsn is not None  # a prerequisite
+    assert server.timeline is not None
     first, stop = min(since.values()), server.lsn
     about = {
         "timeline": server.timeline,

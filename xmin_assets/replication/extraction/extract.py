@@ -31,7 +31,7 @@ from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.planning.observation import locked_source
 from xmin_assets.replication.planning.resume_point import ResumePoint, covering, resume_point
-from xmin_assets.replication.planning.source_identity import RESTARTED, restarted, rewound
+from xmin_assets.replication.planning.source_identity import rewound, unproven
 from xmin_assets.replication.runtime.progress import ProgressCallback, ignore_progress
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
@@ -167,7 +167,7 @@ class _Extract:
         pool: SnapshotWorkers[ReadWorker],
         storage: tuple[catalog.Storage, ...],
         ranges: list[CtidRange],
-        lsn: int,
+        lsn: int | None,
     ) -> _Found:
         """Copy the rows that the plan asks for, and the keys of all rows where they are needed."""
         snapshot, facts, found = self.snapshot, reader.facts, _Found(blocks_read=self.snapshot.plan.blocks_read)
@@ -243,8 +243,8 @@ def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
     if state is None or plan.watermark is None:
         return
     other = rewound(facts, state)
-    if other is None and restarted(facts, state) and not plan.checksum:
-        other = RESTARTED
+    if other is None and not plan.checksum:
+        other = unproven(facts, state)
     if other:
         raise PlanOutdated(f"{snapshot.table}: after the sync was planned, {other}. Plan it again.")
 

@@ -56,7 +56,7 @@ class CsvExtract:
     """Highest xid64 among the rows read; 0 for none."""
     horizon: int
     """The next watermark: every transaction below it had ended, and no crash can undo that."""
-    source_lsn: int
+    source_lsn: int | None
     """WAL position of the source that covers the snapshot."""
     workers: int
     seconds: float

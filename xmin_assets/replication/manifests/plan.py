@@ -74,6 +74,8 @@ class Plan:
     """Which blocks are read, and why, in words."""
     triggers: tuple[str, ...] = ()
     """Triggers and rules that users have put on the target and that fire in the merge, for people."""
+    unproven: str | None = None
+    """Why nothing proves that the source is the one of the last sync, where `checksum` is to show it."""
     another_source: str | None = None
     """Which source has taken the place of which, in words: the merge then makes sure that it has the same rows."""
 
@@ -84,7 +86,7 @@ class FlushedSnapshot:
 
     snapshot: str
     """As pg_current_snapshot() writes it."""
-    started: str
+    started: str | None
     """See `Server.started`."""
     lsn: int
 

@@ -45,8 +45,9 @@ class State:
     max_xmin: int
     rows: int
     """Rows that the target shares with the source (soft-deleted ones do not count)."""
-    source_lsn: int
-    """WAL position of the source, in bytes, that covers every commit the last sync saw."""
+    source_lsn: int | None
+    """WAL position of the source, in bytes, that covers every commit the last sync saw; None where the source does not
+    tell."""
     target_oid: int
     source_table: str
     identity: Identity

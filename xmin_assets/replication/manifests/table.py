@@ -52,7 +52,8 @@ class Identity:
     """Which cluster, history, database and relation the rows came from."""
 
     system_identifier: str
-    timeline: int
+    timeline: int | None
+    """None where the server does not tell."""
     database_oid: int
     relation_oid: int
     leaves: tuple[Leaf, ...]

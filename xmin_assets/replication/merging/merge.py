@@ -156,7 +156,8 @@ class _Merge:
         """
         if not self._staged.name:
             return
-        restarted = started(self._cursor) != self._staged.target_started
+        start = self._staged.target_started
+        restarted = start is None or started(self._cursor) != start
         expected = ((self._staged.name, self._staged.rows), (self._staged.keys_name, self._staged.keys))
         for name, rows in expected:
             if not name:

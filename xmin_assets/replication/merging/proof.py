@@ -11,7 +11,6 @@ from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.replication.manifests.merge import StagedTable
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.merging.row_merge import Written
-from xmin_assets.replication.planning.source_identity import RESTARTED
 from xmin_assets.replication.scan.checksum import as_in_target, row_hash
 from xmin_assets.replication.schema.metadata_columns import not_deleted
 
@@ -82,6 +81,6 @@ def prove_checksum(cursor: ext.cursor, staged: StagedTable) -> None:
     if fetch_value(cursor, int) != extract.checksum:
         raise TargetDrifted(
             snapshot.table,
-            found=f"{RESTARTED}, and its rows are not those that the last sync has left",
+            found=f"{snapshot.plan.unproven}, and its rows are not those that the last sync has left",
             triggers=snapshot.plan.triggers,
         )

@@ -31,12 +31,11 @@ from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.planning.block_map_start import block_map_start
 from xmin_assets.replication.planning.full_sync_reason import full_sync_reason
 from xmin_assets.replication.planning.source_identity import (
-    RESTARTED,
     altered_leaves,
     replaced,
     require_caught_up,
-    restarted,
     same_id_other_values,
+    unproven,
 )
 from xmin_assets.replication.schema.column_changes import changed_columns
 from xmin_assets.replication.schema.key_changes import changed_key
@@ -251,16 +250,17 @@ def _by_xmin(source: SourceFacts, selection: Selection, state: State, alteration
         reason.append(f"the table was rewritten or truncated since the last sync, {survives}")
     if alterations.columns:
         reason.append(describe(alterations.columns))
-    was_restarted = restarted(source, state)
-    if was_restarted:
-        reason.append(f"{RESTARTED}, so the whole copy is checked against it by a checksum")
+    doubt = unproven(source, state)
+    if doubt:
+        reason.append(f"{doubt}, so the whole copy is checked against it by a checksum")
     return Plan(
         mode=Mode.XMIN_INCREMENTAL,
         reason="; ".join(reason),
         watermark=state.watermark,
         full_leaves=(*new_leaves, *altered, *moved),
-        compare_values=same_id_other_values(state, new_leaves=bool(new_leaves or altered), restarted=was_restarted),
-        checksum=was_restarted,
+        compare_values=same_id_other_values(state, new_leaves=bool(new_leaves or altered), unproven=doubt is not None),
+        checksum=doubt is not None,
+        unproven=doubt,
     )
 
 

@@ -11,7 +11,7 @@ from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.operations import ColumnOperation, describe
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Selection
-from xmin_assets.replication.planning.source_identity import RESTARTED, another_source, restarted, rewound
+from xmin_assets.replication.planning.source_identity import another_source, rewound, unproven
 from xmin_assets.replication.planning.unchanged_values import unchanged_columns
 from xmin_assets.replication.planning.where_meaning import another_meaning
 from xmin_assets.replication.schema.column_changes import altered_by_hand, redefined
@@ -69,11 +69,11 @@ def full_sync_reason(
         )
     if reason := rewound(source, known):
         return reason
-    if restarted(source, known):
+    if reason := unproven(source, known):
         if selection.cursor:
-            return f"{RESTARTED}, and {selection.cursor} does not tell what that may have undone"
+            return f"{reason}, and {selection.cursor} does not tell what may have been undone"
         if known.selection.deletes.keeps:
-            return f"{RESTARTED}, and a copy that keeps deleted rows cannot be checked by a checksum"
+            return f"{reason}, and a copy that keeps deleted rows cannot be checked by a checksum"
     unchanged = unchanged_columns(known, source, target)
     if any(operation.rereads_rows and operation.new_column not in unchanged for operation in operations):
         return f"{describe(operations)}: values may have changed without a new xmin"

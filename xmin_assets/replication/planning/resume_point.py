@@ -30,13 +30,15 @@ class ResumePoint:
     """What a merged extract leaves for the next sync; see `State`."""
 
     watermark: int
-    lsn: int
+    lsn: int | None
     wal_positions: tuple[WalPosition, ...]
     unflushed: Unflushed | None = None
 
 
-def covering(cursor: ext.cursor, planned: SourceSnapshot, server: Server) -> int:
+def covering(cursor: ext.cursor, planned: SourceSnapshot, server: Server) -> int | None:
     """Find the earliest known WAL position before which all was written that the cursor's snapshot shows.
+
+    None where the server does not tell.
 
     To look at the catalog may log hint bits, which nobody has to wait for. If a transaction had ended since the source
     was looked at, another snapshot would tell; and what was on disk then, no crash has changed since.
@@ -52,7 +54,7 @@ def resume_point(
     facts: SourceFacts,
     *,
     next_xid: int | None,
-    lsn: int,
+    lsn: int | None,
     since: float,
     found: bool,
 ) -> ResumePoint:
@@ -75,13 +77,17 @@ def resume_point(
         Cancelled: `cancel_all` was called.
     """
     plan, state = snapshot.plan, snapshot.state
+    if lsn is None or facts.server.lsn is None:
+        # Nothing tells what a crash may undo. So nothing proves this server's history either, and every sync checks
+        # the whole copy: wherever the next one resumes, no row is missed.
+        return ResumePoint(facts.horizon, None, ())
     before = ResumePoint(xid.FIRST_NORMAL, lsn, ())
     if state and plan.watermark is not None:
         same_start = state.source_started == facts.server.started
         # In a copy of the server, a transaction that is open now may have written before these positions.
         before = ResumePoint(
             state.watermark,
-            max(state.source_lsn, lsn),
+            max(state.source_lsn or 0, lsn),
             () if plan.checksum else state.wal_positions,
             state.unflushed if same_start else None,
         )

@@ -9,7 +9,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
-from xmin_assets.postgres.server import flushed_lsn, observe_server, require_version
+from xmin_assets.postgres.server import flushed_lsn, observe_server, require_identity, require_version
 from xmin_assets.postgres.transaction import TransactionMode, transaction, transaction_on
 from xmin_assets.postgres.types import UserType
 from xmin_assets.replication.changed_blocks.block_map import unreadable_wal
@@ -57,12 +57,13 @@ def snapshot(
         with transaction(source, connection, TransactionMode.READ, action) as cursor:
             server = observe_server(cursor)
         require_version(server, str(source), MIN_SOURCE)
+        require_identity(server, str(source))
         with transaction(source, connection, TransactionMode.READ_SNAPSHOT, action) as cursor:
             require_same_start(cursor, server, table)
             source_facts, storage = read_source(cursor, server, table)
             try_out(cursor, table, source_facts.selection.terms)
             held_back = observe_held_back(cursor)
-            on_disk = flushed_lsn(cursor, server.lsn) is not None and not server.in_recovery
+            on_disk = None if server.in_recovery else flushed_lsn(cursor, server.lsn)
             if state:
                 state = caught_up(state, server, lambda lsn: flushed_lsn(cursor, lsn) is not None)
     if (target_server.system_identifier, target_server.database_oid, target_facts.oid) == (
@@ -120,7 +121,7 @@ def snapshot(
         state=state,
         plan=plan,
         seconds=time.monotonic() - began,
-        flushed=FlushedSnapshot(server.snapshot, server.started, server.lsn) if on_disk else None,
+        flushed=None if on_disk is None else FlushedSnapshot(server.snapshot, server.started, on_disk),
         target_types=target_types.with_parts(source_facts.selection),
         borrowed=facts.target.borrowed,
     )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import SourceBehind
 from xmin_assets.postgres import xid
+from xmin_assets.postgres.server import STAND_IN
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity
 from xmin_assets.replication.schema.selection import VIEWS
 
 RESTARTED = "the source server was restarted or has recovered from a crash"
-"""The reason for people, where `restarted`."""
+"""A reason why a history is `unproven`, for people."""
+
+UNTOLD = "the source does not tell {facts}, so nothing proves that its history is the one of the last sync"
+"""Another one."""
 
 
 def altered_leaves(before: Identity, source: SourceFacts) -> tuple[int, ...]:
@@ -36,7 +40,7 @@ def altered_leaves(before: Identity, source: SourceFacts) -> tuple[int, ...]:
     )
 
 
-def same_id_other_values(state: State, *, new_leaves: bool, restarted: bool) -> bool:
+def same_id_other_values(state: State, *, new_leaves: bool, unproven: bool) -> bool:
     """Tell whether a changed row may have other values than the target's of the same key and xid64.
 
     - A transaction may have written one key both in a partition and in a table attached as one later.
@@ -47,17 +51,22 @@ def same_id_other_values(state: State, *, new_leaves: bool, restarted: bool) -> 
     Args:
         state: of the last sync.
         new_leaves: whether there are partitions that it did not know.
-        restarted: see `restarted`.
+        unproven: whether the source's history is, see `unproven`.
     """
-    return new_leaves or restarted or state.max_xmin >= xid.CYCLE or state.watermark <= state.reused_below
+    return new_leaves or unproven or state.max_xmin >= xid.CYCLE or state.watermark <= state.reused_below
 
 
 def another_source(table: TableConfig, source: SourceFacts, state: State) -> str | None:
     """Return how the source is seen not to be the one of the last sync; None if it is."""
     before, now = state.identity, source.identity
+    if now.system_identifier != before.system_identifier and now.system_identifier.startswith(STAND_IN):
+        return (
+            "the source keeps its system identifier to itself and was started at another time, so it may be another "
+            "cluster"
+        )
     if now.system_identifier != before.system_identifier:
         return f"another cluster: its system identifier is {now.system_identifier}, not {before.system_identifier}"
-    if now.timeline != before.timeline:
+    if None not in (now.timeline, before.timeline) and now.timeline != before.timeline:
         return (
             f"the source is on timeline {now.timeline}, not {before.timeline}: after a failover or a restore, "
             "transactions may be missing and their ids used again"
@@ -76,19 +85,29 @@ def another_source(table: TableConfig, source: SourceFacts, state: State) -> str
 def rewound(source: SourceFacts, state: State) -> str | None:
     """Return how the source, of the same identity, is seen to lack what the last sync saw; None if it is not."""
     server = source.server
-    if server.lsn < state.source_lsn or source.horizon < state.watermark:
+    went_back = server.lsn is not None and state.source_lsn is not None and server.lsn < state.source_lsn
+    if went_back or source.horizon < state.watermark:
         return "the source went back in time: its WAL ends before what the last sync saw (restored or crashed)"
     return None
 
 
-def restarted(source: SourceFacts, state: State) -> bool:
-    """Return whether another start of the server answers than the one that the last sync saw.
+def unproven(source: SourceFacts, state: State) -> str | None:
+    """Say why nothing proves that the source's history goes on where the last sync saw it; None if something does.
 
     A copy of the data directory from before that sync, a storage snapshot say, has the same identity and timeline, and
     once it has done enough of its own, later WAL and ids. Only its start gives it away. Likewise a server that has
-    recovered from a crash may have lost what was visible and not yet on disk.
+    recovered from a crash may have lost what was visible and not yet on disk. A server that keeps its start, timeline
+    or WAL position to itself proves nothing, nor does one that did so when the last sync saw it.
     """
-    return source.server.started != state.source_started
+    server, before = source.server, state.identity
+    told = {
+        "when it was started": (server.started, state.source_started),
+        "its timeline": (source.identity.timeline, before.timeline),
+        "where its WAL ends": (server.lsn, state.source_lsn),
+    }
+    if missing := [what for what, values in told.items() if None in values]:
+        return UNTOLD.format(facts=" or ".join(missing))
+    return RESTARTED if server.started != state.source_started else None
 
 
 def require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:
@@ -98,6 +117,8 @@ def require_caught_up(table: TableConfig, source: SourceFacts, state: State | No
         SourceBehind: it has not.
     """
     if state is None or not source.server.in_recovery:
+        return
+    if state.source_lsn is None or source.server.lsn is None:
         return
     same = (state.identity.system_identifier, state.identity.timeline) == (
         source.identity.system_identifier,
@@ -137,4 +158,5 @@ def replaced(table: str, now: Identity, state: State) -> str | None:
 def _said(table: str, identity: Identity) -> str:
     name = f"{identity.database} (oid {identity.database_oid})" if identity.database else f"oid {identity.database_oid}"
     cluster = f"the cluster with the system identifier {identity.system_identifier}"
-    return f"{table} in the database {name} on timeline {identity.timeline} of {cluster}"
+    timeline = "an unknown timeline" if identity.timeline is None else f"timeline {identity.timeline}"
+    return f"{table} in the database {name} on {timeline} of {cluster}"

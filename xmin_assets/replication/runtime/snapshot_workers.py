@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import psycopg2.extensions as ext
 from psycopg2 import sql
@@ -23,24 +23,9 @@ from psycopg2 import sql
 from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.rows import fetch_one_as, fetch_value
-from xmin_assets.postgres.server import STARTED
+from xmin_assets.postgres.rows import fetch_value
+from xmin_assets.postgres.server import which_snapshot
 from xmin_assets.postgres.transaction import HEARTBEAT, TransactionMode, transaction
-
-# Where one address leads to several servers, a thread may reach another one, which may have a snapshot of this name.
-_FINGERPRINT = sql.SQL("""
-SELECT {started} AS started, pg_catalog.pg_current_snapshot()::text AS snapshot, oid::int8 AS database_oid
-  FROM pg_catalog.pg_database
- WHERE datname = pg_catalog.current_database()
-""").format(started=STARTED)
-
-
-class _Fingerprint(NamedTuple):
-    """Which server, snapshot and database a connection sees."""
-
-    started: str
-    snapshot: str
-    database_oid: int
 
 
 class Worker(Protocol):
@@ -94,7 +79,8 @@ class SnapshotWorkers(Generic[AnyWorker]):
         self._most_threads = workers - 1
         self._threads: list[threading.Thread] = []
         self._snapshot = ""
-        self._fingerprint: _Fingerprint | None = None
+        self._seen: tuple[str | None, str, int] | None = None
+        self._is_alone = False
         self._changed = threading.Condition()
         self._pending: deque[Job[AnyWorker]] = deque()
         self._in_flight = 0
@@ -120,7 +106,7 @@ class SnapshotWorkers(Generic[AnyWorker]):
         with self._changed:
             self._pending.extend(_job(work, task) for task in tasks)
             self._changed.notify_all()
-        while len(self._threads) < min(self._most_threads, len(tasks) - 1):
+        while not self._is_alone and len(self._threads) < min(self._most_threads, len(tasks) - 1):
             self._start_worker()
         while True:
             job = self._take(wait=False)
@@ -131,10 +117,12 @@ class SnapshotWorkers(Generic[AnyWorker]):
 
     def _start_worker(self) -> None:
         if not self._snapshot:
+            self._seen, may_export = which_snapshot(self._cursor)
+            self._is_alone = not may_export
+            if self._is_alone:
+                return
             self._cursor.execute("SELECT pg_catalog.pg_export_snapshot() AS snapshot")
             self._snapshot = fetch_value(self._cursor, str)
-            self._cursor.execute(_FINGERPRINT)
-            self._fingerprint = fetch_one_as(self._cursor, _Fingerprint)
         number = len(self._threads) + 1
         thread = threading.Thread(target=self._work, args=(number,), name=f"xmin-reader-{number}", daemon=True)
         self._threads.append(thread)
@@ -154,8 +142,9 @@ class SnapshotWorkers(Generic[AnyWorker]):
                     sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self._snapshot)),
                     sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(self._table.sql),
                 ) as cursor:
-                    cursor.execute(_FINGERPRINT)
-                    if fetch_one_as(cursor, _Fingerprint) != self._fingerprint:
+                    # Where one address leads to several servers, this may be another one, which may have a snapshot of
+                    # this name.
+                    if which_snapshot(cursor)[0] != self._seen:
                         return
                     worker = self._make_worker(cursor, number)
                     joined = True

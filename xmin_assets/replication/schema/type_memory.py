@@ -30,12 +30,12 @@ SELECT m.target_schema, m.target_type, m.facts::text,
                           pg_catalog.jsonb_build_object('schema', m.target_schema, 'name', m.target_type,
                                                         'oid', m.source_oid))
                   AND NOT ((m.system_identifier, m.database_oid, m.source_oid) = (%(system)s, %(database)s, w.oid)
-                           AND (s.facts -> 'identity' ->> 'timeline')::int8 = %(timeline)s)
+                           AND (s.facts -> 'identity' ->> 'timeline')::int8 IS NOT DISTINCT FROM %(timeline)s)
                   AND ((s.target_schema, s.target_table) <> (%(schema)s, %(table)s)
                        OR (s.facts -> 'identity' ->> 'system_identifier',
-                           (s.facts -> 'identity' ->> 'database_oid')::int8,
-                           (s.facts -> 'identity' ->> 'timeline')::int8)
-                          <> (%(system)s, %(database)s, %(timeline)s))
+                           (s.facts -> 'identity' ->> 'database_oid')::int8)
+                          <> (%(system)s, %(database)s)
+                       OR (s.facts -> 'identity' ->> 'timeline')::int8 IS DISTINCT FROM %(timeline)s)
                   AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = s.target_oid))
   FROM unnest(%(schemas)s::text[], %(names)s::text[], %(oids)s::int8[]) AS w (schema, name, oid)
   JOIN xmin_assets.types m ON m.target_schema = w.schema AND m.target_type = w.name

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.errors import PlanOutdated, StaleExtract
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.rows import fetch_one_as, fetch_value, fetch_value_or_none
+from xmin_assets.postgres.rows import fetch_value, fetch_value_or_none
+from xmin_assets.postgres.server import observe_target_server
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.state.migrations import SCHEMA
 
 COMMENT_PREFIX = "xmin_assets staged, sync "
 
-_DATABASE = """
-SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
-       oid::int8 AS database_oid
-  FROM pg_catalog.pg_database
- WHERE datname = pg_catalog.current_database()
-"""
-
 _COMMENT = """
 SELECT pg_catalog.obj_description(
            pg_catalog.to_regclass(pg_catalog.format('xmin_assets.%%I', %(name)s)), 'pg_class') AS comment
 """
-
-
-class _Database(NamedTuple):
-    """Which database a connection leads to."""
-
-    system_identifier: str
-    database_oid: int
 
 
 def staged_names(target: QualifiedName) -> tuple[str, str]:
@@ -54,8 +39,7 @@ def require_target(cursor: ext.cursor, snapshot: SourceSnapshot) -> None:
     Raises:
         PlanOutdated: it is another one.
     """
-    cursor.execute(_DATABASE)
-    database = fetch_one_as(cursor, _Database)
+    database = observe_target_server(cursor)
     if (database.system_identifier, database.database_oid) != snapshot.target:
         raise PlanOutdated(
             f"{snapshot.table}: the sync was planned for another target database than this one. Plan it again."

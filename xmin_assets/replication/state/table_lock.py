@@ -1,7 +1,7 @@
 """The table lock: one sync of a table works at a time, whoever started it, and the others wait.
 
 No promise depends on it: of two syncs that work side by side, the merge refuses the one that was planned from an older
-state. With the lock none has to be refused.
+state. With the lock none has to be refused. Where the role may not take such locks, there is none.
 
 All table locks of a process are advisory locks of one session, within one transaction that stays open. So a
 transaction-pooling proxy keeps the session for us, and a process that ends in any way gives its locks back at once. The
@@ -23,6 +23,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import TableBusy, XminAssetsError
 from xmin_assets.postgres.connection import Database, check_cancelled
 from xmin_assets.postgres.rows import fetch_value_if_any
+from xmin_assets.postgres.server_facts import is_refusal
 from xmin_assets.postgres.transaction import HEARTBEAT, TransactionMode, transaction, translate_errors
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
 
@@ -106,7 +107,14 @@ class TableLocks:
         """
         action, digest = f"{table.label}: waiting for the table lock", table.target_name.digest
         began, pause, is_reported = time.monotonic(), 0.02, False
-        while not self._query(action, _TAKE, digest):
+        try:
+            taken = self._query(action, _TAKE, digest)
+        except XminAssetsError as error:
+            if not is_refusal(error):
+                raise
+            yield  # the server has no such locks for us, and the merge refuses what was planned from an older state
+            return
+        while not taken:
             waited = time.monotonic() - began
             if waited >= timeout:
                 raise TableBusy(
@@ -121,6 +129,7 @@ class TableLocks:
             check_cancelled()
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, _LONGEST_PAUSE)
+            taken = self._query(action, _TAKE, digest)
         try:
             yield
         finally:

@@ -27,8 +27,8 @@ from xmin_assets.replication.planning.resume_point import caught_up
 from xmin_assets.replication.planning.source_identity import (
     RESTARTED,
     altered_leaves,
-    restarted,
     same_id_other_values,
+    unproven,
 )
 from xmin_assets.replication.runtime.databases import open_databases, unreachable
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
@@ -278,7 +278,7 @@ class _Comparison:
             or same_id_other_values(
                 self.state,
                 new_leaves=bool(self._fresh),
-                restarted=restarted(self.facts, self.state),
+                unproven=unproven(self.facts, self.state) is not None,
             ),
             merges=self.merges,
             keeps_deleted=self.state.selection.deletes.keeps,
@@ -308,8 +308,9 @@ class _Comparison:
     def _notes(self, buckets: Buckets, classification: Classification) -> Iterator[str]:
         if self.watermark_lost:
             yield f"every difference counts, none as pending: {self.watermark_lost}"
-        elif restarted(self.facts, self.state) and _status(classification) == "mismatch":
-            yield f"{RESTARTED} since the last sync, which may have undone what that saw; the next compares all rows"
+        elif (doubt := unproven(self.facts, self.state)) and _status(classification) == "mismatch":
+            since = " since the last sync" if doubt == RESTARTED else ""
+            yield f"{doubt}{since}: what that saw may have been undone, and the next compares all rows"
         if self.left_out:
             yield f"not compared: {', '.join(self.left_out)}"
         if buckets.chosen is not None:

@@ -1,0 +1,1 @@
+"""Servers as they are rented: functions that are forbidden, lacking, or that raise."""

@@ -1,0 +1,131 @@
+"""Functions that a role may not execute, one by one, at the source and in the target: what is missing costs no row."""
+
+from __future__ import annotations
+
+import pytest
+
+from xmin_assets.errors import UnsupportedServer
+from xmin_assets.postgres import server_facts
+from xmin_assets_tests.integration.platforms.conftest import Rented, live
+from xmin_assets_tests.replica import Replica
+
+UNPROVEN = (
+    "pg_current_wal_lsn",
+    "pg_walfile_name",
+    "pg_current_wal_insert_lsn",
+    "pg_current_wal_flush_lsn",
+    "pg_postmaster_start_time",
+)
+"""Without one of them nothing proves a source's history."""
+
+HARMLESS = (
+    "pg_control_system",
+    "pg_control_checkpoint",
+    "pg_control_recovery",
+    "pg_stat_get_wal_receiver",
+    "pg_last_wal_replay_lsn",
+    "pg_stat_get_bgwriter_stat_reset_time",
+    "pg_stat_get_archiver",
+    "pg_stat_get_db_stat_reset_time",
+    "pg_stat_get_tuples_inserted",
+    "pg_export_snapshot",
+    "pg_current_xact_id",
+    "pg_try_advisory_lock",
+    "pg_advisory_xact_lock",
+)
+"""Without one of them a source's syncs read what they would read with it."""
+
+OF_A_TARGET = (
+    *UNPROVEN,
+    *(name for name in HARMLESS if name != "pg_advisory_xact_lock"),
+    "pg_advisory_unlock",
+)
+
+
+@pytest.mark.parametrize("function", HARMLESS)
+def test_a_source_without_it_is_copied_all_the_same(rented: Replica, source: Rented, function: str) -> None:
+    source.forbid(function)
+
+    _, *others = live(rented)
+
+    assert {mode for mode, _ in others} == {"xmin_incremental"}
+    assert not any("checksum" in reason for _, reason in others)
+
+
+@pytest.mark.parametrize("function", UNPROVEN)
+def test_a_source_without_it_proves_no_history_and_is_checked_as_a_whole(
+    rented: Replica, source: Rented, function: str
+) -> None:
+    source.forbid(function)
+
+    first, *others = live(rented)
+
+    assert first == ("full_sync", "first sync")
+    for mode, reason in others:
+        assert mode == "xmin_incremental"
+        assert "the source does not tell" in reason and "checked against it by a checksum" in reason
+
+
+@pytest.mark.parametrize("function", OF_A_TARGET)
+def test_a_target_without_it_is_written_all_the_same(rented: Replica, target: Rented, function: str) -> None:
+    target.forbid(function)
+
+    _, changed, _, _ = live(rented)
+
+    assert changed[0] == "xmin_incremental"
+    assert "checksum" not in changed[1]
+
+
+def test_all_of_them_may_be_missing_but_the_start(rented: Replica, source: Rented, target: Rented) -> None:
+    source.forbid(*UNPROVEN[:-1], *HARMLESS)
+    target.forbid(*OF_A_TARGET)
+
+    first, *others = live(rented)
+
+    assert first[0] == "full_sync"
+    assert {mode for mode, _ in others} == {"xmin_incremental"}
+
+
+def test_a_source_that_nothing_tells_from_another_one_is_refused_with_the_grant(
+    rented: Replica, source: Rented
+) -> None:
+    source.forbid("pg_control_system", "pg_postmaster_start_time")
+
+    error = str(rented.plan("public.orders").error)
+
+    assert "The source" in error
+    assert "GRANT EXECUTE ON FUNCTION pg_control_system() TO the role" in error
+
+
+def test_a_target_without_locks_is_refused_before_anything_is_read(rented: Replica, target: Rented) -> None:
+    target.forbid("pg_advisory_xact_lock")
+
+    error = str(rented.plan("public.orders").error)
+
+    assert "GRANT EXECUTE ON FUNCTION pg_advisory_xact_lock(int, int) TO the role" in error
+    assert rented.try_sync("public.orders").error == error
+    with rented.stations("public.orders") as stations, pytest.raises(UnsupportedServer):
+        stations.snapshot()
+
+
+def test_a_function_that_is_taken_away_and_given_back_changes_what_is_known(rented: Replica, source: Rented) -> None:
+    rented.sync("public.orders")
+    source.forbid("pg_current_wal_insert_lsn")
+    assert "where its WAL ends" in rented.sync("public.orders").reason
+
+    source.execute("GRANT EXECUTE ON FUNCTION pg_current_wal_insert_lsn() TO PUBLIC")
+    assert "where its WAL ends" in rented.sync("public.orders").reason  # for a minute
+    server_facts.forget()
+    assert "where its WAL ends" in rented.sync("public.orders").reason  # of the last sync nothing is known
+    assert "checksum" not in rented.sync("public.orders").reason
+
+
+def test_rows_that_another_history_has_are_found_though_nothing_shows_it(rented: Replica, source: Rented) -> None:
+    """As after a crash that has undone a change: the row bears the id that it had, and another value."""
+    source.forbid(*UNPROVEN)
+    rented.sync("public.orders")
+    rented.target.execute("UPDATE orders SET item = 'undone' WHERE id = 5")
+
+    rented.sync("public.orders")
+
+    rented.assert_equal("public.orders")
