@@ -1,7 +1,8 @@
-"""Which of PostgreSQL's own types hold some of the values that another one holds, and no others. Pure."""
+"""Which of PostgreSQL's own types hold less than others, and which hold what two of them do. Pure."""
 
 from __future__ import annotations
 
+import math
 import re
 
 _PARTS = re.compile(r"(?P<name>[^(]*?)(?:\((?P<modifiers>[\d,-]+)\))?(?P<array>(?:\[\])*)")
@@ -9,6 +10,12 @@ _PARTS = re.compile(r"(?P<name>[^(]*?)(?:\((?P<modifiers>[\d,-]+)\))?(?P<array>(
 _INTEGERS = ("smallint", "integer", "bigint", "numeric")
 _FLOATS = ("real", "double precision")
 _TEXTS = ("character varying", "text")
+_LETTERS = (*_TEXTS, "character")
+_BITS = ("bit", "bit varying")
+_NUMBERS = (*_INTEGERS, *_FLOATS)
+_DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
+"""Digits of the largest value."""
+
 _LENGTHS = ("character varying", "character", "bit varying")
 """Types whose modifier is the greatest length."""
 
@@ -35,6 +42,50 @@ def holds_less(type_: str, than: str) -> bool:
     if name == "numeric" and size:
         return not room or _fits(size, room)
     return name in _LENGTHS and bool(size) and (not room or size < room)
+
+
+def interim_type(type_: str, was: str) -> str | None:
+    """Find a type that holds the values of two others, where one may not hold all of the other's.
+
+    A column can then have it while rows of the one are replaced by rows of the other.
+
+    Args:
+        type_: the type that the column gets, as format_type() prints it.
+        was: the type that it has, likewise.
+
+    Returns:
+        The type; None where every value of `was` becomes one of `type_`, if rounded, or PostgreSQL's own types do not
+        tell.
+    """
+    new, old = _PARTS.fullmatch(type_), _PARTS.fullmatch(was)
+    if not new or not old or type_ == was or new["array"] != old["array"]:
+        return None
+    size, room = _numbers(new["modifiers"]), _numbers(old["modifiers"])
+    for names, interim in ((_NUMBERS, "numeric"), (_LETTERS, "text"), (_BITS, "bit varying")):
+        if new["name"] in names and old["name"] in names:
+            fits = _largest(old["name"], room) <= _holds(new["name"], size)
+            exact = new["name"] != "bit" or (new["name"], size) == (old["name"], room)
+            return None if fits and exact else interim + new["array"]
+    return None
+
+
+def _largest(name: str, modifiers: tuple[int, ...]) -> float:
+    """Return how many digits before the point, or letters or bits, the largest value of a type has."""
+    if name in _DIGITS:
+        return _DIGITS[name]
+    if name == "numeric" and modifiers:
+        digits, scale = (*modifiers, 0)[:2]
+        return digits - scale
+    return modifiers[0] if modifiers and name not in _FLOATS else math.inf
+
+
+def _holds(name: str, modifiers: tuple[int, ...]) -> float:
+    """Return how many digits before the point, or letters or bits, any value may have that is to be one of a type."""
+    if name in _DIGITS:
+        return _DIGITS[name] - 1  # not all numbers of that many digits
+    if name == "real":
+        return 38
+    return _largest(name, modifiers)
 
 
 def _numbers(modifiers: str | None) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.postgres.narrower_types import holds_less
+from xmin_assets.postgres.narrower_types import holds_less, interim_type
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,32 @@ def test_less(type_: str, than: str) -> None:
 def test_neither(type_: str, than: str) -> None:
     assert not holds_less(type_, than)
     assert not holds_less(than, type_)
+
+
+@pytest.mark.parametrize(
+    ("type_", "was", "interim"),
+    [
+        ("numeric(6,4)", "numeric(10,2)", "numeric"),
+        ("numeric(10,2)", "numeric(8,4)", None),  # is rounded
+        ("numeric(10,2)", "integer", "numeric"),
+        ("numeric(12,2)", "integer", None),
+        ("integer", "numeric(9,2)", None),
+        ("integer", "numeric(10,0)", "numeric"),
+        ("smallint", "numeric(5,0)", "numeric"),
+        ("integer", "double precision", "numeric"),
+        ("numeric(5,2)[]", "bigint[]", "numeric[]"),
+        ("real", "numeric", "numeric"),
+        ("double precision", "bigint", None),
+        ("character(5)", "text", "text"),
+        ("character(5)", "character varying(5)", None),
+        ("character varying(5)", "character(10)", "text"),
+        ("bit(4)", "bit(8)", "bit varying"),
+        ("bit(8)", "bit(4)", "bit varying"),
+        ("bit varying(3)", "bit(8)", "bit varying"),
+        ("date", "timestamp without time zone", None),
+        ("integer", "text", None),
+        ("integer", "integer[]", None),
+    ],
+)
+def test_a_type_for_the_time_being(type_: str, was: str, interim: str | None) -> None:
+    assert interim_type(type_, was) == interim

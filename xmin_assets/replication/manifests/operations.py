@@ -132,6 +132,9 @@ class AlterColumnType(Operation):
     """Whether its values are not converted, but read again from the source."""
     was_not_null: bool = False
     """Whether the target demands a value, which it cannot do before the column is filled again."""
+    stage: Literal["first", "last"] | None = None
+    """Of a change by way of an interim type, which holds the rows before and after: whether it is the first one, or the
+    last, that comes when the rows are written."""
     operation: Literal["alter_column_type"] = field(default="alter_column_type", kw_only=True)
 
     def statement(self, target: QualifiedName) -> sql.Composed:
@@ -163,6 +166,8 @@ class AlterColumnType(Operation):
 
     def describe(self) -> str:
         """Name the new type."""
+        if self.stage == "first":
+            return f"column {self.name} is {self.type} until the rows are written"
         return f"column {self.name} is now {self.type}{' and filled again' if self.is_refilled else ''}"
 
     @property
@@ -178,7 +183,9 @@ class AlterColumnType(Operation):
     @property
     def follows_rows(self) -> bool:
         """True for a type that holds less: rows that do not fit are deleted or updated first, as at the source."""
-        return not self.is_refilled and holds_less(self.type, self.was)
+        if self.is_refilled or self.stage == "first":
+            return False
+        return self.stage == "last" or holds_less(self.type, self.was)
 
     @property
     def altered_column(self) -> str:

@@ -7,13 +7,14 @@ name is another column. Across relations (the table was recreated) only names ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.identifiers import NAMEDATALEN
+from xmin_assets.postgres.narrower_types import interim_type
 from xmin_assets.replication.manifests.operations import (
     AddColumn,
     AlterColumnType,
@@ -171,6 +172,12 @@ class _Columns:
             is_refilled=is_refilled,
             was_not_null=held.not_null,
         )
+        interim = interim_type(column.type, held.type)
+        if interim and not (is_refilled or retyped.is_renamed or retyped.follows_rows):
+            return [
+                replace(retyped, type=interim, collation=None, stage="first"),
+                replace(retyped, was=interim, stage="last"),
+            ]
         # Rows that are kept though the source has deleted them are not filled again.
         if is_refilled and held.not_null and self.now.deletes.removes:
             return [retyped, SetNotNull(column.name)]
