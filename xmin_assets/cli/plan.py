@@ -64,6 +64,8 @@ def _show(snapshot: SourceSnapshot) -> None:
         )
     for statement in plan.statements:
         click.echo(f"  {statement};")
+    if plan.dropped_along:
+        click.echo(f"  careful: with the columns go, too: {', '.join(plan.dropped_along)}")
 
 
 def _json(plan: TablePlan, secrets: tuple[str, ...]) -> dict[str, object]:

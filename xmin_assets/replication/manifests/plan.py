@@ -74,6 +74,8 @@ class Plan:
     """Which blocks are read, and why, in words."""
     triggers: tuple[str, ...] = ()
     """Triggers and rules that users have put on the target and that fire in the merge, for people."""
+    dropped_along: tuple[str, ...] = ()
+    """Indexes, constraints and statistics of the target that go with columns that are dropped, for people."""
     unproven: str | None = None
     """Why nothing proves that the source is the one of the last sync, where `checksum` is to show it."""
     another_source: str | None = None

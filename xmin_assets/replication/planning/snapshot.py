@@ -97,12 +97,15 @@ def snapshot(
     )
     facts = replace(facts, target=replace(facts.target, borrowed=_borrowed(target, facts)))
     plan = decide(facts)
-    if refilled := require_alterable(target, table, facts.target, selection.key, plan, types.statements):
-        facts = replace(facts, refilled=refilled)
+    alterable = require_alterable(target, table, facts.target, selection.key, plan, types.statements)
+    if alterable.refilled:
+        facts = replace(facts, refilled=alterable.refilled)
         plan = decide(facts)
+        require_alterable(target, table, facts.target, selection.key, plan, types.statements)
     if plan.map_from is not None:
         unreadable = unreadable_wal(source, server, table, storage, plan.map_from)
         plan = decide(replace(facts, unreadable_wal=unreadable))
+    plan = replace(plan, dropped_along=alterable.dropped_along)
     result = SourceSnapshot(
         sync_id=new_sync_id(table.target_name, (target_server.system_identifier, target_server.database_oid)),
         table=table.label,

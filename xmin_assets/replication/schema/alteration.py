@@ -12,34 +12,21 @@ from psycopg2 import errorcodes, sql
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import SchemaChangeRefused
 from xmin_assets.postgres.connection import Database
+from xmin_assets.postgres.dependents import dropped_along
 from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.identifiers import as_text
-from xmin_assets.postgres.rows import fetch_as
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.facts import TargetFacts
 from xmin_assets.replication.manifests.operations import (
     AlterColumnType,
     ColumnOperation,
     DropColumn,
-    RenameColumn,
     names_before,
 )
 from xmin_assets.replication.manifests.plan import Plan
+from xmin_assets.replication.schema.obstacles import require_unhindered
+from xmin_assets.replication.schema.rehearsal import rehearse
 from xmin_assets.replication.schema.type_making import make_type
-
-_DEPENDENT_VIEWS = """
-SELECT a.attname::text AS column, pg_catalog.format('%%I.%%I', n.nspname, v.relname) AS view
-  FROM pg_catalog.pg_depend d
-  JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
-  JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.oid <> d.refobjid
-  JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
- WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass
-   AND d.refclassid = 'pg_catalog.pg_class'::regclass
-   AND d.refobjid = %(table)s
-   AND a.attname = ANY(%(columns)s)
- ORDER BY 1, 2
-"""
 
 _IN_THE_KEY = (
     "It is in the key, by which rows are found: convert the target's column yourself (ALTER COLUMN {name} TYPE {type} "
@@ -55,11 +42,13 @@ _REFUSALS = {
 
 
 @dataclass(frozen=True)
-class _DependentView:
-    """A view of the target, and a column that it uses."""
+class Alterable:
+    """What was found out about changes that the server will carry out."""
 
-    column: str
-    view: str
+    refilled: frozenset[str] = frozenset()
+    """Columns whose values are to be read again instead of converted."""
+    dropped_along: tuple[str, ...] = ()
+    """Indexes, constraints and statistics that go with columns that are dropped, for people."""
 
 
 def require_alterable(
@@ -69,7 +58,7 @@ def require_alterable(
     key: Sequence[str],
     plan: Plan,
     type_statements: Sequence[sql.Composed],
-) -> frozenset[str]:
+) -> Alterable:
     """Make sure that the target's columns can be altered as planned, before rows are read for it.
 
     Args:
@@ -81,23 +70,25 @@ def require_alterable(
         type_statements: what the sync will do to the types before. It is done and undone here, since whether a column
             can be altered to a type that is not there yet cannot be known without it.
 
-    Returns:
-        The columns whose values are to be read again instead.
-
     Raises:
-        SchemaChangeRefused: a value cannot be converted, or a view stands in the way.
+        SchemaChangeRefused: a value cannot be converted, something of the target's users stands in the way, or the
+            server refuses a change for another reason.
         UnsupportedTable: the role may not make a type.
     """
-    if present.oid is None or not any(operation.altered_column for operation in plan.column_operations):
-        return frozenset()
+    if present.oid is None or not (plan.column_operations or plan.drop_key or plan.add_key):
+        return Alterable()
+    drops = [operation.name for operation in plan.column_operations if isinstance(operation, DropColumn)]
     with transaction_on(target, TransactionMode.WRITE, f"{table.label}: looking at the target's columns") as cursor:
-        _require_no_views(cursor, table, present.oid, plan.column_operations)
+        require_unhindered(cursor, table, present.oid, plan)
+        along = dropped_along(cursor, present.oid, drops) if drops else ()
         cursor.execute("SAVEPOINT probe")
         for statement in type_statements:
             make_type(cursor, table.label, statement)
         refilled = _require_casts(cursor, table, plan.column_operations, key)
+        if not refilled:  # else there is another plan
+            rehearse(cursor, table, plan)
         cursor.execute("ROLLBACK TO SAVEPOINT probe")
-    return refilled
+    return Alterable(refilled, along)
 
 
 def alter(cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOperation]) -> None:
@@ -119,27 +110,6 @@ def alter(cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOpe
             ) from error
 
 
-def _require_no_views(cursor: ext.cursor, table: TableConfig, oid: int, operations: Sequence[ColumnOperation]) -> None:
-    """Make sure that no view of the target depends on a column that PostgreSQL alters only without one."""
-    names_now = {rename.to: rename.name for rename in operations if isinstance(rename, RenameColumn)}
-    altered = {
-        # What is dropped is dropped before any rename.
-        name if isinstance(operation, DropColumn) else names_now.get(name, name): operation
-        for operation in operations
-        if (name := operation.altered_column)
-    }
-    cursor.execute(_DEPENDENT_VIEWS, {"table": oid, "columns": list(altered)})
-    found = fetch_as(cursor, _DependentView)
-    if found:
-        column = found[0].column
-        views = ", ".join(dict.fromkeys(dependent.view for dependent in found if dependent.column == column))
-        what = as_text(altered[column].statement(table.target_name))
-        raise SchemaChangeRefused(
-            f"{table.label}: {views} in the target depends on the column {column}, which must be changed: {what}. "
-            "Nothing was changed. Drop the view, run the sync, and create the view again."
-        )
-
-
 def _require_casts(
     cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOperation], key: Sequence[str]
 ) -> frozenset[str]:
@@ -148,7 +118,9 @@ def _require_casts(
     Returns:
         Those whose values are to be read again.
     """
-    retyped = [operation for operation in operations if isinstance(operation, AlterColumnType)]
+    retyped = [
+        operation for operation in operations if isinstance(operation, AlterColumnType) and not operation.is_refilled
+    ]
     refused = {operation: error for operation in retyped if (error := _cast_error(cursor, operation))}
     refilled = {
         operation
