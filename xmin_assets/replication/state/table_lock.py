@@ -4,8 +4,13 @@ No promise depends on it: of two syncs that work side by side, the merge refuses
 state. With the lock none has to be refused. Where the role may not take such locks, there is none.
 
 All table locks of a process are advisory locks of one session, within one transaction that stays open. So a
-transaction-pooling proxy keeps the session for us, and a process that ends in any way gives its locks back at once. The
-transaction has neither an id nor a snapshot between its statements, so it holds back no vacuum
+transaction-pooling proxy keeps the session for us. The transaction has neither an id nor a snapshot between its
+statements, so it holds back no vacuum.
+
+A process that ends in any way gives its locks back with its session, or behind a proxy that keeps the session of a
+client that died (PgCat, PgDog), with its transaction: in that, the session holds one more lock, which ends with it and
+says that a process is at work. A table lock without it keeps nobody waiting. It cannot be given back from elsewhere, so
+whoever finds one takes the next lock of the table in its place
 (https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS).
 """
 
@@ -14,37 +19,60 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, count
 
 import psycopg2.extensions as ext
+from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import TableBusy, XminAssetsError
 from xmin_assets.postgres.connection import Database, check_cancelled
-from xmin_assets.postgres.rows import fetch_value_if_any
+from xmin_assets.postgres.rows import Value, fetch_as, fetch_value
 from xmin_assets.postgres.server_facts import is_refusal
 from xmin_assets.postgres.transaction import HEARTBEAT, TransactionMode, transaction, translate_errors
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
 
 _TAKE = """
 SELECT pg_catalog.pg_try_advisory_lock(
-           pg_catalog.hashtext('xmin_assets table lock'), pg_catalog.hashtext(%(table)s)) AS taken
+           pg_catalog.hashtext('xmin_assets table lock'), pg_catalog.hashtext(%(lock)s)) AS taken
 """
 
 _RELEASE = """
 SELECT pg_catalog.pg_advisory_unlock(
-           pg_catalog.hashtext('xmin_assets table lock'), pg_catalog.hashtext(%(table)s)) AS released
+           pg_catalog.hashtext('xmin_assets table lock'), pg_catalog.hashtext(%(lock)s)) AS released
 """
 
-# pg_locks shows the two keys as oids, which have no sign.
+# pg_locks shows the two keys as oids, which have no sign. It is read once: a session may end between two looks.
 _HOLDER = """
-SELECT pid
+WITH held AS MATERIALIZED (
+    SELECT pid, classid::int8 AS room, objid::int8 AS key
+      FROM pg_catalog.pg_locks
+     WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+       AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+SELECT pid,
+       EXISTS (SELECT
+                 FROM held mark
+                WHERE mark.pid = held.pid
+                  AND mark.room = pg_catalog.hashtext('xmin_assets at work')::int8 & 4294967295) AS is_at_work
+  FROM held
+ WHERE room = pg_catalog.hashtext('xmin_assets table lock')::int8 & 4294967295
+   AND key = pg_catalog.hashtext(%(lock)s)::int8 & 4294967295
+"""
+
+_SAY_AT_WORK = """
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('xmin_assets at work'), pg_catalog.pg_backend_pid())
+"""
+
+# Of a process that had this session before us, behind a proxy. The cast to bit(32) gives the keys their sign back.
+_RELEASE_LEFT = """
+SELECT pg_catalog.pg_advisory_unlock(classid::int8::bit(32)::int4, objid::int8::bit(32)::int4)
   FROM pg_catalog.pg_locks
- WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+ WHERE locktype = 'advisory' AND objsubid = 2 AND pid = pg_catalog.pg_backend_pid()
    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
    AND classid::int8 = pg_catalog.hashtext('xmin_assets table lock')::int8 & 4294967295
-   AND objid::int8 = pg_catalog.hashtext(%(table)s)::int8 & 4294967295
 """
 
 _LONGEST_PAUSE = 0.5
@@ -52,6 +80,15 @@ _LONGEST_PAUSE = 0.5
 
 _REPORT_AFTER = 1.0
 """Seconds of waiting after which it is reported."""
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """The session that has a table lock."""
+
+    pid: int
+    is_at_work: bool
+    """Whether it is in the transaction of a process that syncs, or one that died has left the lock to a proxy."""
 
 
 class TableLocks:
@@ -105,56 +142,65 @@ class TableLocks:
             TableBusy: another sync is still at work.
             XminAssetsError: the target failed.
         """
-        action, digest = f"{table.label}: waiting for the table lock", table.target_name.digest
-        began, pause, is_reported = time.monotonic(), 0.02, False
+        action = f"{table.label}: waiting for the table lock"
         try:
-            taken = self._query(action, _TAKE, digest)
+            lock = self._take(table, action, timeout, on_progress)
         except XminAssetsError as error:
             if not is_refusal(error):
                 raise
             yield  # the server has no such locks for us, and the merge refuses what was planned from an older state
             return
-        while not taken:
-            waited = time.monotonic() - began
-            if waited >= timeout:
-                raise TableBusy(
-                    f"{table.label}: another sync of this table was at work for all of the {timeout:.0f} s that this "
-                    f"one waited ({self._holder(action, digest)}). It brings what this one would have; raise "
-                    "queue_timeout to wait longer."
-                )
-            if waited >= _REPORT_AFTER and not is_reported:
-                is_reported = True
-                who = self._holder(action, digest)
-                on_progress(Progress(table.label, "snapshot", 0, 0, f"waiting: another sync is at work ({who})"))
-            check_cancelled()
-            time.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            taken = self._query(action, _TAKE, digest)
         try:
             yield
         finally:
             with suppress(XminAssetsError):  # a session that is lost has given back its locks
-                self._query(action, _RELEASE, digest)
+                self._query(action, _RELEASE, lock, _fetch_bool)
 
-    def _holder(self, action: str, digest: str) -> str:
-        pid = self._query(action, _HOLDER, digest)
-        return f"backend {pid} of the target" if pid else "it ends just now"
+    def _take(self, table: TableConfig, action: str, timeout: float, on_progress: ProgressCallback) -> str:
+        """Take the first lock of the table that nobody who is gone has, and return its name."""
+        name = table.target_name.digest
+        locks = chain([name], (f"{name} {number}" for number in count(2)))
+        lock, suspect = next(locks), None
+        began, pause, is_reported = time.monotonic(), 0.02, False
+        while not self._query(action, _TAKE, lock, _fetch_bool):
+            waited = time.monotonic() - began
+            holder = self._query(action, _HOLDER, lock, _fetch_holder)
+            left_by = holder.pid if holder and not holder.is_at_work else None
+            # Seen twice: a session that is just ending gives its locks back one after the other.
+            if left_by and left_by == suspect:
+                lock, suspect = next(locks), None
+                continue
+            suspect = left_by
+            who = f"backend {holder.pid} of the target" if holder else "it ends just now"
+            if waited >= timeout and not suspect:
+                raise TableBusy(
+                    f"{table.label}: another sync of this table was at work for all of the {timeout:.0f} s that this "
+                    f"one waited ({who}). It brings what this one would have; raise queue_timeout to wait longer."
+                )
+            if waited >= _REPORT_AFTER and not is_reported:
+                is_reported = True
+                on_progress(Progress(table.label, "snapshot", 0, 0, f"waiting: another sync is at work ({who})"))
+            check_cancelled()
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return lock
 
-    def _query(self, action: str, statement: str, digest: str) -> int | None:
+    def _query(self, action: str, statement: str, lock: str, fetch: Callable[[ext.cursor], Value]) -> Value:
         with self._guard:
             try:
                 cursor = self._cursor or self._open_session(action)
                 with translate_errors(self._target, action):
-                    cursor.execute(statement, {"table": digest})
-                    return fetch_value_if_any(cursor, int)
+                    cursor.execute(statement, {"lock": lock})
+                    return fetch(cursor)
             except XminAssetsError:
                 self._close_session()
                 raise
 
     def _open_session(self, action: str) -> ext.cursor:
         connection = self._session.enter_context(self._target.extra_connection())
-        begun = self._session.enter_context(transaction(self._target, connection, TransactionMode.READ, action))
-        # Cut and not committed: a proxy would lend a session that is still in order to others, with its locks.
+        first = (sql.SQL(_RELEASE_LEFT), sql.SQL(_SAY_AT_WORK))
+        begun = self._session.enter_context(transaction(self._target, connection, TransactionMode.READ, action, *first))
+        # Cut and not committed: most proxies close a session that was left in the middle of a transaction.
         self._session.callback(connection.close)
         self._cursor = begun
         threading.Thread(target=self._keep_alive, args=(self._cursor,), name="xmin-locks", daemon=True).start()
@@ -173,6 +219,14 @@ class TableLocks:
                     return
                 with suppress(XminAssetsError), translate_errors(self._target, "waiting"):
                     cursor.execute("SELECT 1")
+
+
+def _fetch_bool(cursor: ext.cursor) -> bool:
+    return fetch_value(cursor, bool)
+
+
+def _fetch_holder(cursor: ext.cursor) -> _Holder | None:
+    return next(iter(fetch_as(cursor, _Holder)), None)
 
 
 @contextmanager
