@@ -129,6 +129,10 @@ class TargetDrifted(TransientError):
         super().__init__(message)
 
 
+class AlteredByTrigger(TerminalError):
+    """A trigger or rule of the target's users changed, swallowed or added rows in a merge."""
+
+
 class SchemaChangeRefused(TerminalError):
     """The source's columns changed in a way that is not applied."""
 

@@ -6,24 +6,46 @@ fire (https://www.postgresql.org/docs/current/sql-altertable.html, at DISABLE/EN
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import psycopg2.extensions as ext
+from psycopg2 import sql
 
-from xmin_assets.postgres.rows import fetch_value
+from xmin_assets.postgres.rows import fetch_as, fetch_one_as, fetch_value
 
-_FIRING = """
-WITH parts AS (
+_PARTS = """
+parts AS (
     SELECT %(oid)s::oid AS oid
     UNION
     SELECT relid FROM pg_catalog.pg_partition_tree(%(oid)s::oid::regclass)
 )
-SELECT 'trigger ' || pg_catalog.quote_ident(t.tgname) AS name
+"""
+
+_FIRING = f"""
+WITH {_PARTS}
+SELECT 'trigger ' || pg_catalog.quote_ident(t.tgname) AS name, false AS is_rule,
+       CASE WHEN t.tginitdeferred THEN pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.tgname) END
+           AS deferred
   FROM pg_catalog.pg_trigger t
+  JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE t.tgrelid IN (SELECT oid FROM parts) AND NOT t.tgisinternal AND t.tgenabled = ANY (%(enabled)s)
  UNION
-SELECT 'rule ' || pg_catalog.quote_ident(r.rulename)
+SELECT 'rule ' || pg_catalog.quote_ident(r.rulename), true, NULL
   FROM pg_catalog.pg_rewrite r
  WHERE r.ev_class IN (SELECT oid FROM parts) AND r.ev_type <> '1' AND r.ev_enabled = ANY (%(enabled)s)
- ORDER BY 1
+ ORDER BY 1, 3
+"""
+
+# https://www.postgresql.org/docs/current/monitoring-stats.html, at the functions pg_stat_get_xact_*: what this
+# transaction has written, and earlier ones of the session that it has not reported yet.
+_COUNTED = f"""
+WITH {_PARTS}
+SELECT coalesce(sum(pg_catalog.pg_stat_get_xact_tuples_inserted(oid)), 0)::int8 AS inserted,
+       coalesce(sum(pg_catalog.pg_stat_get_xact_tuples_updated(oid)), 0)::int8 AS updated,
+       coalesce(sum(pg_catalog.pg_stat_get_xact_tuples_deleted(oid)), 0)::int8 AS deleted
+  FROM parts
 """
 
 _MAY_SKIP = "SELECT pg_catalog.has_parameter_privilege('session_replication_role', 'SET') AS may_skip"
@@ -32,8 +54,32 @@ SKIP = "SET LOCAL session_replication_role = replica"
 """Lets no trigger and no rule fire for the rest of the transaction, unless it is enabled for replicas or always."""
 
 
-def firing(cursor: ext.cursor, oid: int, *, skipped: bool) -> tuple[str, ...]:
-    """Return what fires when rows of the table are written, for people: ``trigger audit``.
+@dataclass(frozen=True)
+class UserCode:
+    """A trigger or a rule that fires when rows of a table are written."""
+
+    name: str
+    """For people: ``trigger audit``."""
+    is_rule: bool
+    deferred: str | None = None
+    """The quoted name of its constraint, if it waits for the end of the transaction."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Row versions that a session has inserted, updated and deleted, whoever asked for it."""
+
+    inserted: int
+    updated: int
+    deleted: int
+
+    def since(self, before: Counted) -> Counted:
+        """Return what was written after `before` was counted."""
+        return Counted(self.inserted - before.inserted, self.updated - before.updated, self.deleted - before.deleted)
+
+
+def firing(cursor: ext.cursor, oid: int, *, skipped: bool) -> tuple[UserCode, ...]:
+    """Return what fires when rows of the table are written.
 
     Args:
         cursor: in a transaction.
@@ -41,7 +87,29 @@ def firing(cursor: ext.cursor, oid: int, *, skipped: bool) -> tuple[str, ...]:
         skipped: whether that is in a transaction after `SKIP`.
     """
     cursor.execute(_FIRING, {"oid": oid, "enabled": ["R", "A"] if skipped else ["O", "A"]})
-    return tuple(name for (name,) in cursor.fetchall())
+    return tuple(fetch_as(cursor, UserCode))
+
+
+def names_of(code: Iterable[UserCode]) -> tuple[str, ...]:
+    """Return the names for people, each once: partitions have triggers of the same name."""
+    return tuple(dict.fromkeys(each.name for each in code))
+
+
+def run_deferred(cursor: ext.cursor, code: Iterable[UserCode]) -> None:
+    """Let triggers fire now that wait for the end of the transaction."""
+    constraints = dict.fromkeys(each.deferred for each in code if each.deferred)
+    if constraints:
+        cursor.execute(
+            sql.SQL("SET CONSTRAINTS {constraints} IMMEDIATE").format(
+                constraints=sql.SQL(", ").join(map(sql.SQL, constraints))
+            )
+        )
+
+
+def counted(cursor: ext.cursor, oid: int) -> Counted:
+    """Return what the session has written to the table; all zero where the server does not count (track_counts)."""
+    cursor.execute(_COUNTED, {"oid": oid})
+    return fetch_one_as(cursor, Counted)
 
 
 def may_skip(cursor: ext.cursor) -> bool:

@@ -14,6 +14,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import FACTS, TARGET_FACTS, observe_server
 from xmin_assets.postgres.server_facts import ask, refused
 from xmin_assets.postgres.transaction import TransactionMode, transaction, transaction_on
+from xmin_assets.postgres.user_triggers import names_of
 from xmin_assets.replication.changed_blocks.prerequisites import (
     BLOCKS_OF_DELETED_ROWS,
     CLOSED_PARTITIONS,
@@ -122,7 +123,7 @@ def _diagnosed(source: Database, target: Database, table: TableConfig) -> Diagno
             _, target_facts, _ = observe_target(cursor, table, target)
     except XminAssetsError as error:
         return Diagnosis(table.label, error=str(error))
-    return Diagnosis(table.label, not found, found, target_facts.triggers)
+    return Diagnosis(table.label, not found, found, names_of(target_facts.code))
 
 
 def _missing(source: Database, table: TableConfig) -> list[MissingPrerequisite]:

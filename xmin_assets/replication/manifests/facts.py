@@ -9,6 +9,7 @@ from datetime import datetime
 from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.server import Server
 from xmin_assets.postgres.types import UserType
+from xmin_assets.postgres.user_triggers import UserCode
 from xmin_assets.replication.manifests.table import Identity, Selection, TypeMap
 
 
@@ -54,8 +55,8 @@ class TargetFacts:
     has_rows: bool = False
     """Whether a table that no sync has left has rows. Nobody looks into any other one for it."""
     keys: TargetKeys = TargetKeys()
-    triggers: tuple[str, ...] = ()
-    """Triggers and rules of its users that fire in a merge, for people."""
+    code: tuple[UserCode, ...] = ()
+    """Triggers and rules of its users that fire in a merge."""
     now: datetime | None = None
     """When it was looked at."""
     types: tuple[TypeMap, ...] = ()

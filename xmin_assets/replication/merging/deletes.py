@@ -17,26 +17,36 @@ BREAKER_FROM = 1000
 """Rows below which a target may be emptied without asking."""
 
 
-def delete_missing(rows: RowMerge, keys: str, *, within: BlockMap | None, allow_mass_delete: bool) -> int:
-    """Delete the target's rows whose key is not among the staged keys, or mark them; return their number.
+def missing_rows(rows: RowMerge, keys: str, *, within: BlockMap | None) -> sql.Composable:
+    """Build the condition that the source has lost a target row ``t``: its key is not among the staged keys.
 
     Args:
         rows: what is merged.
         keys: name of the staged table that has the keys of all source rows, or of those in the blocks.
         within: the blocks whose rows are looked at; None for all rows.
+    """
+    missing = _key_is_missing(rows, keys)
+    if within is None:
+        return missing
+    # An array and not ranges, of whose size the planner would know nothing: it must find the rows by their index.
+    blocks = [block_key(r.filenode, block) for r in within.ranges for block in range(r.start, r.end)]
+    return sql.SQL("t.{block} = ANY({blocks}::int8[]) AND {missing}").format(
+        block=sql.Identifier(rows.selection.block_column or ""), blocks=sql.Literal(blocks), missing=missing
+    )
+
+
+def delete_missing(rows: RowMerge, missing: sql.Composable, *, allow_mass_delete: bool) -> int:
+    """Delete the target's rows that the source has lost, or mark them; return their number.
+
+    Args:
+        rows: what is merged.
+        missing: see `missing_rows`.
         allow_mass_delete: lift the limit.
 
     Raises:
         MassDelete: more than the allowed share of the target's rows would go.
     """
     cursor, table, selection = rows.cursor, rows.table, rows.selection
-    missing = _key_is_missing(rows, keys)
-    if within is not None:
-        # An array and not ranges, of whose size the planner would know nothing: it must find the rows by their index.
-        blocks = [block_key(r.filenode, block) for r in within.ranges for block in range(r.start, r.end)]
-        missing = sql.SQL("t.{block} = ANY({blocks}::int8[]) AND {missing}").format(
-            block=sql.Identifier(selection.block_column or ""), blocks=sql.Literal(blocks), missing=missing
-        )
     cursor.execute(_delete_statement(rows, missing))
     deleted = cursor.rowcount
     # So few are few of any table that is large enough to be asked about.
@@ -48,6 +58,21 @@ def delete_missing(rows: RowMerge, keys: str, *, within: BlockMap | None, allow_
         )
         check_mass_delete(table, deleted, fetch_value(cursor, int) + deleted)
     return deleted
+
+
+def count_kept(rows: RowMerge, missing: sql.Composable) -> int:
+    """Count the target's rows that `delete_missing` should have deleted or marked, and has not.
+
+    Args:
+        rows: what is merged.
+        missing: see `missing_rows`.
+    """
+    rows.cursor.execute(
+        sql.SQL("SELECT count(*) AS rows FROM {target} AS t WHERE {not_deleted} AND {missing}").format(
+            target=rows.target, not_deleted=not_deleted(rows.selection, "t"), missing=missing
+        )
+    )
+    return fetch_value(rows.cursor, int)
 
 
 def clear_source_xmin(rows: RowMerge, keys: str) -> None:

@@ -65,6 +65,20 @@ def replace_contents(rows: RowMerge, *, allow_mass_delete: bool) -> Written:
     return Written(inserted=inserted, deleted=deleted)
 
 
+def count_unpaired(rows: RowMerge) -> int:
+    """Count the rows of both sides that `replace_contents` should have made equal, and has not."""
+    names = rows.selection.staged_columns
+    rows.cursor.execute(
+        sql.SQL("""
+            SELECT count(*) AS rows
+              FROM ({target_rows}) AS t
+              FULL JOIN ({staged_rows}) AS s ON s.row = t.row AND s.number = t.number
+             WHERE s.row IS NULL OR t.row IS NULL
+        """).format(target_rows=_numbered(rows.target, names), staged_rows=_numbered(rows.staged, names))
+    )
+    return fetch_value(rows.cursor, int)
+
+
 def _numbered(table: sql.Composable, names: list[str]) -> sql.Composable:
     """Build the query of every row's place and text, and its number among those of the same text."""
     # The text and not the row itself: json has no order, and by "=" 1.0 and 1.00 would be the same. A record's text, as

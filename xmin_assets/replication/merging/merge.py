@@ -23,10 +23,11 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.key_equality import same_key
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
+from xmin_assets.postgres.user_triggers import UserCode
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.operations import AddColumn, AlterColumnType, names_after
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.merging.deletes import clear_source_xmin, delete_missing
+from xmin_assets.replication.merging.deletes import clear_source_xmin, delete_missing, missing_rows
 from xmin_assets.replication.merging.keyless import replace_contents
 from xmin_assets.replication.merging.mass_change import check_mass_change
 from xmin_assets.replication.merging.outcome import merged_target, state_after
@@ -34,6 +35,7 @@ from xmin_assets.replication.merging.promote import promote
 from xmin_assets.replication.merging.proof import prove_checksum, prove_row_count
 from xmin_assets.replication.merging.row_merge import RowMerge, Written
 from xmin_assets.replication.merging.upsert import upsert_rows
+from xmin_assets.replication.merging.user_code import write_watched
 from xmin_assets.replication.schema.alteration import alter
 from xmin_assets.replication.schema.column_changes import changed_columns
 from xmin_assets.replication.schema.key_changes import changed_key
@@ -70,6 +72,7 @@ def merge(
         MassDelete: too large a share of the target would be deleted; nothing was merged.
         MassChange: another source answers, and too large a share of the target would change; no row was changed.
         TargetDrifted: the target's rows were changed by somebody else; the next sync reads and compares everything.
+        AlteredByTrigger: the target's own code made other rows of those that were written; nothing was merged.
         XminAssetsError: the target failed; nothing was merged.
     """
     limits = _Limits(allow_mass_delete, allow_mass_change, history_rows)
@@ -203,7 +206,8 @@ class _Merge:
             return Written()  # nothing to write but the state
         # Readers go on reading; other writers would make the counts untrue.
         cursor.execute(sql.SQL("LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE").format(target=self._name.sql))
-        if table.triggers is Triggers.SKIP:
+        skipped = table.triggers is Triggers.SKIP
+        if skipped:
             cursor.execute(user_triggers.SKIP)
         known = state if state and state.target_oid == relation.oid else None
         before = catalog.columns_of(cursor, relation.oid)
@@ -222,7 +226,9 @@ class _Merge:
                 columns_before={*names_after(names, operations)},
                 another_source=self._plan.another_source,
             )
-        written = self._write(rows) if rows else Written()
+        has_code = relation.has_triggers or relation.kind == "p"
+        code = user_triggers.firing(cursor, relation.oid, skipped=skipped) if rows and has_code else ()
+        written = self._write(rows, code) if rows else Written()
         alter(cursor, table, [operation for operation in operations if operation.follows_rows])
         if self._plan.add_key:
             add_key(cursor, table, self._plan.add_key)
@@ -259,6 +265,7 @@ class _Merge:
             staged_name=self._staged.name,
             same_key=self._same_key(target_oid, known),
             types={attribute.name: attribute.type for attribute in columns},
+            target_oid=target_oid,
         )
 
     def _same_key(self, target_oid: int, known: State | None) -> sql.Composable | None:
@@ -280,24 +287,33 @@ class _Merge:
         is_new = any(isinstance(operation, AddColumn) and operation.name in key for operation in operations)
         return is_new or names_after(known.selection.key, operations) != key
 
-    def _write(self, rows: RowMerge) -> Written:
-        """Make the target's rows the source's."""
+    def _write(self, rows: RowMerge, code: tuple[UserCode, ...]) -> Written:
+        """Make the target's rows the source's, whatever code of its users fires."""
+        missing = None
+        finds = self._selection.deletes.detects and self._plan.find_deletes and rows.same_key is not None
+        if finds and (keys := self._all_keys):
+            missing = missing_rows(rows, keys, within=self._extract.block_map)
+        if not code:
+            return self._write_rows(rows, missing, compare_values=self._plan.compare_values)
+        # A row with the right source_xmin and another value would be taken for one that the code has changed.
+        return write_watched(rows, code, missing, lambda: self._write_rows(rows, missing, compare_values=True))
+
+    @property
+    def _all_keys(self) -> str | None:
+        """The staged table that has the keys of all rows, or of all in the blocks read; None if there is none."""
+        return self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
+
+    def _write_rows(self, rows: RowMerge, missing: sql.Composable | None, *, compare_values: bool) -> Written:
         if rows.same_key is None:
             return replace_contents(rows, allow_mass_delete=self._limits.allow_mass_delete)
         deleted = 0
-        keys = self._staged.keys_name or (self._staged.name if self._plan.mode is Mode.FULL_SYNC else None)
-        if keys and self._selection.deletes.detects and self._plan.find_deletes:
-            deleted = delete_missing(
-                rows,
-                keys,
-                within=self._extract.block_map,
-                allow_mass_delete=self._limits.allow_mass_delete,
-            )
-        elif keys and self._plan.mode is Mode.FULL_SYNC:
+        if missing is not None:
+            deleted = delete_missing(rows, missing, allow_mass_delete=self._limits.allow_mass_delete)
+        elif (keys := self._all_keys) and self._plan.mode is Mode.FULL_SYNC:
             clear_source_xmin(rows, keys)
         if not self._staged.rows:
             return Written(deleted=deleted)
-        written = upsert_rows(rows, compare_values=self._plan.compare_values)
+        written = upsert_rows(rows, compare_values=compare_values)
         return replace(written, deleted=deleted)
 
     def _keeps_columns(self, target_oid: int) -> bool:

@@ -28,6 +28,7 @@ class RowMerge:
     """The condition that a target row and a staged row have the same key; None where rows are not matched by one."""
     types: Mapping[str, str]
     """Of the target's columns, by their names: somebody may have altered one."""
+    target_oid: int
 
     @property
     def matched(self) -> sql.Composable:

@@ -50,9 +50,9 @@ def _merge_statement(rows: RowMerge, compare_values: bool) -> sql.Composed:
     names = selection.staged_columns
     # The key is set, too: a key may be equal and written otherwise, as 1.0 and 1.00 are.
     sets = [sql.SQL("{column} = s.{column}").format(column=sql.Identifier(name)) for name in names]
-    differs = [_is_distinct(selection.xmin_column)]
+    differs = [is_distinct(selection.xmin_column)]
     if selection.block_column:  # VACUUM FULL and CLUSTER move rows and keep their xmin
-        differs.append(_is_distinct(selection.block_column))
+        differs.append(is_distinct(selection.block_column))
     if selection.deletes.marks:
         deleted_at = sql.Identifier(selection.deleted_at_column)
         sets.append(sql.SQL("{column} = NULL").format(column=deleted_at))
@@ -75,7 +75,8 @@ def _merge_statement(rows: RowMerge, compare_values: bool) -> sql.Composed:
     )
 
 
-def _is_distinct(name: str) -> sql.Composed:
+def is_distinct(name: str) -> sql.Composed:
+    """Build the condition that a target row ``t`` and a staged row ``s`` differ in this metadata column."""
     return sql.SQL("t.{column} IS DISTINCT FROM s.{column}").format(column=sql.Identifier(name))
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from xmin_assets.config import Mode, TableConfig, duration
-from xmin_assets.errors import ForeignTarget, SchemaChangeRefused
+from xmin_assets.errors import ForeignTarget, SchemaChangeRefused, UnsupportedTable
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.identifiers import as_text
+from xmin_assets.postgres.user_triggers import names_of
 from xmin_assets.replication.changed_blocks.prerequisites import BlockMapUnavailable, scan_because
 from xmin_assets.replication.changed_blocks.wal_positions import lsn_text
 from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
@@ -88,6 +89,7 @@ def decide(facts: Facts) -> Plan:
         ForeignTarget: the target has rows that this project did not put there.
         SchemaChangeRefused: see `changed_columns`.
         SourceBehind: the source is a standby that has not replayed what the target already has.
+        UnsupportedTable: rules of the target's users would fire, which MERGE does not do.
     """
     table, source, target, known = facts.table, facts.source, facts.target, facts.known
     if target.oid is not None and known is None and target.has_rows and not table.adopt:
@@ -95,6 +97,8 @@ def decide(facts: Facts) -> Plan:
             f"{table.label}: the target table {table.target_name} exists, has rows, and was not made by this project; "
             "it is left as it is. Name another target, or set adopt: true to take it over."
         )
+    if facts.selection.key:
+        _require_no_rules(table, target)
     require_caught_up(table, source, known)
     alterations = _alterations(facts, known)
     reason = full_sync_reason(
@@ -120,8 +124,18 @@ def decide(facts: Facts) -> Plan:
         plan = _by_xmin(source, facts.selection, known, alterations)
     if known:
         plan = _without_deletes(plan, table, target, known)
-    plan = replace(plan, triggers=target.triggers)
+    plan = replace(plan, triggers=names_of(target.code))
     return _with_statements(_with_block_map(plan, facts), facts, alterations)
+
+
+def _require_no_rules(table: TableConfig, target: TargetFacts) -> None:
+    """Refuse a target with rules: "MERGE is not supported for relations with rules" (matchLocks() in PostgreSQL)."""
+    rules = names_of(code for code in target.code if code.is_rule)
+    if rules:
+        raise UnsupportedTable(
+            f"{table.label}: MERGE does not write to a table with rules, and the target {table.target_name} has "
+            f"{', '.join(rules)}. Set triggers: skip, or disable it there (ALTER TABLE ... DISABLE RULE)."
+        )
 
 
 def _alterations(facts: Facts, known: State | None) -> _Alterations:

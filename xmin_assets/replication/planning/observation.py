@@ -175,7 +175,7 @@ def _read_target(cursor: ext.cursor, table: TableConfig, state: State | None) ->
         # What a sync has left may have rows; of any other table nobody may lose them.
         has_rows=(state is None or state.target_oid != relation.oid) and _has_rows(cursor, relation.name),
         keys=target_keys_of(cursor, relation.oid),
-        triggers=user_triggers.firing(cursor, relation.oid, skipped=skipped) if has_triggers else (),
+        code=user_triggers.firing(cursor, relation.oid, skipped=skipped) if has_triggers else (),
         now=datetime.now(timezone.utc),
     )
 
