@@ -37,7 +37,14 @@ _NOT_FOUND = {
 }
 _CODE_OF_USERS = re.compile(r"\b(?:function|procedure)\b")
 """What a line of an error's context has where a function or a trigger was running."""
+_NOT_AT_THE_SOURCE = "If the source has no such constraint, drop it in the target."
 _HINTS = {
+    errorcodes.FOREIGN_KEY_VIOLATION: "Rows of the other table come and go with its own sync: sync that one first, "
+    "drop the foreign key in the target, or set triggers: skip.",
+    errorcodes.UNIQUE_VIOLATION: _NOT_AT_THE_SOURCE,
+    errorcodes.CHECK_VIOLATION: _NOT_AT_THE_SOURCE,
+    errorcodes.NOT_NULL_VIOLATION: _NOT_AT_THE_SOURCE,
+    errorcodes.EXCLUSION_VIOLATION: _NOT_AT_THE_SOURCE,
     errorcodes.INSUFFICIENT_PRIVILEGE: "Grant it to the role, or connect as another one (see the README's grants).",
     errorcodes.QUERY_CANCELED: "If it was the time limit, raise statement_timeout in the settings.",
     errorcodes.DISK_FULL: "Make room on that server and run the sync again.",

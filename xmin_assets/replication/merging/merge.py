@@ -34,6 +34,7 @@ from xmin_assets.replication.merging.outcome import merged_target, state_after
 from xmin_assets.replication.merging.promote import promote
 from xmin_assets.replication.merging.proof import prove_checksum, prove_row_count
 from xmin_assets.replication.merging.row_merge import RowMerge, Written
+from xmin_assets.replication.merging.unique_values import unique_values_free
 from xmin_assets.replication.merging.upsert import upsert_rows
 from xmin_assets.replication.merging.user_code import write_watched
 from xmin_assets.replication.schema.alteration import alter
@@ -313,7 +314,8 @@ class _Merge:
             clear_source_xmin(rows, keys)
         if not self._staged.rows:
             return Written(deleted=deleted)
-        written = upsert_rows(rows, compare_values=compare_values)
+        with unique_values_free(rows):
+            written = upsert_rows(rows, compare_values=compare_values)
         return replace(written, deleted=deleted)
 
     def _keeps_columns(self, target_oid: int) -> bool:

@@ -21,6 +21,7 @@ from xmin_assets.postgres.transaction import TransactionMode, transaction
 from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.manifests.table import Identity, Leaf
+from xmin_assets.replication.planning.write_probe import require_writable
 from xmin_assets.replication.scan.conditions import read_lock
 from xmin_assets.replication.scan.where_clause import mark_unlike_leaves
 from xmin_assets.replication.schema.keys import target_keys_of
@@ -169,9 +170,11 @@ def _read_target(cursor: ext.cursor, table: TableConfig, state: State | None) ->
             "as a superuser: GRANT SET ON PARAMETER session_replication_role TO the role; or set triggers: fire."
         )
     has_triggers = relation.has_triggers or relation.kind == "p"
+    columns = catalog.columns_of(cursor, relation.oid)
+    require_writable(cursor, table, columns, state)
     return TargetFacts(
         oid=relation.oid,
-        columns=catalog.columns_of(cursor, relation.oid),
+        columns=columns,
         # What a sync has left may have rows; of any other table nobody may lose them.
         has_rows=(state is None or state.target_oid != relation.oid) and _has_rows(cursor, relation.name),
         keys=target_keys_of(cursor, relation.oid),

@@ -293,12 +293,26 @@ def test_skipped_triggers_and_rules_change_nothing(items: Replica, code: str) ->
     assert items.verify(table).status == "match"
 
 
+def test_rows_bear_the_id_that_is_remembered_of_their_merge(items: Replica) -> None:
+    """By it verify tells the merges' rows from those that somebody else has written."""
+    xmin = "SELECT xmin::text::int8 FROM items WHERE id = 1"
+    remembered = "SELECT target_xid % 4294967296 FROM xmin_assets.history ORDER BY number DESC LIMIT 1"
+    items.sync("public.items")
+    assert items.target.fetch(xmin) == items.target.fetch(remembered)
+    items.target.execute(f"ALTER TABLE items ADD touched int; {CHANGE.replace('new.v', 'new.touched')}")
+    items.source.execute("UPDATE items SET v = 7 WHERE id = 1")
+
+    items.sync("public.items")
+
+    assert items.target.fetch(xmin) == items.target.fetch(remembered)
+
+
 def test_a_role_that_may_not_skip_them_is_told_so_by_the_plan(items: Replica) -> None:
     role = f"shy_of_{items.target.name}"
     items.target.execute(
         f"CREATE ROLE {role} LOGIN PASSWORD 'shy'; GRANT ALL ON ALL TABLES IN SCHEMA xmin_assets TO {role}"
     )
-    items.target.execute(f"GRANT USAGE ON SCHEMA xmin_assets TO {role}")
+    items.target.execute(f"GRANT USAGE ON SCHEMA xmin_assets TO {role}; GRANT ALL ON items TO {role}")
     config = items.config({"source": "public.items", "triggers": "skip"})
     config = config.model_copy(update={"target": SecretStr(items.target.url_as(role, "shy"))})
 

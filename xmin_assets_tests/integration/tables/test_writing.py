@@ -1,0 +1,149 @@
+"""What keeps a role from writing a target is found by the plan; rows may take each other's unique values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from xmin_assets_tests.replica import Replica
+
+ITEMS = """
+CREATE TABLE items (id int PRIMARY KEY, code text, place int NOT NULL, note text);
+INSERT INTO items SELECT i, 'c' || i, i, 'n' FROM generate_series(1, 20) i;
+"""
+
+
+@pytest.fixture
+def items(replica: Replica) -> Replica:
+    replica.source.execute(ITEMS)
+    replica.sync("public.items")
+    return replica
+
+
+def assert_refused(items: Replica, *said: str) -> None:
+    items.source.execute("UPDATE items SET note = 'later' WHERE id = 1")
+    error = str(items.plan("public.items").error)
+    for words in said:
+        assert words in error
+    assert items.try_sync("public.items").error == error
+    assert not list(items.spool.rglob("*.csv"))
+
+
+@pytest.mark.parametrize("publication", ["FOR ALL TABLES", "FOR TABLE items"])
+def test_a_publication_of_a_table_without_replica_identity(replica: Replica, publication: str) -> None:
+    replica.source.execute("CREATE TABLE items (note text); INSERT INTO items VALUES ('a'), ('b')")
+    table = {"source": "public.items", "mode": "full_sync"}
+    replica.sync(table)
+    replica.target.execute(f"CREATE PUBLICATION p {publication}")
+    replica.source.execute("DELETE FROM items WHERE note = 'a'")
+
+    error = str(replica.plan(table).error)
+
+    assert "does not have a replica identity and publishes" in error
+    assert "ALTER TABLE public.items REPLICA IDENTITY FULL" in error
+    replica.target.execute("ALTER TABLE items REPLICA IDENTITY FULL")
+    replica.sync(table)
+    replica.assert_equal("public.items")
+
+
+def test_a_publication_that_lacks_columns_of_the_replica_identity(items: Replica) -> None:
+    items.target.execute("ALTER TABLE items REPLICA IDENTITY FULL; CREATE PUBLICATION p FOR TABLE items (id, note)")
+
+    assert_refused(items, "does not cover the replica identity", "take public.items out of it")
+
+
+@pytest.fixture
+def writer(items: Replica) -> Iterator[Replica]:
+    """A role that may write the target, and owns nothing of it."""
+    target = items.target
+    target.execute(
+        "CREATE ROLE writer LOGIN PASSWORD 'for this test'; GRANT ALL ON SCHEMA public, xmin_assets TO writer"
+    )
+    target.execute("GRANT ALL ON ALL TABLES IN SCHEMA public, xmin_assets TO writer")
+    target.execute(f"GRANT CREATE ON DATABASE {target.name} TO writer")
+
+    class Written(Replica):
+        def config(self, *tables: object, **settings: object):  # type: ignore[no-untyped-def, override]
+            config = super().config(*tables, **settings)  # type: ignore[arg-type]
+            url = type(config.target)(target.url_as("writer", "for this test"))  # type: ignore[call-arg, misc]
+            return config.model_copy(update={"target": url})
+
+    yield Written(items.source, target, items.spool, items.settings)
+    target.execute("DROP OWNED BY writer CASCADE; DROP ROLE writer")
+
+
+@pytest.mark.parametrize("right", ["INSERT", "UPDATE", "DELETE", "SELECT"])
+def test_a_right_that_is_missing(writer: Replica, right: str) -> None:
+    writer.target.execute(f"REVOKE {right} ON items FROM writer")
+
+    assert_refused(writer, "permission denied for table items", "GRANT SELECT, INSERT, UPDATE, DELETE ON public.items")
+
+
+def test_row_level_security_that_applies_to_the_role(writer: Replica) -> None:
+    writer.target.execute("ALTER TABLE items ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON items USING (id < 10)")
+
+    assert_refused(writer, "row-level security policy for table", "BYPASSRLS")
+
+
+def test_no_right_is_asked_for_what_is_not_written(writer: Replica) -> None:
+    writer.target.execute("ALTER TABLE items ADD mine text; REVOKE ALL ON items FROM writer")
+    columns = "id, code, place, note, source_xmin"
+    writer.target.execute(
+        f"GRANT SELECT ({columns}), INSERT ({columns}), UPDATE ({columns}), DELETE ON items TO writer"
+    )
+    writer.source.execute("UPDATE items SET note = 'later' WHERE id = 1; DELETE FROM items WHERE id = 2")
+
+    assert writer.plan("public.items").error is None
+
+
+SWAPS = {
+    "two rows": "UPDATE items SET {c} = CASE id WHEN 1 THEN {two} ELSE {one} END WHERE id IN (1, 2)",
+    "a circle": "UPDATE items SET {c} = CASE id WHEN 1 THEN {two} WHEN 2 THEN {three} ELSE {one} END WHERE id < 4",
+    "a chain": "UPDATE items SET {c} = CASE id WHEN 1 THEN {two} WHEN 2 THEN {three} ELSE {new} END WHERE id < 4",
+    "a deleted row's": "DELETE FROM items WHERE id = 2; UPDATE items SET {c} = {two} WHERE id = 1",
+    "a new row's": "UPDATE items SET {c} = {new} WHERE id = 1; INSERT INTO items VALUES (99, 'c1', 1, 'n')",
+}
+VALUES = {
+    "code": {"one": "'c1'", "two": "'c2'", "three": "'c3'", "new": "'new'"},
+    "place": {"one": "1", "two": "2", "three": "3", "new": "77"},
+}
+
+
+@pytest.mark.parametrize("mode", ["xmin_incremental", "full_sync"])
+@pytest.mark.parametrize("column", VALUES)
+@pytest.mark.parametrize("swap", SWAPS.values(), ids=[*SWAPS])
+def test_rows_that_take_each_others_unique_values_are_followed(
+    items: Replica, swap: str, column: str, mode: str
+) -> None:
+    items.target.execute(f"ALTER TABLE items ADD UNIQUE ({column}), ALTER place SET NOT NULL")
+    items.target.execute("ALTER TABLE items ADD mine text DEFAULT 'kept'")
+    items.source.execute(swap.format(c=column, **VALUES[column]))
+
+    items.sync({"source": "public.items", "mode": mode})
+
+    items.assert_equal("public.items")
+    assert items.target.fetch("SELECT DISTINCT mine FROM items") == [("kept",)]
+    not_null = "SELECT attnotnull FROM pg_attribute WHERE attrelid = 'items'::regclass AND attname = 'place'"
+    assert items.target.fetch(not_null) == [(True,)]
+    assert items.verify("public.items").status == "match"
+
+
+def test_a_unique_index_over_several_columns(items: Replica) -> None:
+    items.target.execute("CREATE UNIQUE INDEX ON items (note, place)")
+    items.source.execute("UPDATE items SET place = 3 - place WHERE id IN (1, 2)")
+
+    items.sync("public.items")
+
+    items.assert_equal("public.items")
+
+
+def test_a_value_that_stays_taken_is_an_error_that_says_so(items: Replica) -> None:
+    items.target.execute("ALTER TABLE items ADD UNIQUE (code)")
+    items.source.execute("UPDATE items SET code = 'c2' WHERE id = 1")
+    before = items.target.fetch("SELECT * FROM items ORDER BY id")
+
+    error = str(items.try_sync("public.items").error)
+
+    assert "violates unique constraint" in error and "(code)=(c2)" in error
+    assert items.target.fetch("SELECT * FROM items ORDER BY id") == before
