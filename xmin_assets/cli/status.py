@@ -48,11 +48,11 @@ def _statuses(invocation: Invocation, config: ReplicationConfig, tables: tuple[s
         if shown:
             show_table(
                 ("table", "last sync", "rows", "deletes compared", "watermark", "max xmin"),
-                [_row(status) for status in shown],
+                [_row(status, secrets) for status in shown],
             )
         _show_source(source, config.settings.held_back_warning, secrets)
         show_failures(failures, secrets)
-    return 1 if failures else 0
+    return 1 if failures or any(status.failed for status in statuses) else 0
 
 
 def _histories(invocation: Invocation, config: ReplicationConfig, tables: tuple[str, ...]) -> int:
@@ -103,8 +103,15 @@ def _next_full(status: TableStatus) -> str | None:
     return f"the next sync reads everything: {status.state.resync}" if status.state.resync else None
 
 
-def _row(status: TableStatus) -> Row:
-    state, note = status.state, _next_full(status) or ""
+def _note(status: TableStatus, secrets: tuple[str, ...]) -> str:
+    parts = [_next_full(status) or ""]
+    if status.failed:
+        parts.insert(0, f"the last sync failed {_ago(status.failed.at)}: {redact(status.failed.error, secrets)}")
+    return "; ".join(part for part in parts if part)
+
+
+def _row(status: TableStatus, secrets: tuple[str, ...]) -> Row:
+    state, note = status.state, _note(status, secrets)
     if state is None:
         return Row((status.table, None, None, None, None, None), note)
     compared = "" if not state.selection.deletes.detects else _ago(state.deletes_compared_at or state.merged_at)
@@ -150,5 +157,7 @@ def _json(status: TableStatus, source: SourceStatus, secrets: tuple[str, ...]) -
         "max_xmin": state.max_xmin if state else None,
         "transactions_behind": source.next_xid - state.watermark if state and source.next_xid else None,
         "needs_full_sync": _next_full(status),
+        "failed_at": status.failed.at.isoformat() if status.failed else None,
+        "failure": redact(status.failed.error, secrets) if status.failed else None,
         "error": redact(status.error, secrets) if status.error is not None else None,
     }

@@ -33,7 +33,12 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpers
            )
            SELECT pg_catalog.string_agg(pg_catalog.pg_get_viewdef(v.oid), ' ' ORDER BY v.oid)
              FROM used u JOIN pg_catalog.pg_class v ON v.oid = u.oid
-            WHERE v.relkind IN ('v', 'm')) END
+            WHERE v.relkind IN ('v', 'm')) END,
+       (SELECT e.extname::text
+          FROM pg_catalog.pg_depend d
+          JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+           AND d.refclassid = 'pg_catalog.pg_extension'::regclass)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind NOT IN ('i', 'I', 't', 'c')
@@ -198,6 +203,8 @@ class Relation:
     """Whether it has triggers or rules, those of foreign keys included."""
     definition: str | None = None
     """The query of a view or materialized view, with those of the views that it reads."""
+    extension: str | None = None
+    """The extension that it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +265,7 @@ def find_relation(cursor: ext.cursor, name: QualifiedName) -> Relation | None:
     """Return the relation of this name, or None."""
     cursor.execute(_FIND, {"schema": name.schema, "name": name.name})
     row = cursor.fetchone()
-    return Relation(row[0], QualifiedName(row[1], row[2]), row[3], row[4], row[5], row[6], row[7]) if row else None
+    return Relation(row[0], QualifiedName(row[1], row[2]), *row[3:]) if row else None
 
 
 def storage_of(cursor: ext.cursor, oid: int) -> tuple[Storage, ...]:

@@ -19,6 +19,7 @@ from xmin_assets.replication.manifests.plan import HeldBack
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.planning.held_back import observe_held_back
 from xmin_assets.replication.runtime.databases import open_databases, open_target
+from xmin_assets.replication.state.failures import FailedSync, read_failure
 from xmin_assets.replication.state.history import PastMerge, read_history
 from xmin_assets.replication.state.table_state import read_result, read_state
 
@@ -33,6 +34,8 @@ class TableStatus:
     target: str
     state: State | None = None
     last: MergedTarget | None = None
+    failed: FailedSync | None = None
+    """The last sync, if it failed."""
     error: str | None = None
 
 
@@ -51,6 +54,7 @@ def table_statuses(config: ReplicationConfig | None = None, *, tables: Sequence[
             str(table.target_name),
             read_state(cursor, table.target_name),
             read_result(cursor, table.target_name),
+            read_failure(cursor, table.target_name),
         ),
         lambda table, error: TableStatus(table.label, str(table.target_name), error=error),
     )

@@ -282,3 +282,38 @@ def test_a_wrong_pattern_is_said(cli: Cli, orders: Database) -> None:
 
     assert run.status == 2
     assert "Did you mean include?" in run.stderr
+
+
+def test_a_sync_that_failed_is_told_by_status_until_one_is_merged(
+    cli: Cli, source_db: Database, target_db: Database
+) -> None:
+    source_db.execute("CREATE TABLE orders (id int PRIMARY KEY, note text); INSERT INTO orders VALUES (1, 'a')")
+    cli.configure("public.orders")
+    cli("sync")
+    assert cli("status").status == 0
+    target_db.execute("ALTER TABLE orders ADD CHECK (note <> 'bad')")
+    source_db.execute("UPDATE orders SET note = 'bad'")
+    cli("sync")
+
+    said = cli("status")
+    (table,) = cli("status", "--json").json["tables"]
+
+    assert said.status == 1
+    assert "the last sync failed" in said.stdout and "violates check constraint" in said.stdout
+    assert "violates check constraint" in table["failure"] and table["failed_at"] and table["error"] is None
+    source_db.execute("UPDATE orders SET note = 'good'")
+    cli("sync")
+    said = cli("status")
+    (table,) = cli("status", "--json").json["tables"]
+    assert (said.status, "failed" in said.stdout) == (0, False)
+    assert (table["failed_at"], table["failure"]) == (None, None)
+
+
+def test_a_first_sync_that_failed_is_told_by_status(cli: Cli) -> None:
+    cli.configure("public.nowhere")
+    cli("sync")
+
+    said = cli("status")
+
+    assert said.status == 1
+    assert "there is no such table" in said.stdout and "never synced" in said.stdout

@@ -101,6 +101,12 @@ def read_source(
         raise UnsupportedTable(
             f"{table.label} is {KINDS.get(relation.kind, 'no table')}; only tables and views are replicated."
         )
+    if relation.extension and relation.kind not in VIEWS:
+        raise UnsupportedTable(
+            f"{table.label} belongs to the extension {relation.extension}, which brings its own rows wherever it is "
+            f"installed. Create the extension in the target and leave the table out, or copy a view of it, with mode: "
+            "full_sync."
+        )
     storage = () if relation.kind in VIEWS else catalog.storage_of(cursor, relation.oid)
     for leaf in storage:
         if leaf.kind != "r":

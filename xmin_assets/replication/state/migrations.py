@@ -110,6 +110,17 @@ _MIGRATIONS: tuple[str, ...] = (
     f"""
     UPDATE xmin_assets.state SET facts = {FACTS_WITH_WAL_POSITIONS} WHERE facts ? 'pairs';
     """,
+    """
+    CREATE TABLE IF NOT EXISTS xmin_assets.failures (
+        target_schema text NOT NULL,
+        target_table text NOT NULL,
+        failed_at timestamptz NOT NULL,
+        error text NOT NULL,
+        PRIMARY KEY (target_schema, target_table)
+    );
+    COMMENT ON TABLE xmin_assets.failures IS
+        'The last sync of each table that failed; what was merged after it counts.';
+    """,
 )
 
 # The table is read, not to_regnamespace(): that would answer from a cache in which a schema may be missing that another

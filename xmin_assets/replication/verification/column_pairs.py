@@ -28,7 +28,7 @@ class ColumnPairs:
     source: tuple[Column, ...]
     target: tuple[Column, ...]
     left_out: tuple[str, ...]
-    """Those that cannot be compared, each with the reason in words."""
+    """Those that cannot be compared, or that only the source has, each with the reason in words."""
 
     def key(self, names: tuple[str, ...]) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         """Return the columns of these names in the target, as they are on each side."""
@@ -92,6 +92,12 @@ def pair_columns(
                 )
             )
             of_target.extend(as_in_target([column]))
+    known = {column.attnum if same else column.name for column in state.selection.columns}
+    left_out += [
+        f"{column.name} is new at the source, and the target lacks it until the next sync"
+        for column in now.columns
+        if (column.attnum if same else column.name) not in known
+    ]
     return ColumnPairs(tuple(of_source), tuple(of_target), tuple(left_out))
 
 

@@ -234,3 +234,15 @@ def test_a_views_query_knows_its_tables_and_a_functions_own_query_must_name_thei
 
     error = base.try_sync({"source": "public.called", "mode": "full_sync"}).error or ""
     assert 'relation "customers" does not exist' in error
+
+
+def test_a_table_that_an_extension_has_made_is_refused_and_a_view_of_it_is_copied(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE mine (id int PRIMARY KEY); INSERT INTO mine VALUES (1)")
+    replica.source.execute("CREATE EXTENSION pg_trgm; ALTER EXTENSION pg_trgm ADD TABLE mine")
+
+    error = str(replica.plan("public.mine").error)
+
+    assert "belongs to the extension pg_trgm, which brings its own rows" in error
+    replica.source.execute("CREATE VIEW seen AS SELECT * FROM mine")
+    replica.sync({"source": "public.seen", "mode": "full_sync", "key": "id"})
+    replica.assert_equal("public.seen")

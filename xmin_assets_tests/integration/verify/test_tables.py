@@ -144,6 +144,16 @@ def test_a_column_renamed_at_the_source_is_found_by_its_new_name(items: Replica)
     assert (counts(found), ids(found), found.note) == ((0, 0, 1, 0), {"different": [1]}, None)
 
 
+def test_a_column_that_the_target_lacks_is_noted(items: Replica) -> None:
+    items.source.execute("ALTER TABLE items ADD later text; ALTER TABLE items ADD unwanted text")
+
+    found = items.verify({"source": "public.items", "exclude_columns": ["unwanted"]})
+
+    assert found.status == "match"
+    assert "later is new at the source, and the target lacks it until the next sync" in (found.note or "")
+    assert "unwanted" not in (found.note or "")
+
+
 def test_columns_that_cannot_be_compared_are_named(items: Replica) -> None:
     items.source.execute("ALTER TABLE items DROP COLUMN data, ALTER COLUMN price TYPE text, DROP COLUMN name")
     items.source.execute("ALTER TABLE items ADD COLUMN name text")
@@ -153,7 +163,7 @@ def test_columns_that_cannot_be_compared_are_named(items: Replica) -> None:
     assert counts(found) == (0, 0, 0, 0)
     assert found.note == (
         "not compared: name is gone at the source, price is text at the source now, and was numeric(10,2),"
-        " data is gone at the source"
+        " data is gone at the source, name is new at the source, and the target lacks it until the next sync"
     )
 
 
