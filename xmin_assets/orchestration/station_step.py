@@ -10,14 +10,16 @@ from dagster import AssetExecutionContext, AssetKey, Config, RetryPolicy
 from pydantic import Field
 
 from xmin_assets.config import ReplicationConfig, TableConfig
-from xmin_assets.errors import PlanOutdated
+from xmin_assets.errors import PlanOutdated, XminAssetsError
 from xmin_assets.orchestration.event_log import keep_connection
 from xmin_assets.orchestration.failures import station_errors
 from xmin_assets.orchestration.resources import settings_of
 from xmin_assets.orchestration.run_log import progress_lines
+from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.spool.spool import Spool
+from xmin_assets.replication.state.failures import remember_failure
 from xmin_assets.replication.sync import SyncContext
 
 
@@ -72,7 +74,7 @@ class StationStep:
             if planned is not None:
                 self._require_this_table(planned.config)
             settings = settings_of(context.resources, self.settings_key)
-            with open_databases(self.config, settings) as (source, target):
+            with open_databases(self.config, settings) as (source, target), self._remembered(target):
                 yield SyncContext(
                     source=source,
                     target=target,
@@ -82,6 +84,15 @@ class StationStep:
                     allow_mass_change=limits.allow_mass_change,
                     on_progress=progress_lines(context.log.info),
                 )
+
+    @contextmanager
+    def _remembered(self, target: Database) -> Iterator[None]:
+        """Note why the step has failed, for `xmin-assets status`."""
+        try:
+            yield
+        except XminAssetsError as error:
+            remember_failure(target, self.table, error)
+            raise
 
     def _require_this_table(self, planned: TableConfig) -> None:
         """Refuse a manifest that an older configuration, or a folder for two names, puts in this table's place."""

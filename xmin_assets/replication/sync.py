@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
-from xmin_assets.errors import Cancelled, ConnectionFailed, TableBusy, XminAssetsError
+from xmin_assets.errors import ConnectionFailed, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.extraction.extract import extract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
@@ -130,8 +130,7 @@ def sync_tables(
             if isinstance(error, ConnectionFailed):
                 # The other tables need not find out one by one.
                 reason = reason or unreachable(source, target)
-            if not isinstance(error, (ConnectionFailed, Cancelled, TableBusy)):
-                remember_failure(target, table, str(error))
+            remember_failure(target, table, error)
             return TableResult(table=table.label, status="failed", error=str(error))
 
         return SyncReport(tuple(run_concurrently(sync, chosen, workers_for(config.settings))))

@@ -18,6 +18,7 @@ from dagster import (
 
 from xmin_assets.errors import Cancelled
 from xmin_assets.orchestration.failures import spool_errors, station_errors
+from xmin_assets.replication.status import table_statuses
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, failure, key, numbers
 
@@ -253,3 +254,17 @@ def test_a_manifest_of_another_table_is_not_taken_for_this_one(deployment: Deplo
     deployment.tables = ["public.other"]
     result = deployment.run("csv_extract", raise_on_error=False)
     assert "copy of public.orders in public.other, not of public.other" in failure(result, "csv_extract", "other")
+
+
+def test_status_knows_of_a_step_that_failed(deployment: Deployment, source_db: Database, target_db: Database) -> None:
+    deployment.run()
+    target_db.execute("ALTER TABLE orders ADD CHECK (price >= 0)")
+    source_db.execute("UPDATE orders SET price = -1 WHERE id = 1")
+    deployment.run(raise_on_error=False)
+    (status,) = table_statuses(deployment.config)
+    assert status.failed is not None
+    assert "violates check constraint" in status.failed.error
+    source_db.execute("UPDATE orders SET price = 1 WHERE id = 1")
+    deployment.run()
+    (status,) = table_statuses(deployment.config)
+    assert status.failed is None

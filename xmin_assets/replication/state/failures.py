@@ -13,7 +13,7 @@ from datetime import datetime
 import psycopg2.extensions as ext
 
 from xmin_assets.config import TableConfig
-from xmin_assets.errors import XminAssetsError
+from xmin_assets.errors import Cancelled, ConnectionFailed, TableBusy, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.rows import fetch_as
@@ -52,13 +52,18 @@ class FailedSync:
     error: str
 
 
-def remember_failure(target: Database, table: TableConfig, error: str) -> None:
-    """Note that a sync of a table has failed; where the target does not let us, nothing is noted."""
+_NOT_OF_THE_TABLE = (Cancelled, ConnectionFailed, TableBusy)
+
+
+def remember_failure(target: Database, table: TableConfig, error: XminAssetsError) -> None:
+    """Note why a sync of a table has failed; where the target does not let us, nothing is noted."""
+    if isinstance(error, _NOT_OF_THE_TABLE):
+        return
     try:
         with transaction_on(target, TransactionMode.WRITE, f"{table.label}: noting the failure") as cursor:
             ensure_schema(cursor)
             name = table.target_name
-            cursor.execute(_WRITE, {"schema": name.schema, "table": name.name, "error": error[:MOST_LETTERS]})
+            cursor.execute(_WRITE, {"schema": name.schema, "table": name.name, "error": str(error)[:MOST_LETTERS]})
     except XminAssetsError:
         _log.debug("%s: the failure was not noted", table.label, exc_info=True)
 
