@@ -38,9 +38,10 @@ dev: $(STAMP) ## Start the demo servers and the Dagster UI
 	@$(BIN)/xmin-assets demo up
 	@exec $(BIN)/dagster dev
 
-# Two at a time, each with servers of its own; a file's tests stay together, as some share a server.
+# Three at a time, since tests wait for servers as often as they work; each with servers of its own. A file's tests stay
+# together, as some share a server.
 test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(STAMP) ## Play random histories against the engine for SECONDS=600, from SEED on
 	@$(BIN)/python -m xmin_assets_tests.adversary --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
@@ -50,7 +51,7 @@ matrix: $(STAMP) ## Run the engine's tests on PostgreSQL 15, 16 and 17, as far a
 	@$(BIN)/python -m xmin_assets_tests.matrix $(VERSIONS)
 
 coverage: $(STAMP) ## Run the tests and say which branches of the package they have not taken
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 audit: $(STAMP) ## Ask PyPI's advisory database about the pinned dependencies
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[audit]'
