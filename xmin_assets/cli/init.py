@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _HEADER = """\
 # The tables to keep copies of; remove those that are not wanted.
 # Per table: target, mode, key, cursor, cursor_lookback, deletes, delete_detection, columns, exclude_columns, where,
-# type_overrides, schema_changes, convert, dropped_columns, triggers, xmin_column, deleted_at_column, adopt,
-# max_delete_share, max_change_share.
+# type_overrides, schema_changes, convert, dropped_columns, triggers, translation, xmin_column, deleted_at_column,
+# adopt, max_delete_share, max_change_share.
 """
 
 

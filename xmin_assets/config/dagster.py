@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -47,3 +47,24 @@ class Freshness(Strict):
         if self.warn_after is not None and self.warn_after >= self.fail_after:
             raise ValueError("warn_after must be shorter than fail_after")
         return self
+
+
+class Translation(Strict):
+    """What a table's assets are called and look like in Dagster. Texts may have Dagster's templates in them."""
+
+    key: str | None = Field(
+        default=None, description="The merged target's key, as `warehouse/orders`; the other three are made from it."
+    )
+    key_prefix: str | tuple[str, ...] | None = Field(default=None, description="What the keys begin with.")
+    group_name: str | None = Field(default=None, description="The group of the table's assets.")
+    owners: tuple[str, ...] | None = Field(default=None, description="Addresses, or teams as `team:data`.")
+    tags: dict[str, str | int | float | bool] | None = Field(default=None, description="Tags, beside the station's.")
+    kinds: tuple[str, ...] | None = Field(default=None, description="Kinds, instead of those that are shown.")
+    description: str | None = Field(default=None, description="Of the merged target.")
+    automation_condition: str | None = Field(
+        default=None, description="Such as `{{ dg.AutomationCondition.eager() }}`, for all four assets."
+    )
+    metadata: dict[str, Any] | None = Field(default=None, description="Metadata, beside what is there.")
+    deps: tuple[str, ...] | None = Field(
+        default=None, description="Keys of assets that a sync comes after, beside the source's table."
+    )

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, model
 from xmin_assets.config.base import Strict
 from xmin_assets.config.checks import Checks
 from xmin_assets.config.connections import connection_url
-from xmin_assets.config.dagster import Cron, Freshness, Sensor, Steps
+from xmin_assets.config.dagster import Cron, Freshness, Sensor, Steps, Translation
 from xmin_assets.config.pattern import UNRESOLVED, is_pattern
 from xmin_assets.config.settings import Settings
 from xmin_assets.config.tables import TableConfig, TableDefaults
@@ -34,6 +34,9 @@ class ReplicationConfig(Strict):
         default=None,
         description="What the names of jobs, sensors, schedules and resources begin with, so that several "
         "configurations can lie side by side in one project. Default for a component: its folder.",
+    )
+    translation: Translation | None = Field(
+        default=None, description="What the assets of all tables are called and look like in Dagster."
     )
     settings: Settings = Field(default=Settings(), description="How the work is done; the same for all tables.")
     defaults: TableDefaults = Field(

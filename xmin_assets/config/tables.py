@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from xmin_assets.config.base import Strict
+from xmin_assets.config.dagster import Translation
 from xmin_assets.config.deletes import DeleteDetection, Deletes, interval_of
 from xmin_assets.config.durations import seconds
 from xmin_assets.errors import ConfigError
@@ -131,6 +132,11 @@ class TableDefaults(Strict):
         le=1,
         description="The share of the target's rows (0 to 1) that one sync may change or delete where another cluster, "
         "timeline, database or table has taken the source's place, for targets of 1000 rows or more.",
+    )
+
+    translation: Translation | None = Field(
+        default=None,
+        description="What the table's assets are called and look like in Dagster; it goes before that for all tables.",
     )
 
     @field_validator("key", "columns", "exclude_columns", mode="before")

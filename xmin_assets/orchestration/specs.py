@@ -20,6 +20,7 @@ from xmin_assets.orchestration.names import (
     names_of,
     source_key,
 )
+from xmin_assets.orchestration.translation import translated
 from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
 from xmin_assets.replication.spool.last_sync import LastSync, recall
 
@@ -75,6 +76,7 @@ def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | N
         for station in STATIONS:
             default = asset_spec(table, station, names, known.get(table))
             default = default.replace_attributes(**automation_of(config, station, source_key(table, names)))
+            default = translated(default, config, table, station)
             spec = translator.get_asset_spec(XminTranslatorProps(config, table, station, default))
             what = f"{station} of {table.label}"
             if spec.key in taken:

@@ -6,6 +6,7 @@ import pytest
 from dagster import AssetKey, AssetSelection, AssetSpec, AutomationCondition, materialize
 
 from xmin_assets import DagsterXminTranslator, XminTranslatorProps, build_xmin_assets, build_xmin_checks
+from xmin_assets.config import parse_config
 from xmin_assets.errors import ConfigError
 from xmin_assets.orchestration.definitions_builder import build_definitions, build_resources
 from xmin_assets_tests.clusters import Database
@@ -81,3 +82,63 @@ def test_a_deployment_takes_a_translator_too(deployment: Deployment) -> None:
 
     keys = definitions.resolve_asset_graph().get_all_asset_keys()
     assert {key.path[0] for key in keys} == {"source", "warehouse"}
+
+
+SAID = {
+    "translation": {"key_prefix": "warehouse", "owners": ["team:data"], "tags": {"tier": "gold", "n": 1}},
+    "tables": [
+        "public.plain",
+        {
+            "source": "public.orders",
+            "target": "raw.orders",
+            "translation": {
+                "key": "sales/{{ table.name }}",
+                "group_name": "sales",
+                "description": "What was ordered.",
+                "deps": ["shop/migrated"],
+                "automation_condition": "{{ dg.AutomationCondition.eager() }}",
+                "metadata": {"contact": "data@example.org"},
+            },
+        },
+    ],
+}
+
+
+def test_the_configuration_translates_for_all_tables_and_for_one() -> None:
+    graph = build_definitions(parse_config(SAID)).resolve_asset_graph()
+
+    plain = graph.get(AssetKey(["warehouse", "public", "plain"]))
+    assert (plain.group_name, list(plain.owners), plain.tags["tier"], plain.tags["n"]) == (
+        "public__plain",
+        ["team:data"],
+        "gold",
+        "1",
+    )
+    merged = graph.get(AssetKey(["sales", "orders"]))
+    assert (merged.group_name, merged.description, merged.tags["tier"]) == ("sales", "What was ordered.", "gold")
+    assert merged.metadata["contact"] == "data@example.org"
+    assert merged.automation_condition == AutomationCondition.eager()
+    assert merged.parent_keys == {AssetKey(["sales", "orders_staged_table"])}
+    first = graph.get(AssetKey(["sales", "orders_source_snapshot"]))
+    assert first.parent_keys == {AssetKey(["shop", "migrated"]), AssetKey(["source", "public", "orders"])}
+    assert first.description != "What was ordered."
+    assert first.tags["xmin_assets/station"] == "source_snapshot"
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"grup_name": "a"}, "Did you mean group_name"),
+        ({"group_name": "{{ tabel.name }}"}, "tabel"),
+        ({"owners": ["nobody"]}, "nobody"),
+    ],
+)
+def test_a_translation_that_dagster_does_not_take_is_an_error(said: dict[str, object], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        build_definitions(parse_config({"tables": ["public.a"], "translation": said}))
+
+
+def test_a_translated_table_is_synced(deployment: Deployment, source_db: Database, target_db: Database) -> None:
+    deployment.options = {"translation": {"key": "one/{{ table.name }}", "key_prefix": ["a", "b"]}}
+    assert deployment.run().success
+    assert target_db.fetch("SELECT count(*) FROM orders") == source_db.fetch("SELECT count(*) FROM orders")

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from xmin_assets.config import Checks, ReplicationConfig, Settings, TableConfig, TablePattern
 from xmin_assets.config.checks import EqualityCheck, SourceCheck, WraparoundCheck
-from xmin_assets.config.dagster import Freshness, Sensor
+from xmin_assets.config.dagster import Freshness, Sensor, Translation
 
 TEXT = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
 
@@ -25,6 +25,7 @@ TABLES: dict[tuple[str, str], type[BaseModel]] = {
     ("Settings", "setting"): Settings,
     ("Sensor", "in the sensor"): Sensor,
     ("Freshness", "in freshness"): Freshness,
+    ("Translation", "in translation"): Translation,
     ("Checks", "check"): Checks,
     ("Checks", "of target_equals_source"): EqualityCheck,
     ("Checks", "of wraparound"): WraparoundCheck,
