@@ -258,6 +258,14 @@ def test_rewritten_table_is_resumed_and_the_reason_says_so() -> None:
     assert "rewritten or truncated" in made.reason
 
 
+def test_rewritten_table_of_a_server_that_repacks_is_read_in_full_and_compared() -> None:
+    rewritten = with_identity(leaves=(Leaf(100, 200, "public", "orders"),))
+    made = plan(replace(rewritten, server=replace(SERVER, version=190000)))
+
+    assert (made.mode, made.full_leaves, made.compare_values) == (Mode.XMIN_INCREMENTAL, (100,), True)
+    assert "which its rows' ids may not survive" in made.reason
+
+
 def test_new_leaf_is_read_in_full_and_compared_while_known_ones_are_resumed() -> None:
     made = plan(with_identity(leaves=(*IDENTITY.leaves, Leaf(101, 101, "public", "new"))))
 

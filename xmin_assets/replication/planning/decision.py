@@ -42,6 +42,10 @@ from xmin_assets.replication.schema.column_changes import changed_columns
 from xmin_assets.replication.schema.key_changes import changed_key
 from xmin_assets.replication.schema.table_definition import create_statement
 
+REPACKS = 190000
+"""server_version_num from which REPACK (CONCURRENTLY) rewrites tables. Up to here whatever rewrites a table keeps every
+row's xmin, or gives all of them its own; of this command that was not tried."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -251,7 +255,8 @@ def _by_xmin(source: SourceFacts, selection: Selection, state: State, alteration
         for leaf in source.identity.leaves
         if leaf.oid in known_leaves and leaf.relfilenode != known_leaves[leaf.oid].relfilenode
     )
-    moved = rewritten if selection.block_column else ()
+    is_repack = source.server.version >= REPACKS
+    moved = rewritten if selection.block_column or is_repack else ()
     reason = [f"rows changed since transaction {state.watermark}"]
     if new_leaves:
         reason.append(f"all rows of {_partitions(len(new_leaves))} attached since the last sync")
@@ -261,6 +266,7 @@ def _by_xmin(source: SourceFacts, selection: Selection, state: State, alteration
         )
     if rewritten:
         survives = "and every row is in another block" if moved else "which xmin survives"
+        survives = "which its rows' ids may not survive" if is_repack else survives
         reason.append(f"the table was rewritten or truncated since the last sync, {survives}")
     if alterations.columns:
         reason.append(describe(alterations.columns))
@@ -272,7 +278,11 @@ def _by_xmin(source: SourceFacts, selection: Selection, state: State, alteration
         reason="; ".join(reason),
         watermark=state.watermark,
         full_leaves=(*new_leaves, *altered, *moved),
-        compare_values=same_id_other_values(state, new_leaves=bool(new_leaves or altered), unproven=doubt is not None),
+        compare_values=same_id_other_values(
+            state,
+            new_leaves=bool(new_leaves or altered or (rewritten and is_repack)),
+            unproven=doubt is not None,
+        ),
         checksum=doubt is not None,
         unproven=doubt,
     )
