@@ -38,6 +38,10 @@ _NOT_FOUND = {
 _CODE_OF_USERS = re.compile(r"\b(?:function|procedure)\b")
 """What a line of an error's context has where a function or a trigger was running."""
 _NOT_AT_THE_SOURCE = "If the source has no such constraint, drop it in the target."
+_TOO_LARGE = (
+    "A value is too large: PostgreSQL writes no text of more than 1 GB, which is a bytea of 500 MB. Leave its column "
+    "out with exclude_columns, or its row with where."
+)
 _HINTS = {
     errorcodes.FOREIGN_KEY_VIOLATION: "Rows of the other table come and go with its own sync: sync that one first, "
     "drop the foreign key in the target, or set triggers: skip.",
@@ -59,6 +63,18 @@ def one_line(error: BaseException) -> str:
     lines = [part for part in parts if part] or str(error).splitlines()
     text = "; ".join(line.strip().rstrip(".") for line in lines if line.strip())
     return " ".join(text.split()) + ("" if text.endswith("?") else ".")
+
+
+def is_too_large(error: psycopg2.Error) -> bool:
+    """Return whether a value, or a row, is too large for the server to write it as text.
+
+    It has 1 GB for that (MaxAllocSize in src/include/utils/memutils.h), and two letters for each byte of a bytea. What
+    the server's memory manager says is an internal error, and in English everywhere.
+    """
+    message = error.diag.message_primary or ""
+    return error.pgcode == errorcodes.PROGRAM_LIMIT_EXCEEDED or (
+        error.pgcode == errorcodes.INTERNAL_ERROR and message.startswith("invalid memory alloc request size")
+    )
 
 
 def _with_hint(error: psycopg2.Error) -> str:
@@ -99,5 +115,5 @@ def translate(error: psycopg2.Error, action: str) -> XminAssetsError:
         return LockTimeout(f"{message} Another session holds the lock; run it again, or raise lock_timeout.")
     if code is not None and (code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT):
         return TransientError(f"{message} This may pass; run it again.")
-    hint = _HINTS.get(code or "", "")
+    hint = _TOO_LARGE if is_too_large(error) else _HINTS.get(code or "", "")
     return ServerError(f"{message} {hint}".rstrip())

@@ -25,7 +25,7 @@ from xmin_assets.postgres.types import still_means, types_of
 from xmin_assets.replication.changed_blocks import block_map
 from xmin_assets.replication.extraction.deletions import looks_for_deletes, needs_keys
 from xmin_assets.replication.extraction.table_reader import ReadWorker, TableReader
-from xmin_assets.replication.extraction.unencodable import Unencodable, explained
+from xmin_assets.replication.extraction.unsendable import Unsendable, explained
 from xmin_assets.replication.manifests.extract import BlockMap, CsvExtract, Part
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -78,7 +78,7 @@ def extract(
         return _Extract(source, snapshot, spool, settings, target, on_part_complete, on_progress).run()
     except BaseException as error:
         spool.remove(snapshot.sync_id)
-        if isinstance(error, Unencodable):
+        if isinstance(error, Unsendable):
             raise explained(source, snapshot, error) from error
         raise
 

@@ -14,10 +14,9 @@ from psycopg2 import sql
 
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.catalog import Storage
-from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.rows import fetch_as, fetch_one_as, fetch_value
 from xmin_assets.replication.extraction.part_writer import PartWriter
-from xmin_assets.replication.extraction.unencodable import CODES, Unencodable
+from xmin_assets.replication.extraction.unsendable import Unsendable, is_unsendable
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -180,7 +179,7 @@ class TableReader:
             # Before the batch and not after it: should the loading have failed, this batch is as if never begun.
             worker.rows.rotate()
             common_xid = _common_xid(worker, batch) if all_rows else None
-            rows = _raise_if_unencodable(
+            rows = _raise_if_unsendable(
                 batch, lambda: worker.rows.append(worker.cursor, worker.query.rows(batch, common_xid))
             )
             if not rows:
@@ -212,7 +211,7 @@ class TableReader:
         ]
 
         def copy_rows(worker: ReadWorker, group: list[CtidRange]) -> None:
-            rows = _raise_if_unencodable(
+            rows = _raise_if_unsendable(
                 group[0], lambda: worker.rows.append(worker.cursor, worker.query.rows_in(group))
             )
             max_xid = _max_xid_seen(worker)
@@ -222,7 +221,7 @@ class TableReader:
                 self._report_progress(self._copied)
 
         def copy_keys(worker: ReadWorker, group: list[CtidRange]) -> None:
-            _raise_if_unencodable(group[0], lambda: worker.keys.append(worker.cursor, worker.query.keys_in(group)))
+            _raise_if_unsendable(group[0], lambda: worker.keys.append(worker.cursor, worker.query.keys_in(group)))
 
         pool.run(groups, copy_rows)
         self._counts.append(Count(WHOLE, 0, self._copied))
@@ -234,7 +233,7 @@ class TableReader:
         """Copy the changed rows by one statement, of a table that is not cut into ranges."""
 
         def copy_all(worker: ReadWorker, ctid_range: CtidRange) -> None:
-            rows = _raise_if_unencodable(
+            rows = _raise_if_unsendable(
                 ctid_range, lambda: worker.rows.append(worker.cursor, worker.query.rows(ctid_range))
             )
             self._max_xids.append(_max_xid_seen(worker))
@@ -249,7 +248,7 @@ class TableReader:
         """Copy the keys of the changed rows; the files are complete while the snapshot is still held."""
 
         def copy_one(worker: ReadWorker, ctid_range: CtidRange) -> None:
-            _raise_if_unencodable(
+            _raise_if_unsendable(
                 ctid_range, lambda: worker.changed_keys.append(worker.cursor, worker.query.changed_keys(ctid_range))
             )
 
@@ -262,7 +261,7 @@ class TableReader:
         """Copy the keys of all rows in these ranges."""
 
         def copy_one(worker: ReadWorker, ctid_range: CtidRange) -> None:
-            _raise_if_unencodable(ctid_range, lambda: worker.keys.append(worker.cursor, worker.query.keys(ctid_range)))
+            _raise_if_unsendable(ctid_range, lambda: worker.keys.append(worker.cursor, worker.query.keys(ctid_range)))
 
         self._report_progress(self.changed_rows, "reading keys, to find deleted rows")
         pool.run(ranges, copy_one)
@@ -306,10 +305,10 @@ def _max_xid(worker: ReadWorker, ctid_range: CtidRange) -> int:
     return fetch_value(worker.cursor, int)
 
 
-def _raise_if_unencodable(ctid_range: CtidRange, copy: Callable[[], int]) -> int:
+def _raise_if_unsendable(ctid_range: CtidRange, copy: Callable[[], int]) -> int:
     try:
         return copy()
-    except psycopg2.DataError as error:
-        if error.pgcode not in CODES:
+    except psycopg2.Error as error:
+        if not is_unsendable(error):
             raise
-        raise Unencodable(one_line(error), ctid_range) from error
+        raise Unsendable(error, ctid_range) from error

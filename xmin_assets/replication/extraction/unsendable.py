@@ -1,7 +1,8 @@
-"""Rows whose text cannot be sent or stored in the encoding that it must have: found, so that somebody can mend them.
+"""Rows that a server cannot send: found, so that somebody can mend them.
 
 A server sends text as UTF-8 whatever its database's encoding is. One in SQL_ASCII holds any bytes; those that are no
-UTF-8 it refuses to send (https://www.postgresql.org/docs/current/multibyte.html).
+UTF-8 it refuses to send (https://www.postgresql.org/docs/current/multibyte.html). And no value, nor a row, whose text
+has more than 1 GB.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from psycopg2 import errorcodes, sql
 from xmin_assets.errors import DataInvalid, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_out
+from xmin_assets.postgres.error_translation import is_too_large, one_line
 from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -25,19 +27,27 @@ from xmin_assets.replication.scan.conditions import all_of, where_condition
 from xmin_assets.replication.scan.ranges import CtidRange
 from xmin_assets.replication.spool.csv_records import format_key
 
-CODES = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARACTER)
+_NOT_IN_UTF8 = (errorcodes.CHARACTER_NOT_IN_REPERTOIRE, errorcodes.UNTRANSLATABLE_CHARACTER)
+
+_TOO_LARGE = "a row is too large to be sent: PostgreSQL writes no text of more than 1 GB, which is a bytea of 500 MB."
 
 
-class Unencodable(DataInvalid):
+def is_unsendable(error: psycopg2.Error) -> bool:
+    """Return whether the server has met a row that it cannot send."""
+    return error.pgcode in _NOT_IN_UTF8 or is_too_large(error)
+
+
+class Unsendable(DataInvalid):
     """A row of a range cannot be sent."""
 
-    def __init__(self, problem: str, ctid_range: CtidRange) -> None:
-        self.problem = problem
+    def __init__(self, error: psycopg2.Error, ctid_range: CtidRange) -> None:
+        self.is_too_large = is_too_large(error)
+        self.problem = _TOO_LARGE if self.is_too_large else one_line(error)
         self.ctid_range = ctid_range
-        super().__init__(problem)
+        super().__init__(self.problem)
 
 
-def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) -> DataInvalid:
+def explained(source: Database, snapshot: SourceSnapshot, error: Unsendable) -> DataInvalid:
     """Return the error with the key of the row and the column that it is about, if they can be found.
 
     They are looked for in a transaction of their own: the one that met them is over.
@@ -50,10 +60,8 @@ def explained(source: Database, snapshot: SourceSnapshot, error: Unencodable) ->
             where = _Search(cursor, snapshot, error.ctid_range).run()
     except XminAssetsError:
         pass  # the row may be gone by now; what is wrong is known all the same
-    return DataInvalid(
-        f"{snapshot.table}: {error.problem}{where} Mend the value at the source, or leave it out with exclude_columns "
-        "or where."
-    )
+    way_out = "Leave it" if error.is_too_large else "Mend the value at the source, or leave it"
+    return DataInvalid(f"{snapshot.table}: {error.problem}{where} {way_out} out with exclude_columns or where.")
 
 
 class _Search:
@@ -115,8 +123,8 @@ class _Search:
         self._cursor.execute("SAVEPOINT search")
         try:
             copy_out(self._cursor, query, _Nowhere())
-        except psycopg2.DataError as error:
-            if error.pgcode not in CODES:
+        except psycopg2.Error as error:
+            if not is_unsendable(error):
                 raise
             self._cursor.execute("ROLLBACK TO SAVEPOINT search")
             return True
