@@ -46,7 +46,7 @@ test: $(STAMP) ## Run the tests
 fuzz: $(STAMP) ## Play random histories against the engine for SECONDS=600, from SEED on
 	@$(BIN)/python -m xmin_assets_tests.adversary --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-matrix: $(STAMP) ## Run the engine's tests on PostgreSQL 15, 16 and 17, as far as they are to be had
+matrix: $(STAMP) ## Run the engine's tests on PostgreSQL 14 to 17, as far as they are to be had
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[matrix]'
 	@$(BIN)/python -m xmin_assets_tests.matrix $(VERSIONS)
 

@@ -26,7 +26,7 @@ from xmin_assets.demo.cluster import Cluster
 from xmin_assets.demo.programs import Programs, find_programs
 from xmin_assets.demo.server_user import ServerUser
 from xmin_assets.replication.runtime.sizing import observe_machine
-from xmin_assets_tests.matrix import version_of
+from xmin_assets_tests.programs import version_of
 
 # Nothing here outlives the session, so nothing is flushed to disk; a commit is still safe from a server's crash.
 SETTINGS = {
@@ -51,6 +51,8 @@ class Workshop:
 
     folder: Path
     programs: Programs
+    target_programs: Programs
+    """Of servers that can be a target, where the others are too old for that: see XMIN_POSTGRES_BIN_TARGET."""
     guard: subprocess.Popen[bytes] = field(repr=False)
 
     @classmethod
@@ -66,22 +68,31 @@ class Workshop:
             cwd=Path(__file__).parent.parent,
             start_new_session=True,
         )
-        return cls(folder, find_programs(user, folder), guard)
+        programs = find_programs(user, folder)
+        named = os.environ.get("XMIN_POSTGRES_BIN_TARGET")
+        return cls(folder, programs, Programs(Path(named), user) if named else programs, guard)
 
     @property
     def version(self) -> int:
-        """The servers' major version."""
+        """The major version of the servers that can be a source."""
         found = version_of(self.programs.bin_dir)
         assert found is not None
         return found
 
-    def cluster(self, name: str) -> Cluster:
+    def cluster(self, name: str, programs: Programs | None = None) -> Cluster:
         """A server, neither initialised nor started yet; it is stopped with the workshop at the latest."""
-        return Cluster(self.folder / name, self.programs, secrets.token_urlsafe(12))
+        return Cluster(self.folder / name, programs or self.programs, secrets.token_urlsafe(12))
 
     def start(self, name: str, **settings: str) -> Cluster:
         """A running server with the tests' settings and ``settings``."""
-        cluster = self.cluster(name)
+        return self._started(self.cluster(name), settings)
+
+    def start_target(self, name: str, **settings: str) -> Cluster:
+        """A running server that can be a target, and a source."""
+        return self._started(self.cluster(name, self.target_programs), settings)
+
+    @staticmethod
+    def _started(cluster: Cluster, settings: dict[str, str]) -> Cluster:
         cluster.init({**SETTINGS, **settings}, sync=False)
         cluster.start()
         return cluster

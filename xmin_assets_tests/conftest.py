@@ -27,6 +27,7 @@ from xmin_assets_tests.clusters import Database, Workshop
 from xmin_assets_tests.replica import Replica
 
 FOREIGN = ("XMIN_", "PG", "DAGSTER_")
+PROGRAMS = "XMIN_POSTGRES_BIN"
 SEED = "ADVERSARY_SEED"
 """Variable with the seed of the random histories, another one in each session."""
 
@@ -35,7 +36,7 @@ TOO_OLD = f"WAL summaries came with PostgreSQL {MIN_VERSION}"
 
 def pytest_configure() -> None:
     # The programs that servers are made of are no setting but a part of the machine.
-    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "XMIN_POSTGRES_BIN"]:
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and not name.startswith(PROGRAMS)]:
         del os.environ[name]
     # One for all processes of the session, which inherit it.
     os.environ.setdefault(SEED, str(SystemRandom().randrange(10**9)))
@@ -56,7 +57,7 @@ def _end_session(signum: int, frame: FrameType | None) -> None:
 @pytest.fixture(autouse=True)
 def clean_machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the machine's settings, and what an earlier test may have set."""
-    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "XMIN_POSTGRES_BIN"]:
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and not name.startswith(PROGRAMS)]:
         monkeypatch.delenv(name)
     # The default spool is in the home, and libpq and Dagster keep settings there too.
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
@@ -82,7 +83,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Skip a test whose extension the servers were built without."""
+    """Skip a test of what the servers were built without."""
     with skip_without_extension():
         return (yield)
 
@@ -95,6 +96,8 @@ def skip_without_extension() -> Iterator[None]:
         told = str(error).splitlines()[0]
         if told.startswith("extension ") and told.endswith(" is not available"):
             pytest.skip(f"on these servers the {told}")
+        if told.endswith(" is not supported in this build"):
+            pytest.skip(f"on one of these servers {told}")
         raise
 
 
@@ -105,7 +108,7 @@ def source_server(workshop: Workshop) -> Cluster:
 
 @pytest.fixture(scope="session")
 def target_server(workshop: Workshop) -> Cluster:
-    return workshop.start("target")
+    return workshop.start_target("target")
 
 
 @pytest.fixture(scope="session")

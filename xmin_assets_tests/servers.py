@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from typing import Any
 
+import pytest
+from psycopg2.extensions import connection as Connection
+
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets_tests.clusters import Database, Workshop
 
@@ -55,6 +58,21 @@ def create_database(server: Cluster, name: str) -> Database:
     """A database of this name."""
     command(server, f"CREATE DATABASE {name}")
     return Database(server, name)
+
+
+def have_counted(database: Database, session: Connection) -> None:
+    """Have the server count now what a session has done that is idle; before PostgreSQL 15 that ends the session."""
+    if session.server_version >= 150000:
+        with session.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_force_next_flush()")
+        return
+    # A session reports the rest when it ends, and then goes. A look is at a file of the statistics collector that may
+    # be half a second old (PGSTAT_STAT_INTERVAL in src/backend/postmaster/pgstat.c).
+    pid = session.info.backend_pid
+    session.close()
+    wait_until(lambda: not database.fetch("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)), "the session ended")
+    ((ended,),) = database.fetch("SELECT clock_timestamp()")
+    wait_until(lambda: database.fetch("SELECT pg_stat_get_snapshot_timestamp() > %s", (ended,)) == [(True,)], "counted")
 
 
 def next_xid(server: Cluster) -> int:
@@ -174,6 +192,8 @@ def cold_copy(server: Cluster, workshop: Workshop, name: str) -> Cluster:
 
 def standby_of(primary: Cluster, workshop: Workshop, name: str, **settings: str) -> Cluster:
     """A running hot standby that streams from `primary`, which may be a standby itself."""
+    if not (primary.programs.bin_dir / "pg_basebackup").exists():
+        pytest.skip("among the programs of these servers there is no pg_basebackup")
     standby = _empty_place(primary, workshop, name)
     options = ["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
     made = primary.programs.run(

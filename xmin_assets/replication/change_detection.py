@@ -6,14 +6,16 @@ merged. Nothing is lost for good:
 
 - A transaction is visible before its counters are reported (`pgstat_report_stat` is called after it has ended). So the
   sync that is requested now sees all that is counted now. What is counted later makes another fingerprint: up to ten
-  seconds after the commit, or when the transaction ends with which the session has gone on.
+  seconds after the commit, or when the transaction ends with which the session has gone on. Before PostgreSQL 15 a
+  session that goes idle within half a second of its last report tells of the rest when it goes on, or ends.
 - Fingerprints are compared for being the same, not for being more. Counters that were reset, by a person or by a crash,
   make another one, for the times of these resets are part of it.
 - A sync that failed, or was planned before the counters were read, does not count: the state's revision must have
   moved, and its watermark must have reached the id that was the source's next one when the counters were read. So a
   table whose sync was held back by an open transaction is synced again when that has ended, counted or not.
 - What no counter shows (a session that counts nothing, because a superuser set track_counts off in it) comes with the
-  table's next change, and after `TRUSTED` in any case, unless not a single transaction has begun since.
+  table's next change, and after `TRUSTED` or `TRUSTED_IF_LATE` in any case, unless not a single transaction has begun
+  since.
 
 A table without a block that was modified has not changed, whatever is not counted; and where nothing is counted, one
 that has such blocks is known from the others.
@@ -31,6 +33,9 @@ from xmin_assets.replication.table_fingerprints import LastMerge, SourceProbe, T
 
 TRUSTED = 6 * 3600
 """Seconds after a merge for which the counters are believed that nothing has changed since."""
+
+TRUSTED_IF_LATE = 600
+"""The same where a session that is idle may keep to itself what it has counted."""
 
 HELD_BACK_PAUSE = 600
 """Seconds between two syncs of a table while the transaction that held the first one back is still open."""
@@ -116,7 +121,8 @@ def _needs_recheck(table: TableConfig, probed: SourceProbe, merged: LastMerge, r
     ):
         return "deleted rows have not been looked for by its last sync, and it is time to"
     # The clock of who merged may go before this one.
-    if not unchanged and abs(age) >= TRUSTED and (not probed.next_xid or merged.watermark < probed.next_xid):
+    trusted = TRUSTED_IF_LATE if probed.counted_late else TRUSTED
+    if not unchanged and abs(age) >= trusted and (not probed.next_xid or merged.watermark < probed.next_xid):
         return f"its last sync was {duration(abs(age))} ago, and the counters are not believed for longer"
     return None
 

@@ -150,6 +150,11 @@ SELECT a.number::int - 1, s.revision, s.watermark, s.resync, s.merged_at,
 """
 
 
+REPORTS_WHEN_IDLE = 150000
+"""server_version_num from which a session that goes idle reports what it has counted, after ten seconds at the latest
+(IDLE_STATS_UPDATE_TIMEOUT in src/backend/tcop/postgres.c)."""
+
+
 @dataclass(frozen=True)
 class TableFingerprint:
     """What a table looks like without reading it: digests, of which only the equality means something."""
@@ -194,6 +199,8 @@ class SourceProbe:
     """Every transaction of the source below it has ended."""
     counted: bool
     """Whether the source counts rows, or only the WAL shows changes."""
+    counted_late: bool
+    """Whether a session that is idle may keep to itself what it has counted, for as long as it stays idle."""
     fingerprints: Mapping[TableConfig, TableFingerprint]
     views: frozenset[TableConfig]
     merged: Mapping[TableConfig, LastMerge]
@@ -248,6 +255,7 @@ def _probe_source(
         # A change takes a transaction id; a standby shows it when that has ended.
         wal = "" if counted else str(position) if position is not None else f"{oldest} {next_xid}"
         changed = _changed(cursor, merged)
+        late = counted and cursor.connection.server_version < REPORTS_WHEN_IDLE
     fingerprints = {}
     for table in tables:
         known = TableFingerprint(
@@ -258,7 +266,9 @@ def _probe_source(
             known = TableFingerprint(known.server, known.configuration, storage, columns, counts if counted else wal)
         fingerprints[table] = known
     views = frozenset(table for table, (kind, *_) in found.items() if kind == "v")
-    return SourceProbe(datetime.now(timezone.utc), next_xid, oldest, counted, fingerprints, views, merged, changed)
+    return SourceProbe(
+        datetime.now(timezone.utc), next_xid, oldest, counted, late, fingerprints, views, merged, changed
+    )
 
 
 def _changed(cursor: ext.cursor, merged: Mapping[TableConfig, LastMerge]) -> dict[TableConfig, bool]:

@@ -203,7 +203,7 @@ def running(workshop: Workshop) -> Iterator[Servers]:
     source = Cluster(plain.data_dir, programs, plain.password)
     source.init(settings, sync=False)
     source.start()
-    target = workshop.start("adversary-target", autovacuum="off")
+    target = workshop.start_target("adversary-target", autovacuum="off")
     servers = Servers(source, target, version, delay)
     try:
         for server, names in ((source, SOURCES), (target, (TARGET,))):

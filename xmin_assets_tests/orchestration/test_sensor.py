@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ from xmin_assets.orchestration.sensor_cursor import SensorCursor
 from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, key
+from xmin_assets_tests.servers import have_counted
 
 OTHERS = "CREATE TABLE others (id bigint PRIMARY KEY, item text); INSERT INTO others VALUES (1, 'one')"
 
@@ -63,8 +65,9 @@ class Ticking:
 
     def write(self, statement: str) -> None:
         """Change something at the source, and have it counted before the next look."""
-        self.source.execute(statement)
-        self.source.execute("SELECT pg_stat_force_next_flush()")
+        with closing(self.source.connect()) as session, session.cursor() as cursor:
+            cursor.execute(statement)
+            have_counted(self.source, session)
 
     def tick(self) -> SensorExecutionData:
         """One evaluation; the cursor is kept, the requests are not run."""

@@ -141,7 +141,7 @@ def test_a_turn_that_is_lost_does_no_harm(watched: WatchedTable) -> None:
 @pytest.fixture
 def narrow(workshop: Workshop, tmp_path: Path) -> Iterator[Replica]:
     """Source and target on one server that takes 20 connections, three of them for superusers."""
-    server = workshop.start(f"narrow-{secrets.token_hex(4)}", max_connections="20")
+    server = workshop.start_target(f"narrow-{secrets.token_hex(4)}", max_connections="20")
     source, target = Database.create(server), Database.create(server)
     for database in (source, target):
         database.execute(f"CREATE ROLE owner_of_{database.name} LOGIN PASSWORD 'x'")

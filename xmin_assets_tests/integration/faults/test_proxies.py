@@ -14,13 +14,14 @@ import psycopg2
 import pytest
 
 from xmin_assets.demo.cluster import HOST, Cluster, free_port
-from xmin_assets.demo.errors import ServerNotStarted
+from xmin_assets.demo.programs import Programs
 from xmin_assets.replication.sync import sync_tables
 from xmin_assets.replication.verification.verify import verify_tables
 from xmin_assets_tests.clusters import SETTINGS, Database, Workshop
 from xmin_assets_tests.integration.faults.failpoints import at_failpoint
 from xmin_assets_tests.integration.faults.proxy import url_by
 from xmin_assets_tests.integration.faults.watched_table import TABLE, WatchedTable
+from xmin_assets_tests.programs import candidates
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until
 
@@ -152,20 +153,41 @@ def test_a_sync_that_breaks_behind_a_pooler_begins_again(bounced: Replica) -> No
     bounced.assert_equal(TABLE)
 
 
+@pytest.fixture(scope="session")
+def with_tls(workshop: Workshop) -> Programs:
+    """Programs of servers that have TLS and can be a target: the session's, else those of another version."""
+    if _has_tls(workshop.target_programs):
+        return workshop.target_programs
+    for version in (17, 16, 15):
+        for folder in candidates(version, workshop.programs.user, workshop.folder):
+            if _has_tls(found := Programs(folder, workshop.programs.user)):
+                return found
+    pytest.skip("no server on this machine was built with TLS")
+
+
+def _has_tls(programs: Programs) -> bool:
+    # What a server without it says where ssl is on.
+    return b"SSL is not supported by this build" not in (programs.bin_dir / "postgres").read_bytes()
+
+
 @pytest.fixture
-def encrypted(workshop: Workshop, tmp_path: Path) -> Iterator[Replica]:
+def encrypted(workshop: Workshop, with_tls: Programs, tmp_path: Path) -> Iterator[Replica]:
     """Two servers with a certificate, which take no connection without one."""
     if OPENSSL is None:
         pytest.skip("there is no openssl on this machine")
-    servers = [encrypted_server(workshop, f"encrypted-{secrets.token_hex(4)}", tmp_path) for _ in range(2)]
+    source = workshop.programs if _has_tls(workshop.programs) else with_tls
+    servers = [
+        encrypted_server(workshop, f"encrypted-{secrets.token_hex(4)}", tmp_path, programs)
+        for programs in (source, with_tls)
+    ]
     replica = Replica(Database.create(servers[0]), Database.create(servers[1]), tmp_path / "spool", {"workers": 2})
     yield replica
     for server in servers:
         server.stop(immediate=True)
 
 
-def encrypted_server(workshop: Workshop, name: str, folder: Path) -> Cluster:
-    server = workshop.cluster(name)
+def encrypted_server(workshop: Workshop, name: str, folder: Path, programs: Programs) -> Cluster:
+    server = workshop.cluster(name, programs)
     server.init({**SETTINGS, "ssl": "on"}, sync=False)
     key, certificate = folder / f"{name}.key", folder / f"{name}.crt"
     assert OPENSSL is not None
@@ -184,12 +206,7 @@ def encrypted_server(workshop: Workshop, name: str, folder: Path) -> Cluster:
         workshop.programs.user.own(copied)
     rules = server.data_dir / "pg_hba.conf"
     rules.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
-    try:
-        server.start()
-    except ServerNotStarted:
-        if "SSL is not supported by this build" not in server.log.read_text():
-            raise
-        pytest.skip("these servers were built without TLS")
+    server.start()
     return server
 
 

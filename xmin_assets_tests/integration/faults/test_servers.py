@@ -49,7 +49,7 @@ def test_a_first_sync_whose_connections_are_ended_begins_again(fresh: WatchedTab
 @pytest.fixture(scope="module")
 def crashing(workshop: Workshop) -> Iterator[tuple[Cluster, Cluster]]:
     """Two servers that no other test needs."""
-    servers = workshop.start("crashing-source"), workshop.start("crashing-target")
+    servers = workshop.start("crashing-source"), workshop.start_target("crashing-target")
     yield servers
     for server in servers:
         server.stop(immediate=True)

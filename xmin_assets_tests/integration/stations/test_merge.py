@@ -261,7 +261,8 @@ def test_status_tells_the_last_sync(items: Replica) -> None:
 
 
 def test_source_and_target_must_not_be_the_same_table(items: Replica) -> None:
-    same = Replica(items.source, items.source, items.spool)
+    items.target.execute("CREATE TABLE items (id int PRIMARY KEY)")
+    same = Replica(items.target, items.target, items.spool)
 
     result = same.try_sync({"source": "public.items", "adopt": True})
 

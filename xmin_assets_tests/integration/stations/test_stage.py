@@ -85,7 +85,7 @@ def test_an_idle_sync_stages_nothing(items: Replica) -> None:
 def test_a_server_crash_that_empties_the_staged_table_loses_nothing(
     items: Replica, workshop: Workshop, tmp_path: Path, change: str
 ) -> None:
-    server = workshop.start(f"crashing-{tmp_path.name}")
+    server = workshop.start_target(f"crashing-{tmp_path.name}")
     target = Database.create(server)
     crashing = Replica(items.source, target, items.spool, items.settings)
     crashing.sync("public.items")

@@ -40,10 +40,11 @@ TYPES = {
 @pytest.fixture
 def insensitive(replica: Replica) -> Replica:
     """With the collation ci at the source, by which letters of either case are the same."""
-    if replica.source.fetch("SELECT count(*) FROM pg_collation WHERE collprovider = 'i' AND collname LIKE '%icu'") == [
-        (0,)
-    ]:
-        pytest.skip("the server was built without ICU")
+    for database in (replica.source, replica.target):
+        if database.fetch("SELECT count(*) FROM pg_collation WHERE collprovider = 'i' AND collname LIKE '%icu'") == [
+            (0,)
+        ]:
+            pytest.skip("a server was built without ICU")
     replica.source.execute(INSENSITIVE)
     return replica
 
