@@ -129,3 +129,15 @@ def test_rows_that_another_history_has_are_found_though_nothing_shows_it(rented:
     rented.sync("public.orders")
 
     rented.assert_equal("public.orders")
+
+
+def test_a_role_that_may_make_no_temporary_table_follows_a_new_column(
+    rented: Replica, source: Rented, target: Rented
+) -> None:
+    target.execute(f"REVOKE TEMPORARY ON DATABASE {target.name} FROM PUBLIC")
+    rented.sync("public.orders")
+    source.execute("ALTER TABLE orders ADD note text")
+
+    rented.sync("public.orders")
+
+    rented.assert_equal("public.orders")
