@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xmin_assets.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,7 +24,7 @@ class XminAssetsError(Exception):
     """Something went wrong while replicating."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(printable(message or (self.__doc__ or "").strip()))
+        super().__init__(printable(redact(message) if message else (self.__doc__ or "").strip()))
 
 
 class TransientError(XminAssetsError):

@@ -11,7 +11,7 @@ from rich.progress import Progress as Display
 from rich.table import Column
 from rich.text import Text
 
-from xmin_assets.cli.redaction import redact
+from xmin_assets.redaction import redact
 from xmin_assets.replication.runtime.progress import Progress
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import click
 
-from xmin_assets.cli.redaction import redact
+from xmin_assets.redaction import redact
 
 
 @dataclass(frozen=True)

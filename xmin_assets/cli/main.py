@@ -18,8 +18,8 @@ import click
 from xmin_assets.cli.console import color, show_error, show_json
 from xmin_assets.cli.interrupt import Stopped, signals_stop
 from xmin_assets.cli.options import Invocation, common
-from xmin_assets.cli.redaction import redact
 from xmin_assets.errors import ConfigError, XminAssetsError
+from xmin_assets.redaction import redact
 
 COMMANDS = ("init", "plan", "sync", "status", "verify", "doctor", "resync", "workers", "clean", "demo")
 

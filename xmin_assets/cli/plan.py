@@ -10,7 +10,7 @@ from xmin_assets.cli.console import show_json
 from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import interruptible
 from xmin_assets.cli.options import Invocation, common, tables
-from xmin_assets.cli.redaction import redact
+from xmin_assets.redaction import redact
 from xmin_assets.replication.runtime.units import bytes_text
 
 if TYPE_CHECKING:

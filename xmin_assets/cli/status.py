@@ -11,7 +11,7 @@ from xmin_assets.cli.console import Row, show_json, show_note, show_table
 from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import interruptible
 from xmin_assets.cli.options import Invocation, common, tables
-from xmin_assets.cli.redaction import redact
+from xmin_assets.redaction import redact
 
 if TYPE_CHECKING:
     from xmin_assets.config import ReplicationConfig

@@ -4,7 +4,7 @@ from xmin_assets.config.checks import Checks, Severity
 from xmin_assets.config.connections import connection_url
 from xmin_assets.config.deletes import DeleteDetection, Deletes
 from xmin_assets.config.durations import duration
-from xmin_assets.config.loader import DEFAULT_CONFIG, config_path, load_config, load_pattern, parse_config
+from xmin_assets.config.loader import DEFAULT_CONFIG, check_form, config_path, load_config, load_pattern, parse_config
 from xmin_assets.config.pattern import TablePattern
 from xmin_assets.config.replication import ReplicationConfig
 from xmin_assets.config.settings import HISTORY_ROWS, Settings
@@ -25,6 +25,7 @@ __all__ = [
     "TableDefaults",
     "TablePattern",
     "Triggers",
+    "check_form",
     "config_path",
     "connection_url",
     "duration",

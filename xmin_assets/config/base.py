@@ -8,4 +8,5 @@ from pydantic import BaseModel, ConfigDict
 class Strict(BaseModel):
     """A section of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A value may be a connection string, and pydantic's errors quote what they were given.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

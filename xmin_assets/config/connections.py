@@ -7,20 +7,27 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from xmin_assets.config.env_vars import expand
+from xmin_assets.config.templates import render
 from xmin_assets.errors import ConfigError
 
 
-def connection_url(side: Literal["source", "target"], configured: SecretStr | None = None) -> str:
+def connection_url(
+    side: Literal["source", "target"], configured: SecretStr | None = None, *, configured_first: bool = False
+) -> str:
     """Return the connection string of a side: the environment's, else the configured one.
+
+    Args:
+        side: which database.
+        configured: what the configuration says.
+        configured_first: whether that goes before the environment's.
 
     Raises:
         ConfigError: there is none.
     """
     variable = f"XMIN_{side.upper()}_URL"
     value = os.environ.get(variable) or ""
-    if not value and configured:
-        value = expand(configured.get_secret_value(), f"{side}: in the configuration")
+    if configured and (configured_first or not value):
+        value = str(render(configured.get_secret_value(), f"{side}: in the configuration"))
     if not value.strip():
         raise ConfigError(
             f"No {side} database is configured. Set {variable} to a libpq URL such as "

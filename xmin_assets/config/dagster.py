@@ -15,12 +15,16 @@ def _duration(value: object) -> object:
 
 
 def _cron(value: object) -> object:
-    if isinstance(value, str) and len(value.split()) != 5 and not value.startswith("@"):
-        raise ValueError("is no schedule; write five fields as cron does, such as 0 3 * * *")
+    if not isinstance(value, str):
+        return value
+    from croniter import croniter  # what Dagster judges by; here, because only a schedule needs it
+
+    if not (len(value.split()) == 5 or value.startswith("@")) or not croniter.is_valid(value):
+        raise ValueError(f"is no schedule: {value!r}; write five fields as cron does, such as 0 3 * * *")
     return value
 
 
-Duration = Annotated[float, BeforeValidator(_duration)]
+Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=float | str)]
 """Seconds, or a text such as ``10 minutes``."""
 
 Cron = Annotated[str, BeforeValidator(_cron)]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from xmin_assets.config.env_vars import expand
 from xmin_assets.config.pattern import TablePattern, is_pattern
 from xmin_assets.config.replication import ReplicationConfig
-from xmin_assets.config.validation_messages import explain, nearest
+from xmin_assets.config.templates import only_variables, render
+from xmin_assets.config.validation_messages import explain, nearest, place_of
 from xmin_assets.errors import ConfigError
 
 DEFAULT_CONFIG = Path("xmin_assets/defs/replication/defs.yaml")
@@ -54,7 +54,32 @@ def load_pattern(path: str | os.PathLike[str]) -> TablePattern | None:
         raise ConfigError("\n".join(f"{path}: tables: {line}" for line in lines)) from error
 
 
+def check_form(file: Path) -> None:
+    """Read a file for its form alone, as the command reads it: YAML, with no key twice.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    _documents(file)
+
+
 def _attributes(file: Path) -> Any:
+    documents = _documents(file)
+    if len(documents) > 1:
+        raise ConfigError(
+            f"{file} holds {len(documents)} configurations, one after each ---. Dagster reads them all, the command "
+            "one: put each in a file of its own."
+        )
+    data = documents[0] if documents else None
+    if isinstance(data, dict) and "attributes" in data:
+        for key in data:
+            if key not in _COMPONENT_KEYS:
+                raise ConfigError(f"{file}: unknown key {key!r} beside attributes.{nearest(str(key), _COMPONENT_KEYS)}")
+        data = data["attributes"]
+    return data
+
+
+def _documents(file: Path) -> list[Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -68,44 +93,55 @@ def _attributes(file: Path) -> Any:
         # The cause has the whole file in it, passwords included.
         raise ConfigError(f"The configuration file {file} is not text in UTF-8.") from None
     try:
-        data = yaml.load(text, Loader=_Loader)
+        return list(yaml.load_all(text, Loader=_Loader))
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         at = f" at line {where.line + 1}, column {where.column + 1}" if where else ""
         # The cause quotes the line, which may have a password in it.
         raise ConfigError(f"{file} is not YAML{at}: {getattr(error, 'problem', None) or error}.") from None
-    if isinstance(data, dict) and "attributes" in data:
-        for key in data:
-            if key not in _COMPONENT_KEYS:
-                raise ConfigError(f"{file}: unknown key {key!r} beside attributes.{nearest(str(key), _COMPONENT_KEYS)}")
-        data = data["attributes"]
-    return data
 
 
-def parse_config(data: object, origin: str = "the configuration") -> ReplicationConfig:
-    """Validate configuration data; ``{{ env.NAME }}`` in a string is replaced by that variable, in URLs when needed.
+def parse_config(
+    data: object, origin: str = "the configuration", *, scope: Mapping[str, Any] | None = None
+) -> ReplicationConfig:
+    """Validate configuration data, after templates in its texts were rendered.
+
+    Args:
+        data: what a file says.
+        origin: where it was read, for errors.
+        scope: what templates may name beside ``env``.
 
     Raises:
-        ConfigError: a key is unknown (the nearest known one is named) or a value is not allowed.
+        ConfigError: a key is unknown (the nearest known one is named), a value is not allowed, or a template cannot be
+            rendered.
     """
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or not data:
         raise ConfigError(f"{origin} holds no settings. The least that works is:\n{_LEAST}")
-    # The databases' variables are looked up when they are connected to: planning and loading need no connection.
-    data = {key: value if key in ("source", "target") else _expand(value, origin) for key, value in data.items()}
+    rendered = {key: _render(value, (key,), data, origin, scope) for key, value in data.items()}
     try:
-        return ReplicationConfig.model_validate(data)
+        return ReplicationConfig.model_validate(rendered)
     except ValidationError as error:
-        lines = explain(error, data, ReplicationConfig)
+        lines = explain(error, rendered, ReplicationConfig)
         # The cause quotes values, which may be connection strings.
         raise ConfigError("\n".join(f"{origin}: {line}" for line in lines)) from None
 
 
-def _expand(value: Any, origin: str) -> Any:
+def _render(
+    value: Any, path: tuple[int | str, ...], data: dict[str, Any], origin: str, scope: Mapping[str, Any] | None
+) -> Any:
+    # Dagster renders these for each asset, when the asset is known.
+    if path[-1:] == ("translation",) and (path[:-1] in ((), ("defaults",)) or (path[0] == "tables" and len(path) == 3)):
+        return value
     if isinstance(value, dict):
-        return {key: _expand(item, origin) for key, item in value.items()}
+        return {key: _render(item, (*path, key), data, origin, scope) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand(item, origin) for item in value]
-    return expand(value, origin) if isinstance(value, str) else value
+        return [_render(item, (*path, number), data, origin, scope) for number, item in enumerate(value)]
+    # The databases' variables are looked up when they are connected to: planning and loading need no connection.
+    if not isinstance(value, str) or (path in (("source",), ("target",)) and only_variables(value)):
+        return value
+    *parents, last = path
+    place = place_of(path, data)[:-2] if isinstance(last, int) else f"{place_of(parents, data)}{last}"
+    return render(value, f"{origin}: {place}", scope)
 
 
 class _Loader(yaml.SafeLoader):

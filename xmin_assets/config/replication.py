@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, ValidationError, model_validator
 
 from xmin_assets.config.base import Strict
 from xmin_assets.config.checks import Checks
@@ -25,10 +25,14 @@ class ReplicationConfig(Strict):
     """Everything that one deployment replicates."""
 
     source: SecretStr | None = Field(
-        default=None, description="libpq URL or keyword string of the source database; XMIN_SOURCE_URL goes before it."
+        default=None,
+        description="libpq URL or keyword string of the source database. XMIN_SOURCE_URL goes before it, "
+        "except in a component.",
     )
     target: SecretStr | None = Field(
-        default=None, description="libpq URL or keyword string of the target database; XMIN_TARGET_URL goes before it."
+        default=None,
+        description="libpq URL or keyword string of the target database. XMIN_TARGET_URL goes before it, "
+        "except in a component.",
     )
     name: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_]+$")] | None = Field(
         default=None,
@@ -60,6 +64,8 @@ class ReplicationConfig(Strict):
     checks: Checks = Field(default=Checks(), description="Dagster's asset checks: what they look at, and how often.")
     tables: tuple[TableConfig, ...] = Field(min_length=1, description="The tables to keep copies of.")
 
+    _own_databases: bool = PrivateAttr(default=False)
+
     @model_validator(mode="before")
     @classmethod
     def _apply_defaults(cls, data: Any) -> Any:
@@ -88,13 +94,22 @@ class ReplicationConfig(Strict):
             targets[table.target_name] = table.label
         return self
 
+    def with_own_databases(self) -> ReplicationConfig:
+        """Return the same configuration, whose own `source` and `target` go before the environment's.
+
+        One of several in a process means its own databases, and the variables are the same for all.
+        """
+        changed = self.model_copy()
+        changed._own_databases = True
+        return changed
+
     def source_url(self) -> str:
         """Return the source's connection string, from the environment or this configuration."""
-        return connection_url("source", self.source)
+        return connection_url("source", self.source, configured_first=self._own_databases)
 
     def target_url(self) -> str:
         """Return the target's connection string, from the environment or this configuration."""
-        return connection_url("target", self.target)
+        return connection_url("target", self.target, configured_first=self._own_databases)
 
     def select(self, names: Sequence[str]) -> tuple[TableConfig, ...]:
         """Return the tables of these names (with or without the schema ``public``), or all where none is named.

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from xmin_assets.config.base import Strict
 from xmin_assets.config.dagster import Translation
@@ -36,6 +36,14 @@ class Triggers(str, Enum):
     """They do not, unless they are enabled for replicas or always."""
 
 
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Columns = Annotated[tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=str | tuple[str, ...])]
+"""Names of columns, or the one name."""
+
+
 class TableDefaults(Strict):
     """What may be said for one table, and under ``defaults:`` for all."""
 
@@ -44,7 +52,7 @@ class TableDefaults(Strict):
         description="`xmin_incremental` reads the rows changed since the last sync; `incremental_sync` those whose "
         "`cursor` column is as high as the highest seen; `full_sync` reads everything every time.",
     )
-    key: tuple[str, ...] | None = Field(
+    key: Columns | None = Field(
         default=None,
         description="Columns that identify a row. Default: the primary key, else a unique NOT NULL constraint.",
     )
@@ -65,8 +73,8 @@ class TableDefaults(Strict):
         default=DeleteDetection.EVERY_SYNC,
         description="How often deleted rows are looked for: by every sync, or at most once in a time such as `1 hour`.",
     )
-    columns: tuple[str, ...] | None = Field(default=None, description="Copy only these columns.")
-    exclude_columns: tuple[str, ...] = Field(default=(), description="Copy all columns but these.")
+    columns: Columns | None = Field(default=None, description="Copy only these columns.")
+    exclude_columns: Columns = Field(default=(), description="Copy all columns but these.")
     where: str | None = Field(
         default=None,
         description="A boolean SQL expression over the source row. "
@@ -139,12 +147,7 @@ class TableDefaults(Strict):
         description="What the table's assets are called and look like in Dagster; it goes before that for all tables.",
     )
 
-    @field_validator("key", "columns", "exclude_columns", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("delete_detection", mode="before")
+    @field_validator("delete_detection", mode="before", json_schema_input_type=str | float)
     @classmethod
     def _interval(cls, value: object) -> object:
         return seconds(value) if isinstance(value, (str, int, float)) and value not in [*DeleteDetection] else value

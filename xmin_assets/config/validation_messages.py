@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ _MESSAGES = {
     "too_short": "is empty",
     "tuple_type": "should be a list",
     "string_type": "should be text",
+    "string_pattern_mismatch": "may have letters, digits and underscores only",
     "model_type": "should be a mapping of keys to values",
     "model_attributes_type": "should be a mapping of keys to values",
 }
@@ -39,6 +40,11 @@ def explain(error: ValidationError, data: object, model: type[BaseModel]) -> lis
         model: the outermost model.
     """
     problems = error.errors(include_url=False)
+    for problem in problems:
+        problem["loc"] = _keys_of(problem, data)
+    # A value that is none of several kinds has a problem for each; the one that was written for people says most.
+    written = {problem["loc"] for problem in problems if problem["type"] == "value_error"}
+    problems = [p for p in problems if p["type"] == "value_error" or p["loc"] not in written]
     # Defaults are part of every table: what is wrong with one is said once. A list with a wrong item also counts as
     # too short, and a misspelled key makes the right one missing.
     from_defaults = {problem["loc"][1:] for problem in problems if problem["loc"][:1] == ("defaults",)}
@@ -51,9 +57,25 @@ def explain(error: ValidationError, data: object, model: type[BaseModel]) -> lis
     return list(dict.fromkeys(line.replace("\n", "\\n") for line in lines))[:_LINES]
 
 
+def _keys_of(problem: ErrorDetails, data: object) -> tuple[int | str, ...]:
+    """Return where a problem is, by keys and numbers alone: pydantic also names the kinds that a value may be of."""
+    keys: list[int | str] = []
+    for part in problem["loc"]:
+        if isinstance(data, Mapping):
+            # What stands under `defaults` is said of the tables, too, without being there.
+            keys.append(part)
+            data = data.get(part, {})
+        elif isinstance(part, int) and isinstance(data, (list, tuple)):
+            keys.append(part)
+            data = data[part] if part < len(data) else None
+            # A table may be its name alone.
+            data = {} if keys == ["tables", part] and isinstance(data, str) else data
+    return tuple(keys)
+
+
 def _unknown_key(problem: ErrorDetails, data: object, model: type[BaseModel]) -> str:
     *parents, name = problem["loc"]
-    return f"{_place(parents, data)}unknown key {name!r}.{nearest(str(name), _keys(parents, model))}"
+    return f"{place_of(parents, data)}unknown key {name!r}.{nearest(str(name), _keys(parents, model))}"
 
 
 def _problem(problem: ErrorDetails, data: object) -> str:
@@ -67,16 +89,17 @@ def _problem(problem: ErrorDetails, data: object) -> str:
         if isinstance(value, (int, float)):
             message += f", not {value}"
     # What is wrong with a whole section or table names its keys itself.
-    if not location or isinstance(location[-1], int) or (kind == "value_error" and len(location) == 1):
-        return f"{_place(location, data)}{message.rstrip('.')}."
-    return f"{_place(location[:-1], data)}{location[-1]} {message.rstrip('.')}."
+    names_keys = kind == "value_error" and len(location) == 1 and not message.startswith("is ")
+    if not location or isinstance(location[-1], int) or names_keys:
+        return f"{place_of(location, data)}{message.rstrip('.')}."
+    return f"{place_of(location[:-1], data)}{location[-1]} {message.rstrip('.')}."
 
 
-def _place(parents: list[int | str], data: object) -> str:
+def place_of(parents: Sequence[int | str], data: object) -> str:
+    """Return where something stands, for the beginning of a line about it; a table is named by its source."""
     if not parents:
         return ""
-    if parents[0] == "tables" and len(parents) > 1:
-        number = int(parents[1])
+    if parents[0] == "tables" and len(parents) > 1 and isinstance(number := parents[1], int):
         table = data["tables"][number] if isinstance(data, Mapping) else None
         source = table.get("source") if isinstance(table, Mapping) else table
         rest = [str(part) for part in parents[2:]]

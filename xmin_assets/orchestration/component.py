@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from dagster import Component, ComponentLoadContext, Definitions, scaffold_with
 from dagster.components.core.defs_module import ComponentPath
+from dagster.components.resolved.scopes import LoadContextScope
 from pydantic import BaseModel
 from typing_extensions import Self
 
-from xmin_assets.config import ReplicationConfig, parse_config
+from xmin_assets.config import ReplicationConfig, check_form, parse_config
+from xmin_assets.orchestration.component_schema import Attributes
 from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.names import legal_schema
 from xmin_assets.orchestration.scaffolding import XminReplicationScaffolder
@@ -21,27 +26,38 @@ class XminReplicationComponent(Component):
     """Keeps copies of PostgreSQL tables in another PostgreSQL database, incrementally, by xmin."""
 
     config: ReplicationConfig
+    scope: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What templates under `translation:` may name, which are rendered for each asset."""
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
-        """Return the configuration file's own model: its schema is what ``dg check yaml`` and editors know."""
-        return ReplicationConfig
+        """Return a model that takes anything: what a file says is judged by the command's own reader."""
+        return Attributes
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: ComponentLoadContext) -> Self:
-        """Return the component of a defs.yaml."""
-        assert isinstance(attributes, ReplicationConfig)
-        said = attributes.model_dump(exclude_unset=True)
-        for side, secret in (("source", attributes.source), ("target", attributes.target)):
-            if secret:
-                said[side] = secret.get_secret_value()
-        # Parsed again as a file is, which puts in the environment's variables.
-        config = parse_config(said, str(context.path))
-        return cls(config if config.name else config.model_copy(update={"name": _name(context)}))
+        """Return the component of a defs.yaml.
+
+        Raises:
+            ConfigError: the file says something unknown or impossible.
+        """
+        file = _file(context)
+        if file.is_file():
+            check_form(file)
+        scope = {**context.resolution_context.scope, "context": LoadContextScope(context)}  # type: ignore[no-untyped-call]
+        said = attributes.root if isinstance(attributes, Attributes) else None
+        config = parse_config(said, str(file), scope=scope).with_own_databases()
+        return cls(config if config.name else config.model_copy(update={"name": _name(context)}), scope)
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:  # noqa: ARG002
         """Return the assets, their job and their resources."""
-        return build_definitions(self.config)
+        return build_definitions(self.config, scope=self.scope)
+
+
+def _file(context: ComponentLoadContext) -> Path:
+    """Return the file that a component is read from, or the folder of one that no file has."""
+    tree = context.resolution_context.source_position_tree
+    return Path(tree.position.filename) if tree else context.path
 
 
 def _name(context: ComponentLoadContext) -> str:

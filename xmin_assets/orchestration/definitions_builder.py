@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
@@ -34,7 +35,12 @@ def build_resources(settings: Settings | None = None, name: str | None = None) -
     }
 
 
-def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTranslator | None = None) -> Definitions:
+def build_definitions(
+    config: ReplicationConfig,
+    *,
+    translator: DagsterXminTranslator | None = None,
+    scope: Mapping[str, Any] | None = None,
+) -> Definitions:
     """Build the assets of all tables with their checks, jobs, schedules, sensors and resources.
 
     They can be merged with any others (`Definitions.merge`), and with those of another configuration if each has a
@@ -43,9 +49,10 @@ def build_definitions(config: ReplicationConfig, *, translator: DagsterXminTrans
     Args:
         config: what is replicated, and what Dagster does by itself.
         translator: what the assets are called and look like.
+        scope: what templates under `translation:` may name beside Dagster's own, such as a component's variables.
     """
     keep_files_open()
-    specs = table_specs(config, translator)
+    specs = table_specs(config, translator, scope)
     assets = assets_of(config, specs, DEFAULT_RETRY_POLICY)
     checks = checks_of(config, specs)
     verified = AssetSelection.checks(*checks)

@@ -13,7 +13,7 @@ _TEMPLATE = """\
 type: {type}
 
 attributes:
-  # libpq URLs. XMIN_SOURCE_URL and XMIN_TARGET_URL go before them, for the command xmin-assets as well.
+  # libpq URLs, for the command xmin-assets as well.
   source: "{{{{ env.XMIN_SOURCE_URL }}}}"
   target: "{{{{ env.XMIN_TARGET_URL }}}}"
   tables:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from dagster import AssetKey, AssetSpec
 
@@ -61,8 +62,15 @@ TableSpecs = Mapping[TableConfig, Mapping[StationName, AssetSpec]]
 """The spec of each table's assets."""
 
 
-def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | None) -> TableSpecs:
+def table_specs(
+    config: ReplicationConfig, translator: DagsterXminTranslator | None, scope: Mapping[str, Any] | None = None
+) -> TableSpecs:
     """Return the specs of all assets, as the translator wants them, or the default one.
+
+    Args:
+        config: what is replicated.
+        translator: what the assets are called and look like.
+        scope: what templates under `translation:` may name beside Dagster's own.
 
     Raises:
         ConfigError: two assets have the same key.
@@ -76,7 +84,7 @@ def table_specs(config: ReplicationConfig, translator: DagsterXminTranslator | N
         for station in STATIONS:
             default = asset_spec(table, station, names, known.get(table))
             default = default.replace_attributes(**automation_of(config, station, source_key(table, names)))
-            default = translated(default, config, table, station)
+            default = translated(default, config, table, station, scope or {})
             spec = translator.get_asset_spec(XminTranslatorProps(config, table, station, default))
             what = f"{station} of {table.label}"
             if spec.key in taken:

@@ -169,7 +169,9 @@ def test_a_variable_stands_for_its_value(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_variable_that_is_not_set_is_named() -> None:
-    assert problem({"tables": ["{{ env.NOWHERE }}"]}) == "tables.yaml uses the variable NOWHERE, which is not set."
+    where = [{"source": "orders", "where": "region = '{{ env.NOWHERE }}'"}]
+
+    assert problem({"tables": where}) == "tables.yaml: table orders: where uses the variable NOWHERE, which is not set."
 
 
 def test_a_component_file_and_its_attributes_alone_are_the_same(tmp_path: Path) -> None:

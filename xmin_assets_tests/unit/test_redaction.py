@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.cli.redaction import redact
+from xmin_assets.errors import TableNotFound
+from xmin_assets.redaction import redact
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,7 @@ from xmin_assets.cli.redaction import redact
         ("no postgres://:hunter2@/db here", "no postgres://:****@/db here"),
         ("two postgresql://a:b@h/d, postgresql://c:d@h/d", "two postgresql://a:****@h/d, postgresql://c:****@h/d"),
         ("postgresql://user:with@sign@host/db", "postgresql://user:****@host/db"),
+        ("s3://key:with/slash@bucket/folder", "s3://key:****@bucket/folder"),
         ("host=h password=hunter2 user=u", "host=h password=**** user=u"),
         ("password = 'with space' user=u", "password = **** user=u"),
         (r"password='it\'s' user=u", "password=**** user=u"),
@@ -27,6 +29,12 @@ from xmin_assets.cli.redaction import redact
 )
 def test_what_looks_like_a_password_is_hidden(text: str, redacted: str) -> None:
     assert redact(text) == redacted
+
+
+def test_no_error_of_ours_is_made_with_one_in_it() -> None:
+    error = TableNotFound("no table in postgresql://user:hunter2@host/db")
+
+    assert str(error) == "no table in postgresql://user:****@host/db"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Passwords, taken out of whatever is about to be shown.
 
-The engine puts none into its messages. This is the second lock: a driver's or a library's own words, and the
-tracebacks of ``--debug``, pass through here too.
+The engine puts none into its messages. This is the second lock: every error of ours passes through here when it is
+made, and so do a driver's or a library's own words and the tracebacks of ``--debug``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 HIDDEN = "****"
 _VARIABLES = ("XMIN_SOURCE_URL", "XMIN_TARGET_URL", "DAGSTER_POSTGRES_URL")
-_IN_URL = re.compile(r"(\w+://[^\s:/?#@'\"]*):([^\s/'\"]+)@")
+# A password may have any character in it, as keys of object stores have slashes.
+_IN_URL = re.compile(r"(\w+://[^\s:/?#@'\"]*):([^\s'\"]+)@")
 _AS_KEYWORD = re.compile(r"(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'&\"]+)")
 
 
