@@ -57,6 +57,55 @@ SELECT '' AS column, 'other' AS kind,
  ORDER BY 3
 """
 
+# What is dropped along with a column is not in the way: indexes, constraints, sequences. What uses one of these is.
+_OF_DROPPED_COLUMNS = """
+WITH RECURSIVE tree AS (
+    SELECT %(table)s::oid AS oid
+     UNION
+    SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
+), going AS (
+    SELECT 'pg_catalog.pg_class'::regclass::oid AS classid, a.attrelid AS objid, a.attnum::int AS objsubid,
+           a.attname::text AS column
+      FROM tree t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = ANY(%(columns)s)
+     UNION
+    SELECT d.classid, d.objid, d.objsubid, g.column
+      FROM going g
+      JOIN pg_catalog.pg_depend d ON (d.refclassid, d.refobjid, d.refobjsubid) = (g.classid, g.objid, g.objsubid)
+           AND d.deptype <> 'n'
+)
+SELECT g.column, 'other' AS kind, pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) AS object
+  FROM going g
+  JOIN pg_catalog.pg_depend d ON (d.refclassid, d.refobjid, d.refobjsubid) = (g.classid, g.objid, g.objsubid)
+       AND d.deptype = 'n'
+ WHERE NOT EXISTS (SELECT FROM going o WHERE (o.classid, o.objid, o.objsubid) = (d.classid, d.objid, d.objsubid))
+ GROUP BY 1, 3
+ ORDER BY 1, 3
+"""
+
+# As PostgreSQL looks for them (find_composite_type_dependencies() in src/backend/commands/tablecmds.c): columns that
+# are stored, of a type that has rows of the table in it.
+_OF_ROWS = """
+WITH RECURSIVE tree AS (
+    SELECT %(table)s::oid AS oid
+     UNION
+    SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
+), types AS (
+    SELECT c.reltype AS oid FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid WHERE c.reltype <> 0
+     UNION
+    SELECT coalesce(c.reltype, d.objid)
+      FROM types t
+      JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_type'::regclass AND d.refobjid = t.oid
+      LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::regclass AND c.oid = d.objid
+     WHERE d.classid = 'pg_catalog.pg_type'::regclass OR (c.relkind IN ('v', 'c') AND c.reltype <> 0)
+)
+SELECT DISTINCT pg_catalog.format('%%s.%%I', c.oid::regclass, a.attname) AS column
+  FROM types t
+  JOIN pg_catalog.pg_attribute a ON a.atttypid = t.oid AND NOT a.attisdropped
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+ WHERE c.relkind IN ('r', 'm', 'p')
+ ORDER BY 1
+"""
+
 # What a column takes along when it is dropped.
 _ALONG = """
 SELECT DISTINCT pg_catalog.pg_describe_object(d.classid, d.objid, 0) AS object
@@ -117,6 +166,18 @@ def dependents_of_columns(cursor: ext.cursor, table: int, columns: Sequence[str]
     """Return what uses these columns of a table, of those that PostgreSQL neither alters nor drops by itself."""
     cursor.execute(_OF_COLUMNS, {"table": table, "columns": list(columns)})
     return fetch_as(cursor, Dependent)
+
+
+def dependents_of_dropped(cursor: ext.cursor, table: int, columns: Sequence[str]) -> list[Dependent]:
+    """Return what keeps these columns of a table from being dropped."""
+    cursor.execute(_OF_DROPPED_COLUMNS, {"table": table, "columns": list(columns)})
+    return fetch_as(cursor, Dependent)
+
+
+def columns_of_rows(cursor: ext.cursor, table: int) -> list[str]:
+    """Return the columns of a database that have rows of a table in them, with their tables."""
+    cursor.execute(_OF_ROWS, {"table": table})
+    return [column for (column,) in cursor.fetchall()]
 
 
 def dependents_of_key(cursor: ext.cursor, table: int, constraint: str) -> list[Dependent]:

@@ -17,6 +17,9 @@ from pydantic import Discriminator
 from xmin_assets.postgres.identifiers import QualifiedName, collate_clause
 from xmin_assets.postgres.narrower_types import holds_less
 
+CHANGE_IT = "Change what the message names, and run the sync again."
+"""Advice where nothing better is known."""
+
 
 class Operation(ABC):
     """One change of a target table."""
@@ -52,7 +55,7 @@ class Operation(ABC):
     @property
     def advice(self) -> str:
         """What a person can do where the server refuses the statement."""
-        return "Change what the message names, and run the sync again."
+        return CHANGE_IT
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from xmin_assets.replication.manifests.operations import (
 )
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.schema.obstacles import require_unhindered
+from xmin_assets.replication.schema.refusals import advice_for
 from xmin_assets.replication.schema.rehearsal import rehearse
 from xmin_assets.replication.schema.type_making import make_type
 
@@ -89,7 +90,7 @@ def require_alterable(
         can_try = _may_make_temporary_tables(cursor)
         refilled = _require_casts(cursor, table, plan.column_operations, key) if can_try else frozenset()
         if can_try and not refilled:  # else there is another plan
-            rehearse(cursor, table, plan)
+            rehearse(cursor, table, present.oid, plan)
         cursor.execute("ROLLBACK TO SAVEPOINT probe")
     return Alterable(refilled, along)
 
@@ -114,7 +115,7 @@ def alter(cursor: ext.cursor, table: TableConfig, operations: Sequence[ColumnOpe
                 raise
             raise SchemaChangeRefused(
                 f"{table.label}: the target refuses {as_text(statement)}: {one_line(error)} Nothing was merged. "
-                f"{operation.advice}"
+                f"{advice_for(error, table, operation, operations)}"
             ) from error
 
 

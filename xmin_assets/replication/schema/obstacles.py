@@ -12,6 +12,7 @@ from xmin_assets.postgres.dependents import (
     Dependent,
     Shape,
     dependents_of_columns,
+    dependents_of_dropped,
     dependents_of_key,
     shape_of,
 )
@@ -50,6 +51,11 @@ def require_unhindered(cursor: ext.cursor, table: TableConfig, oid: int, plan: P
         column = found[0].column
         same = [dependent for dependent in found if dependent.column == column]
         raise _refused(table, same, f"the column {column}", altered[column])
+    drops = [name for name, operation in altered.items() if isinstance(operation, DropColumn)]
+    if drops and (found := dependents_of_dropped(cursor, oid, drops)):
+        column = found[0].column
+        same = [dependent for dependent in found if dependent.column == column]
+        raise _refused(table, same, f"the column {column}", altered[column])
 
 
 def _altered(operations: Sequence[ColumnOperation]) -> dict[str, ColumnOperation]:
@@ -67,11 +73,15 @@ def _refused(
     table: TableConfig, dependents: Sequence[Dependent], what: str, operation: Operation
 ) -> SchemaChangeRefused:
     names = ", ".join(dict.fromkeys(dependent.object for dependent in dependents))
+    if isinstance(operation, DropColumn):
+        otherwise = "Drop it and run the sync again, or keep the column with dropped_columns: keep."
+    else:
+        otherwise = _THEN_AGAIN
     way_out = {
         "view": "Drop the view, run the sync, and create the view again.",
         "publication": "Take the table out of the publication (ALTER PUBLICATION ... DROP TABLE), run the sync, and "
         "add it again.",
-    }.get(dependents[0].kind, _THEN_AGAIN)
+    }.get(dependents[0].kind, otherwise)
     return SchemaChangeRefused(
         f"{table.label}: {names} in the target depends on {what}, which must be changed: "
         f"{as_text(operation.statement(table.target_name))}. Nothing was changed. {way_out}"

@@ -107,7 +107,11 @@ def test_a_default_that_does_not_convert_is_found(items: Replica) -> None:
     items.target.execute("ALTER TABLE items ALTER b SET DEFAULT 'x'")
     items.source.execute("CREATE TYPE kind AS ENUM ('b1'); ALTER TABLE items ALTER b TYPE kind USING 'b1'")
 
-    assert_refused(items, "default for column", {"source": "public.items", "convert": "refill"})
+    table = {"source": "public.items", "convert": "refill"}
+    assert_refused(items, "ALTER TABLE public.items ALTER COLUMN b DROP DEFAULT", table)
+    items.target.execute("ALTER TABLE public.items ALTER COLUMN b DROP DEFAULT")
+    items.sync(table)
+    items.assert_equal("public.items")
 
 
 def test_extended_statistics_and_indexes_are_carried_along(items: Replica) -> None:
@@ -205,3 +209,108 @@ def test_a_plan_that_changes_nothing_looks_for_nothing(items: Replica, monkeypat
 
     monkeypatch.setattr("xmin_assets.replication.schema.alteration.require_unhindered", refuse)
     assert items.sync("public.items").rows_extracted == 0
+
+
+OTHER = "CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other SELECT generate_series(1, 50);"
+
+FOREIGN_KEYS = {
+    "of another table": ("CREATE TABLE mine (item int REFERENCES items)", "id", "mine_item_fkey on table public.mine"),
+    "of the copy": (
+        OTHER + "ALTER TABLE items ADD FOREIGN KEY (a) REFERENCES other",
+        "a",
+        "items_a_fkey on table public.items",
+    ),
+    "of the copy to itself": (
+        "ALTER TABLE items ADD FOREIGN KEY (a) REFERENCES items",
+        "id",
+        "items_a_fkey on table public.items",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "column", "name"), FOREIGN_KEYS.values(), ids=[*FOREIGN_KEYS])
+def test_a_foreign_key_that_does_not_fit_the_new_type_is_named(
+    items: Replica, made: str, column: str, name: str
+) -> None:
+    items.target.execute(made)
+    items.source.execute(f"ALTER TABLE items ALTER {column} TYPE text")
+
+    assert_refused(items, f"foreign key constraint {name} cannot be implemented")
+    assert str(items.plan("public.items").error).count("Drop the foreign key, run the sync, and create it again") == 1
+    constraint, table = name.split(" on table ")
+    items.target.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
+    items.sync("public.items")
+    items.assert_equal("public.items")
+
+
+@pytest.mark.parametrize(("made", "column"), [(made, column) for made, column, _ in FOREIGN_KEYS.values()])
+def test_a_foreign_key_that_fits_the_new_type_is_carried_along(items: Replica, made: str, column: str) -> None:
+    items.target.execute(made)
+    items.source.execute(f"ALTER TABLE items ALTER {column} TYPE bigint")
+
+    items.sync("public.items")
+    items.assert_equal("public.items")
+
+
+KEPT_BY = {
+    "foreign key": (
+        (
+            "ALTER TABLE items ADD UNIQUE (a, c);"
+            "CREATE TABLE mine (x int, y int, FOREIGN KEY (x, y) REFERENCES items (a, c))"
+        ),
+        "constraint mine_x_y_fkey on table public.mine",
+        "ALTER TABLE mine DROP CONSTRAINT mine_x_y_fkey",
+    ),
+    "use of its sequence": (
+        "CREATE SEQUENCE s OWNED BY items.c; CREATE TABLE mine (x int DEFAULT nextval('s'))",
+        "default value for column x of table public.mine",
+        "ALTER TABLE mine ALTER x DROP DEFAULT",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "name", "way_out"), KEPT_BY.values(), ids=[*KEPT_BY])
+def test_what_keeps_a_column_from_being_dropped_is_named(items: Replica, made: str, name: str, way_out: str) -> None:
+    items.target.execute(made)
+    items.source.execute("ALTER TABLE items DROP c")
+    table = {"source": "public.items", "dropped_columns": "drop"}
+
+    assert_refused(items, f"{name} in the target depends on the column c", table)
+    items.target.execute(way_out)
+    items.sync(table)
+    items.assert_equal("public.items")
+
+
+OF_ROWS = {
+    "table": ("CREATE TABLE mine (x items)", "public.mine.x"),
+    "array": ("CREATE TABLE mine (x items[])", "public.mine.x"),
+    "domain": ("CREATE DOMAIN d AS items; CREATE TABLE mine (y d)", "public.mine.y"),
+    "composite": ("CREATE TYPE pair AS (x items); CREATE TABLE mine (y pair)", "public.mine.y"),
+    "materialized view": ("CREATE MATERIALIZED VIEW mine AS SELECT items AS x FROM items", "public.mine.x"),
+}
+
+
+@pytest.mark.parametrize(("made", "name"), OF_ROWS.values(), ids=[*OF_ROWS])
+def test_columns_that_have_rows_of_the_target_in_them_are_named(items: Replica, made: str, name: str) -> None:
+    items.target.execute(made)
+    items.source.execute(RETYPED)
+
+    assert_refused(items, f'because column "{name}" uses its row type')
+
+
+def test_rows_of_the_target_elsewhere_hinder_no_plain_column(items: Replica) -> None:
+    items.target.execute("CREATE TYPE pair AS (x items); CREATE VIEW v AS SELECT items FROM items")
+    items.target.execute("CREATE TABLE mine (x items)")
+    items.source.execute("ALTER TABLE items ADD d text DEFAULT 'x'")
+
+    items.sync("public.items")
+    items.assert_equal("public.items")
+
+
+def test_a_new_column_of_a_domain_with_a_check_is_hindered_by_rows_elsewhere(items: Replica) -> None:
+    for side in (items.source, items.target):
+        side.execute("CREATE DOMAIN positive AS int CHECK (value > 0)")
+    items.target.execute("CREATE TABLE mine (x items)")
+    items.source.execute("ALTER TABLE items ADD d positive DEFAULT 5")
+
+    assert_refused(items, 'because column "public.mine.x" uses its row type')
