@@ -44,15 +44,21 @@ SELECT a.attname::text AS column,
  ORDER BY 1, 2
 """
 
+# A partition's key goes with its parent's.
 _OF_A_KEY = """
+WITH RECURSIVE keys AS (
+    SELECT c.oid, c.conindid FROM pg_catalog.pg_constraint c
+     WHERE c.conrelid = %(table)s AND c.conname = %(constraint)s
+     UNION
+    SELECT c.oid, c.conindid FROM keys k JOIN pg_catalog.pg_constraint c ON c.conparentid = k.oid
+)
 SELECT '' AS column, 'other' AS kind,
        pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) AS object
-  FROM pg_catalog.pg_constraint c
+  FROM keys k
   JOIN pg_catalog.pg_depend d
-    ON (d.refclassid, d.refobjid) IN (('pg_catalog.pg_constraint'::regclass, c.oid),
-                                      ('pg_catalog.pg_class'::regclass, c.conindid))
+    ON (d.refclassid, d.refobjid) IN (('pg_catalog.pg_constraint'::regclass, k.oid),
+                                      ('pg_catalog.pg_class'::regclass, k.conindid))
    AND d.deptype = 'n'
- WHERE c.conrelid = %(table)s AND c.conname = %(constraint)s
  GROUP BY 3
  ORDER BY 3
 """

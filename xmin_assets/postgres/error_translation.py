@@ -38,6 +38,7 @@ _NOT_FOUND = {
 _CODE_OF_USERS = re.compile(r"\b(?:function|procedure)\b")
 """What a line of an error's context has where a function or a trigger was running."""
 _NOT_AT_THE_SOURCE = "If the source has no such constraint, drop it in the target."
+_NO_PARTITION = "Create a partition for it, or one that is DEFAULT, and run the sync again."
 _TOO_LARGE = (
     "A value is too large: PostgreSQL writes no text of more than 1 GB, which is a bytea of 500 MB. Leave its column "
     "out with exclude_columns, or its row with where."
@@ -116,4 +117,5 @@ def translate(error: psycopg2.Error, action: str) -> XminAssetsError:
     if code is not None and (code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT):
         return TransientError(f"{message} This may pass; run it again.")
     hint = _TOO_LARGE if is_too_large(error) else _HINTS.get(code or "", "")
+    hint = _NO_PARTITION if error.diag.source_function == "ExecFindPartition" else hint
     return ServerError(f"{message} {hint}".rstrip())

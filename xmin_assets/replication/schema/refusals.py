@@ -11,15 +11,23 @@ from xmin_assets.config import TableConfig
 from xmin_assets.replication.manifests.operations import CHANGE_IT, Operation, names_before
 
 _CONVERSION = (errorcodes.DATATYPE_MISMATCH, errorcodes.CANNOT_COERCE)
+_THEN_AGAIN = "drop it, run the sync, and create it again."
 
 # By the function of PostgreSQL that has refused, which is the same in every language, and tells apart what one code
-# stands for (src/backend/commands/tablecmds.c).
+# stands for (most are in src/backend/commands).
 _ADVICE = {
     "ATExecAlterColumnType": "Run ALTER TABLE {target} ALTER COLUMN {column} DROP DEFAULT there, and run the sync "
     "again.",
+    "init_params": "Run ALTER TABLE {target} ALTER COLUMN {column} DROP IDENTITY there, and run the sync again.",
     "ATAddForeignKeyConstraint": "Drop the foreign key, run the sync, and create it again once the columns of both "
     "sides have types that fit.",
     "find_composite_type_dependencies": "Drop the column, or the materialized view, run the sync, and create it again.",
+    "DefineIndex": "Name the columns that it is partitioned by in key:, too, if they are copied; or create the table "
+    "anew under another name, without partitions, and copy into that.",
+    "ATPrepAlterColumnType": "Create the table anew under another name, and copy into that.",
+    "ResolveOpClass": f"Where an index of yours has the column {{column}}, {_THEN_AGAIN}",
+    "ParseFuncOrColumn": f"Where a check, an index or a default of yours uses the column {{column}}, {_THEN_AGAIN}",
+    "op_error": f"Where a check, an index or a default of yours uses the column {{column}}, {_THEN_AGAIN}",
 }
 
 

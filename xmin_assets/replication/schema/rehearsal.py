@@ -6,24 +6,21 @@ class for the new type, a default or a check that does not convert, statistics, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import psycopg2
 import psycopg2.extensions as ext
-from psycopg2 import errorcodes, sql
+from psycopg2 import errorcodes
 
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import SchemaChangeRefused
-from xmin_assets.postgres.dependents import columns_of_rows
 from xmin_assets.postgres.error_translation import one_line
-from xmin_assets.postgres.foreign_keys import foreign_keys_of, imitate
-from xmin_assets.postgres.identifiers import QualifiedName, as_text
+from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.replication.manifests.operations import Operation
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.schema.refusals import advice_for
-
-_TWIN = QualifiedName("pg_temp", "xmin_assets_twin")
+from xmin_assets.replication.schema.twins import TWIN, Twins
 
 # Its keys have names of their own.
 _KEY = """
@@ -45,29 +42,11 @@ def rehearse(cursor: ext.cursor, table: TableConfig, oid: int, plan: Plan) -> No
     Raises:
         SchemaChangeRefused: the server refuses.
     """
-    cursor.execute(
-        sql.SQL("CREATE TEMPORARY TABLE xmin_assets_twin (LIKE {} INCLUDING ALL)").format(table.target_name.sql)
-    )
-    names = _with_foreign_keys(cursor, oid, plan) | _with_rows_elsewhere(cursor, oid)
-    names[_TWIN.name] = table.target_name.name
+    twins = Twins.make(cursor, oid)
+    if any(operation.altered_column for operation in plan.column_operations):
+        twins.with_foreign_keys()
     for operation in _in_order(cursor, plan):
-        _try(cursor, table, operation, plan, names)
-
-
-def _with_foreign_keys(cursor: ext.cursor, oid: int, plan: Plan) -> dict[str, str]:
-    """Give the twin the target's foreign keys, where their columns change; return what each is called there."""
-    if not any(operation.altered_column for operation in plan.column_operations):
-        return {}
-    keys = {f"xmin_assets_foreign_key_{number}": key for number, key in enumerate(foreign_keys_of(cursor, oid), 1)}
-    return {f'"{name}"': key.name for name, key in keys.items() if imitate(cursor, key, _TWIN.sql, name)}
-
-
-def _with_rows_elsewhere(cursor: ext.cursor, oid: int) -> dict[str, str]:
-    """Make a column of the twin's rows where there are columns of the target's; return what it stands for."""
-    if not (columns := columns_of_rows(cursor, oid)):
-        return {}
-    cursor.execute(sql.SQL("CREATE TEMPORARY TABLE xmin_assets_elsewhere (rows {})").format(_TWIN.sql))
-    return {"xmin_assets_elsewhere.rows": ", ".join(columns)}
+        _try(cursor, table, operation, plan, twins)
 
 
 _REFUSALS = (
@@ -91,18 +70,14 @@ def _in_order(cursor: ext.cursor, plan: Plan) -> Iterator[Operation]:
         yield plan.add_key
 
 
-def _try(cursor: ext.cursor, table: TableConfig, operation: Operation, plan: Plan, names: Mapping[str, str]) -> None:
+def _try(cursor: ext.cursor, table: TableConfig, operation: Operation, plan: Plan, twins: Twins) -> None:
     try:
-        cursor.execute(operation.statement(_TWIN))
+        cursor.execute(operation.statement(TWIN))
     except psycopg2.Error as error:
         if error.pgcode is None or error.pgcode[:2] not in _REFUSALS:
             raise
-        said = one_line(error)
-        # The twin's names mean nothing to anybody.
-        for name, meant in names.items():
-            said = said.replace(name, meant)
         shown = as_text(operation.statement(table.target_name))
         raise SchemaChangeRefused(
-            f"{table.label}: the target refuses {shown}: {said} Nothing was changed. "
+            f"{table.label}: the target refuses {shown}: {twins.meaning(one_line(error))} Nothing was changed. "
             f"{advice_for(error, table, operation, plan.column_operations)}"
         ) from error
