@@ -6,23 +6,29 @@ with the source, which reads both; it has a job and a schedule of its own.
 
 # No `from __future__ import annotations` here: Dagster reads the annotations of the functions below as they are.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from typing import Any
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetCheckExecutionContext,
     AssetCheckKey,
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
+    AssetExecutionContext,
     AssetKey,
     DagsterEventType,
+    DagsterInstance,
     MetadataValue,
+    TimestampMetadataValue,
     asset_check,
 )
 
 from xmin_assets.config import ReplicationConfig, Severity, TableConfig, duration
+from xmin_assets.config.checks import EqualityCheck
 from xmin_assets.orchestration.failures import spool_errors
 from xmin_assets.orchestration.metadata import Metadata, script
 from xmin_assets.orchestration.names import names_of
@@ -45,6 +51,7 @@ EQUAL = "target_equals_source"
 
 _VERIFIED_AT = "verified_at"
 _BASIS = "basis"
+_FOUND = "found_then"
 
 
 def snapshot_specs(config: ReplicationConfig, asset: AssetKey) -> list[AssetCheckSpec]:
@@ -103,14 +110,16 @@ def staged_specs(asset: AssetKey) -> list[AssetCheckSpec]:
             asset=asset,
             blocking=True,
             description="As many rows were loaded as were extracted. If it fails: a file of the spool was changed or "
-            "cut, or the target server was restarted; materialize the table from source_snapshot again.",
+            "cut, or the target server was restarted; materialize the table from source_snapshot again. Left out of a "
+            "run, it is not reported, but what it looks at stops the run all the same.",
         ),
         AssetCheckSpec(
             KEY,
             asset=asset,
             blocking=True,
             description="The key is unique and nowhere NULL. If it fails: name columns that identify a row with key:, "
-            "or mend the rows at the source.",
+            "or mend the rows at the source. Left out of a run, it is not reported, but what it looks at stops the run "
+            "all the same.",
         ),
     ]
 
@@ -169,8 +178,12 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
             report = progress_lines(context.log.info)
             with open_databases(config, settings) as (source, target):
                 basis = comparison_basis(target, table)
-                if together and (stands := _standing(context, AssetCheckKey(asset, EQUAL), said.every, basis)):
-                    return stands
+                if together:
+                    last = _last_comparison(context.instance, AssetCheckKey(asset, EQUAL))
+                    stands = last and _as_it_stands(last, said, basis)
+                    if stands:
+                        context.log.info(stands.description)
+                        return stands
                 found = terminable(
                     lambda: verify_table(source, target, table, settings, sample=said.sample, on_progress=report)
                 )
@@ -179,34 +192,101 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
     return check
 
 
-def _standing(
-    context: AssetCheckExecutionContext, key: AssetCheckKey, every: float, basis: str
-) -> AssetCheckResult | None:
-    """Return the last result if it was good, is young enough, and is about the same source, target and settings."""
-    records = context.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
-    for record in records:
+def standing_evaluation(
+    context: AssetExecutionContext, config: ReplicationConfig, asset: AssetKey, basis: str
+) -> AssetCheckEvaluation | None:
+    """Return what was last found of a merged target, to stand for what a run has just made of it.
+
+    Dagster's pages show a check as not evaluated from the next materialization on. What failed has failed until it is
+    compared again, and what was good stands as long as the configuration says.
+
+    Args:
+        context: of the step that merges.
+        config: has the check's settings.
+        asset: the merged target.
+        basis: what a comparison rests on now.
+    """
+    said, key = config.checks.target_equals_source, AssetCheckKey(asset, EQUAL)
+    if not said.enabled or any(key in data.assets_def.check_keys for data in context.job_def.asset_layer.data):
+        return None
+    found = _last_comparison(context.instance, key)
+    if found is None:
+        return None
+    result = _as_it_stands(found, said, basis) if found.passed else _still_failed(found)
+    return result and AssetCheckEvaluation(
+        asset_key=asset,
+        check_name=EQUAL,
+        passed=result.passed,
+        metadata=result.metadata or {},
+        severity=result.severity,
+        description=result.description,
+    )
+
+
+def selected(context: AssetExecutionContext, found: Sequence[AssetCheckResult]) -> Iterator[AssetCheckResult]:
+    """Return the results that a run has asked for; checks may be left out of a selection.
+
+    What guards a merge is looked at in any case, and stops it in any case: it is only not reported as a check then.
+    """
+    for result in found:
+        assert result.asset_key is not None
+        assert result.check_name is not None
+        if AssetCheckKey(result.asset_key, result.check_name) in context.selected_asset_check_keys:
+            yield result
+
+
+def _last_comparison(instance: DagsterInstance, key: AssetCheckKey) -> AssetCheckEvaluation | None:
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=5):
         event = record.event and record.event.dagster_event
         if event is None or event.event_type is not DagsterEventType.ASSET_CHECK_EVALUATION:
             continue
         evaluation = event.asset_check_evaluation_data
-        metadata = evaluation.metadata
-        if _VERIFIED_AT not in metadata:
-            continue
-        verified_at = float(metadata[_VERIFIED_AT].value)
-        age = datetime.now(timezone.utc).timestamp() - verified_at
-        known = metadata.get(_BASIS)
-        if not evaluation.passed or age >= every or known is None or known.value != basis:
-            return None
-        context.log.info(f"verified {duration(age)} ago; a good result stands for {duration(every)}")
-        return AssetCheckResult(
-            passed=True,
-            asset_key=key.asset_key,
-            check_name=key.name,
-            metadata=metadata,
-            description=f"Verified {duration(age)} ago, and not again: a good result stands for {duration(every)}. "
-            "Execute the check alone to compare now.",
-        )
+        if _VERIFIED_AT in evaluation.metadata:
+            return evaluation
     return None
+
+
+def _as_it_stands(found: AssetCheckEvaluation, said: EqualityCheck, basis: str) -> AssetCheckResult | None:
+    """Return a good result as it stands now, if it is young enough, of the same source, target and settings."""
+    verified_at = found.metadata[_VERIFIED_AT]
+    age = datetime.now(timezone.utc).timestamp() - _seconds(verified_at)
+    known = found.metadata.get(_BASIS)
+    if not found.passed or age >= said.every or known is None or known.value != basis:
+        return None
+    # What was counted then is not said of what is there now.
+    return AssetCheckResult(
+        passed=True,
+        asset_key=found.asset_key,
+        check_name=found.check_name,
+        metadata={_VERIFIED_AT: verified_at, _BASIS: basis},
+        description=f"As of {_when(verified_at)}: not compared again since. A good result stands for "
+        f"{duration(said.every)}; execute the check alone to compare now.",
+    )
+
+
+def _still_failed(found: AssetCheckEvaluation) -> AssetCheckResult:
+    """Return a failure as it stands: until source and target are compared again."""
+    verified_at = found.metadata[_VERIFIED_AT]
+    of_then = found.metadata.get(_FOUND)
+    then = str(of_then.value) if of_then else found.description or ""
+    return AssetCheckResult(
+        passed=False,
+        asset_key=found.asset_key,
+        check_name=found.check_name,
+        severity=found.severity,
+        metadata={_VERIFIED_AT: verified_at, _FOUND: then},
+        description=f"As of {_when(verified_at)}: {then} The table was synced since; this stands until it is compared "
+        "again. Execute the check to compare now.",
+    )
+
+
+def _when(verified_at: MetadataValue[Any]) -> str:
+    return f"{datetime.fromtimestamp(_seconds(verified_at), timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+def _seconds(timestamp: MetadataValue[Any]) -> float:
+    assert isinstance(timestamp, TimestampMetadataValue)
+    return timestamp.value
 
 
 def _verified(asset: AssetKey, found: TableVerification, severity: Severity, basis: str) -> AssetCheckResult:

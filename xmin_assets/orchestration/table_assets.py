@@ -13,8 +13,11 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     AssetIn,
+    AssetMaterialization,
+    AssetOut,
     AssetsDefinition,
     AssetSpec,
+    Failure,
     MaterializeResult,
     RetryPolicy,
     asset,
@@ -22,7 +25,7 @@ from dagster import (
 )
 
 from xmin_assets.config import ReplicationConfig, TableConfig
-from xmin_assets.errors import DataInvalid, KeyInvalid
+from xmin_assets.errors import DataInvalid, KeyInvalid, XminAssetsError
 from xmin_assets.orchestration import checks, metadata
 from xmin_assets.orchestration.names import STATIONS, StationName, names_of
 from xmin_assets.orchestration.station_step import MergeConfig, StationStep
@@ -36,7 +39,8 @@ from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.planning.snapshot import snapshot
 from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.staging.stage import stage
-from xmin_assets.replication.sync import run_table_sync
+from xmin_assets.replication.status import comparison_basis
+from xmin_assets.replication.sync import SyncContext, run_table_sync
 
 SOURCE_POOL = "xmin_source"
 """The Dagster pool of the assets that connect to the source: its limit bounds them across runs."""
@@ -86,6 +90,8 @@ class TableAssets:
             name=keys["merged_target"].to_python_identifier(),
             specs=specs,
             check_specs=check_specs,
+            # Without the checks, or one of the assets alone; the whole table is synced in any case.
+            can_subset=True,
             pool=SOURCE_POOL,
             required_resource_keys={self.names.settings},
         )
@@ -96,28 +102,31 @@ class TableAssets:
                 try:
                     staged, merged = terminable(lambda: run_table_sync(sync, self.table))
                 except DataInvalid as error:
-                    yield checks.staged_failure(keys["staged_table"], str(error), key=isinstance(error, KeyInvalid))
+                    found = checks.staged_failure(keys["staged_table"], str(error), key=isinstance(error, KeyInvalid))
+                    yield from checks.selected(context, [found])
                     raise
+                self._carry_on(context, sync)
             extracted, planned = staged.extract, staged.extract.snapshot
             if warning := held_back.warning(planned.held_back, sync.settings.held_back_warning):
                 context.log.warning(f"{self.table.label}: {warning}")
             context.log.info(f"{merged.table}: {metadata.changes(merged)}")
-            yield MaterializeResult(
-                asset_key=keys["source_snapshot"],
-                metadata=metadata.of_source_snapshot(planned),
-                check_results=checks.snapshot_results(self.config, keys["source_snapshot"], planned),
-            )
-            yield MaterializeResult(
-                asset_key=keys["csv_extract"], metadata=metadata.of_csv_extract(extracted, keys["source_snapshot"])
-            )
-            yield MaterializeResult(
-                asset_key=keys["staged_table"],
-                metadata=metadata.of_staged_table(staged, keys["csv_extract"]),
-                check_results=checks.staged_results(keys["staged_table"], staged),
-            )
-            yield MaterializeResult(
-                asset_key=keys["merged_target"],
-                metadata=metadata.of_merged_target(merged, staged, keys["staged_table"]),
+            made = {
+                "source_snapshot": metadata.of_source_snapshot(planned),
+                "csv_extract": metadata.of_csv_extract(extracted, keys["source_snapshot"]),
+                "staged_table": metadata.of_staged_table(staged, keys["csv_extract"]),
+                "merged_target": metadata.of_merged_target(merged, staged, keys["staged_table"]),
+            }
+            for station in STATIONS:
+                if keys[station] in context.selected_asset_keys:
+                    yield MaterializeResult(asset_key=keys[station], metadata=made[station])
+                else:
+                    context.log_event(AssetMaterialization(keys[station], metadata=made[station]))
+            yield from checks.selected(
+                context,
+                [
+                    *checks.snapshot_results(self.config, keys["source_snapshot"], planned),
+                    *checks.staged_results(keys["staged_table"], staged),
+                ],
             )
 
         return sync_table
@@ -127,13 +136,17 @@ class TableAssets:
         key = self.keys["source_snapshot"]
 
         @self.asset("source_snapshot", pool=SOURCE_POOL, checks=checks.snapshot_specs(self.config, key))
-        def source_snapshot(context: AssetExecutionContext) -> MaterializeResult[SourceSnapshot]:
+        def source_snapshot(
+            context: AssetExecutionContext,
+        ) -> Iterator[AssetCheckResult | MaterializeResult[SourceSnapshot]]:
             with self.step.open(context) as sync:
                 made = terminable(lambda: snapshot(sync.source, sync.target, self.table, on_progress=sync.on_progress))
             if warning := held_back.warning(made.held_back, sync.settings.held_back_warning):
                 context.log.warning(f"{self.table.label}: {warning}")
-            found = checks.snapshot_results(self.config, key, made)
-            return MaterializeResult(value=made, metadata=metadata.of_source_snapshot(made), check_results=found)
+            # The checks alone may be asked for: what they need is a plan.
+            if key in context.selected_asset_keys:
+                yield MaterializeResult(asset_key=key, value=made, metadata=metadata.of_source_snapshot(made))
+            yield from checks.selected(context, checks.snapshot_results(self.config, key, made))
 
         return source_snapshot
 
@@ -168,6 +181,12 @@ class TableAssets:
         def staged_table(
             context: AssetExecutionContext, csv_extract: CsvExtract
         ) -> Iterator[AssetCheckResult | MaterializeResult[StagedTable]]:
+            if key not in context.selected_asset_keys:
+                raise Failure(
+                    f"{self.table.label}: these checks are made while the table is staged. Materialize "
+                    f"{key.to_user_string()}, and they come with it.",
+                    allow_retries=False,
+                )
             with self.step.open(context, csv_extract.snapshot) as sync:
 
                 def load() -> StagedTable:
@@ -177,10 +196,11 @@ class TableAssets:
                 try:
                     made = terminable(load)
                 except DataInvalid as error:
-                    yield checks.staged_failure(key, str(error), key=isinstance(error, KeyInvalid))
+                    found = checks.staged_failure(key, str(error), key=isinstance(error, KeyInvalid))
+                    yield from checks.selected(context, [found])
                     raise
-            found = checks.staged_results(key, made)
-            yield MaterializeResult(value=made, metadata=metadata.of_staged_table(made, upstream), check_results=found)
+            yield MaterializeResult(asset_key=key, value=made, metadata=metadata.of_staged_table(made, upstream))
+            yield from checks.selected(context, checks.staged_results(key, made))
 
         return staged_table
 
@@ -210,6 +230,7 @@ class TableAssets:
                 made = terminable(apply)
                 sync.spool.remove_merged(made.sync_id)
                 remember(sync.target, staged_table, made)
+                self._carry_on(context, sync)
             context.log.info(f"{made.table}: {metadata.changes(made)}")
             facts = metadata.of_merged_target(made, staged_table, upstream)
             return MaterializeResult(value=made, metadata=facts)
@@ -226,7 +247,27 @@ class TableAssets:
     ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
         """Return Dagster's decorator, with what the four assets have in common."""
         spec = self.specs[station]
-        made = asset(
+        common: dict[str, Any] = {
+            "ins": ins,
+            "deps": spec.deps,
+            "pool": pool,
+            "required_resource_keys": {self.names.settings},
+            # A process that runs many tables finishes one before it begins the next: the plans stay fresh and
+            # the spool small.
+            "op_tags": {"dagster/priority": str(STATIONS.index(station))},
+        }
+        if checks:
+            # Of an asset with checks, these can be left out of a selection only where it is one of many in form.
+            out = spec.replace_attributes(deps=[])
+            made: Callable[[Callable[..., Any]], AssetsDefinition] = multi_asset(
+                name=spec.key.to_python_identifier(),
+                outs={station: AssetOut.from_spec(out, io_manager_key=self.names.manifests, is_required=False)},
+                check_specs=checks,
+                can_subset=True,
+                **common,
+            )
+            return made
+        single: Callable[[Callable[..., Any]], AssetsDefinition] = asset(
             key=spec.key,
             description=spec.description,
             group_name=spec.group_name,
@@ -236,21 +277,18 @@ class TableAssets:
             code_version=spec.code_version,
             automation_condition=spec.automation_condition,
             freshness_policy=spec.freshness_policy,
-            ins=ins,
-            deps=spec.deps,
-            pool=pool,
-            check_specs=checks,
-            required_resource_keys={self.names.settings},
             io_manager_key=self.names.manifests,
-            # A process that runs many tables finishes one before it begins the next: the plans stay fresh and
-            # the spool small.
-            op_tags={"dagster/priority": str(STATIONS.index(station))},
+            **common,
         )
+        return single
 
-        def decorate(station: Callable[..., Any]) -> AssetsDefinition:
-            # Of a function with several outputs, checks being such, Dagster does not understand the annotation.
-            if checks:
-                station.__annotations__.pop("return")
-            return made(station)
-
-        return decorate
+    def _carry_on(self, context: AssetExecutionContext, sync: SyncContext) -> None:
+        """Have the last comparison of source and target stand after this merge, unless the run compares them itself."""
+        try:
+            basis = comparison_basis(sync.target, self.table)
+        except XminAssetsError as error:
+            # The merge is done, and stands without it.
+            context.log.info(f"{self.table.label}: what was last found by {checks.EQUAL} is not carried on: {error}")
+            return
+        if stands := checks.standing_evaluation(context, self.config, self.keys["merged_target"], basis):
+            context.log_event(stands)

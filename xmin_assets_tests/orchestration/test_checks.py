@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetSelection, DagsterInstance, materialize
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetCheckSeverity,
+    AssetSelection,
+    DagsterInstance,
+    materialize,
+)
+from dagster._core.loader import LoadingContextForTest
 
 from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
 from xmin_assets.orchestration.definitions_builder import build_definitions, build_resources
+from xmin_assets.orchestration.names import STATIONS
 from xmin_assets_tests.clusters import Database
-from xmin_assets_tests.orchestration.conftest import Deployment, failure
+from xmin_assets_tests.orchestration.conftest import Deployment, failure, key
 
 
 def evaluations(result: Any) -> dict[str, AssetCheckEvaluation]:
@@ -136,12 +146,132 @@ def test_a_good_result_stands_for_its_time_and_a_bad_one_does_not(
 
     again = verify(deployment, with_target=True)
     assert again.passed
-    assert "ago, and not again: a good result stands for 1 day." in str(again.description)
+    assert "not compared again since. A good result stands for 1 day" in str(again.description)
+    assert again.metadata["verified_at"] == first.metadata["verified_at"]
+    assert "rows_in_target" not in again.metadata
     deployment.checks = {"target_equals_source": {"every": 0, "severity": "WARN"}}
     now = verify(deployment, with_target=True)
     assert (now.passed, now.severity) == (False, AssetCheckSeverity.WARN)
     deployment.checks = {}
     assert not verify(deployment, with_target=True).passed
+
+
+def latest(deployment: Deployment) -> tuple[AssetCheckEvaluation, bool]:
+    """The check's last evaluation, and whether Dagster's pages take it for one of the latest materialization."""
+    target = AssetCheckKey(key("merged_target"), "target_equals_source")
+    (record,) = deployment.instance.event_log_storage.get_asset_check_execution_history(target, limit=1)
+    assert record.evaluation
+    return record.evaluation, asyncio.run(
+        record.targets_latest_materialization(LoadingContextForTest(deployment.instance))
+    )
+
+
+@pytest.mark.parametrize("steps", ["stages", "table"])
+def test_a_failure_stands_after_a_sync_until_it_is_compared_again(
+    deployment: Deployment, source_db: Database, target_db: Database, steps: str
+) -> None:
+    deployment.options = {"steps": steps}
+    deployment.run()
+    target_db.execute("UPDATE orders SET item = 'x' WHERE id = 7")
+    failed = verify(deployment)
+    assert not failed.passed
+
+    for change in (8, 9):
+        source_db.execute(f"UPDATE orders SET item = 'y' WHERE id = {change}")
+        assert deployment.run().success
+        found, of_the_latest = latest(deployment)
+        assert (found.passed, of_the_latest, found.severity) == (False, True, AssetCheckSeverity.ERROR)
+        assert found.metadata["verified_at"] == failed.metadata["verified_at"]
+        assert str(found.description).startswith("As of ")
+        assert str(found.description).count("1 different") == 1
+        assert "this stands until it is compared again" in str(found.description)
+    target_db.execute("UPDATE orders SET item = 'item 7' WHERE id = 7")
+    assert verify(deployment).passed
+    assert deployment.run().success
+    assert latest(deployment)[0].passed
+
+
+def test_a_good_result_stands_after_a_sync_as_of_when_it_was_found(deployment: Deployment) -> None:
+    deployment.run()
+    good = verify(deployment)
+    assert deployment.run().success
+
+    found, of_the_latest = latest(deployment)
+    assert (found.passed, of_the_latest) == (True, True)
+    assert set(found.metadata) == {"verified_at", "basis"}
+    assert found.metadata["verified_at"] == good.metadata["verified_at"]
+    deployment.checks = {"target_equals_source": {"every": 0}}
+    assert deployment.run().success
+    assert not latest(deployment)[1]
+
+
+def test_a_run_that_compares_has_one_result(deployment: Deployment) -> None:
+    verify(deployment, with_target=True)
+    deployment.checks = {"target_equals_source": {"every": 0}}
+    assert verify(deployment, with_target=True).metadata["rows_in_target"].value == 50
+
+
+@pytest.mark.parametrize("steps", ["stages", "table"])
+def test_checks_can_be_left_out_of_a_selection_and_guard_it_all_the_same(
+    deployment: Deployment, source_db: Database, target_db: Database, steps: str
+) -> None:
+    deployment.options = {"steps": steps}
+    assets = build_xmin_assets(deployment.config, retry_policy=deployment.retry_policy)
+    some = {"resources": build_resources(deployment.config.settings), "instance": deployment.instance}
+    selection = AssetSelection.assets(*assets).without_checks()
+
+    result = materialize(assets, selection=selection, **some)
+    assert evaluations(result) == {}
+    assert target_db.fetch("SELECT count(*) FROM orders") == [(50,)]
+
+    source_db.execute("ALTER TABLE orders DROP CONSTRAINT orders_pkey; INSERT INTO orders SELECT * FROM orders LIMIT 1")
+    deployment.tables = [{"source": "public.orders", "key": "id"}]
+    assets = build_xmin_assets(deployment.config, retry_policy=deployment.retry_policy)
+    result = materialize(assets, selection=selection, raise_on_error=False, **some)
+    assert not result.success
+    assert evaluations(result) == {}
+    assert target_db.fetch("SELECT count(*) FROM orders") == [(50,)]
+
+
+def test_the_checks_of_a_plan_can_be_asked_for_alone(deployment: Deployment) -> None:
+    assets = build_xmin_assets(deployment.config)
+    (planner,) = [asset for asset in assets if key("source_snapshot") in asset.keys]
+
+    result = materialize(
+        assets,
+        selection=AssetSelection.checks(*planner.check_keys),
+        instance=deployment.instance,
+        resources=build_resources(deployment.config.settings),
+    )
+    assert {found.check_name for found in result.get_asset_check_evaluations()} == {
+        "far_from_wraparound",
+        "watermark_is_not_held_back",
+        "columns_match_the_target",
+    }
+    assert not result.get_asset_materialization_events()
+
+
+def test_the_checks_of_a_staged_table_come_with_it_alone(deployment: Deployment) -> None:
+    deployment.run()
+    assets = build_xmin_assets(deployment.config, retry_policy=deployment.retry_policy)
+    (stager,) = [asset for asset in assets if key("staged_table") in asset.keys]
+
+    result = materialize(
+        assets,
+        selection=AssetSelection.checks(*stager.check_keys),
+        instance=deployment.instance,
+        resources=build_resources(deployment.config.settings),
+        raise_on_error=False,
+    )
+    assert "Materialize public/orders_staged_table, and they come with it." in failure(result, "staged_table")
+
+
+def test_one_asset_of_a_table_that_is_one_step_syncs_the_whole_table(deployment: Deployment) -> None:
+    deployment.options = {"steps": "table"}
+
+    result = deployment.run("merged_target")
+    made = {event.asset_key for event in result.get_asset_materialization_events()}
+    assert made == {key(station) for station in STATIONS}
 
 
 def test_a_good_result_does_not_stand_for_another_configuration(deployment: Deployment, target_db: Database) -> None:
