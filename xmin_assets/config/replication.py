@@ -34,10 +34,10 @@ class ReplicationConfig(Strict):
         description="libpq URL or keyword string of the target database. XMIN_TARGET_URL goes before it, "
         "except in a component.",
     )
-    name: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_]+$")] | None = Field(
+    name: Annotated[str, StringConstraints(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
         default=None,
         description="What the names of jobs, sensors, schedules and resources begin with, so that several "
-        "configurations can lie side by side in one project. Default for a component: its folder.",
+        "configurations can lie side by side in one project. Default for a component: the folders to it.",
     )
     translation: Translation | None = Field(
         default=None, description="What the assets of all tables are called and look like in Dagster."

@@ -17,7 +17,7 @@ _MESSAGES = {
     "too_short": "is empty",
     "tuple_type": "should be a list",
     "string_type": "should be text",
-    "string_pattern_mismatch": "may have letters, digits and underscores only",
+    "string_pattern_mismatch": "may have letters, digits and underscores only, and begins with no digit",
     "model_type": "should be a mapping of keys to values",
     "model_attributes_type": "should be a mapping of keys to values",
 }

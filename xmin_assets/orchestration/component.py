@@ -16,7 +16,7 @@ from typing_extensions import Self
 from xmin_assets.config import ReplicationConfig, check_form, parse_config
 from xmin_assets.orchestration.component_schema import Attributes
 from xmin_assets.orchestration.definitions_builder import build_definitions
-from xmin_assets.orchestration.names import legal_schema
+from xmin_assets.orchestration.names import component_name
 from xmin_assets.orchestration.scaffolding import XminReplicationScaffolder
 
 
@@ -46,12 +46,14 @@ class XminReplicationComponent(Component):
             check_form(file)
         scope = {**context.resolution_context.scope, "context": LoadContextScope(context)}  # type: ignore[no-untyped-call]
         said = attributes.root if isinstance(attributes, Attributes) else None
-        config = parse_config(said, str(file), scope=scope).with_own_databases()
-        return cls(config if config.name else config.model_copy(update={"name": _name(context)}), scope)
+        return cls(parse_config(said, str(file), scope=scope).with_own_databases(), scope)
 
-    def build_defs(self, context: ComponentLoadContext) -> Definitions:  # noqa: ARG002
+    def build_defs(self, context: ComponentLoadContext) -> Definitions:
         """Return the assets, their job and their resources."""
-        return build_definitions(self.config, scope=self.scope)
+        config = self.config
+        if config.name is None:
+            config = config.model_copy(update={"name": _name(context)})
+        return build_definitions(config, scope=self.scope)
 
 
 def _file(context: ComponentLoadContext) -> Path:
@@ -61,8 +63,13 @@ def _file(context: ComponentLoadContext) -> Path:
 
 
 def _name(context: ComponentLoadContext) -> str:
-    """Return what a component is called that has no name: its folder, and its number in a file with several."""
-    path = context.component_path
-    number = path.instance_key if isinstance(path, ComponentPath) else None
-    folder = legal_schema(context.path.name)
-    return f"{folder}_{number + 1}" if isinstance(number, int) and number else folder
+    """Return what a component without a name is called: by the folders to it, and its place in a file with several."""
+    location = context.component_loc
+    if not isinstance(location, ComponentPath):
+        return component_name((str(getattr(location, "instance_key", "")),))
+    path = location.file_path
+    if path.suffix == ".py":
+        path = path.parent if path.name == "component.py" else path.with_suffix("")
+    known = path.is_relative_to(context.defs_module_path)
+    folders = path.relative_to(context.defs_module_path).parts if known else ()
+    return component_name(folders or (path.name,), location.instance_key)

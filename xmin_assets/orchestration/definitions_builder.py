@@ -8,6 +8,7 @@ from typing import Any
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from xmin_assets.config import ReplicationConfig, Settings
+from xmin_assets.errors import ConfigError
 from xmin_assets.orchestration.assets import assets_of, checks_of
 from xmin_assets.orchestration.automation import automation_sensor
 from xmin_assets.orchestration.event_log import keep_files_open
@@ -86,4 +87,25 @@ def build_definitions(
         schedules=build_schedules(config),
         sensors=[made for made in sensors if made],
         resources=build_resources(config.settings, config.name),
+        metadata={_OnlyOnce(f"xmin_assets/{config.name or ''}"): len(config.tables)},
     )
+
+
+class _OnlyOnce(str):
+    """A key of metadata that two configurations of a project cannot both have.
+
+    `Definitions.merge` puts metadata together before it looks at resources, of which it would say only that two have
+    the same key.
+    """
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        """Compare as text does, but refuse the key of another configuration that is the same."""
+        same = str.__eq__(self, other)
+        if same is True and isinstance(other, _OnlyOnce):
+            name = self.rpartition("/")[2]
+            have = f"have the same name, {name}" if name else "have no name"
+            raise ConfigError(f"Two configurations of this project {have}: each needs a `name:` of its own.")
+        return same

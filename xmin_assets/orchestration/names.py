@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -87,6 +88,21 @@ class DefinitionNames:
 def names_of(config: ReplicationConfig) -> DefinitionNames:
     """Return what a configuration's definitions are called."""
     return DefinitionNames(config.name)
+
+
+def component_name(folders: Sequence[str], place: int | str | None = None) -> str:
+    """Return what a component is called that lies in these folders, such as ``europe__sales``.
+
+    Args:
+        folders: from the project's folder of definitions on.
+        place: the component's in a file with several: a number from 0 on, of which the first is not said, or a name.
+    """
+    name = "__".join(legal_schema(folder) for folder in folders)
+    # The keys of resources are identifiers of Python.
+    name = f"_{name}" if name[0].isdigit() else name
+    if isinstance(place, int):
+        return f"{name}_{place + 1}" if place else name
+    return f"{name}__{legal_schema(place)}" if place else name
 
 
 def legal_schema(name: str) -> str:

@@ -21,6 +21,7 @@ from dagster import (
 )
 
 from xmin_assets import build_definitions, parse_config
+from xmin_assets.errors import ConfigError
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.test_scaffold import project
 
@@ -51,7 +52,7 @@ def databases(source_db: Database, target_db: Database, monkeypatch: pytest.Monk
 def component(project: Path, folder: str, *tables: str, extra: str = "") -> None:
     """Write a component; the second one of a folder becomes another document of the file."""
     file = project / "warehouse/defs" / folder / "defs.yaml"
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     text = COMPONENT.format(tables=", ".join(tables), spool=project / "spool") + extra
     file.write_text(f"{file.read_text()}\n---\n{text}" if file.exists() else text)
 
@@ -152,6 +153,63 @@ def test_what_is_built_in_python_is_merged(databases: tuple[Database, Database],
     downstream = AssetSelection.assets(["shop", "public", "items"], ["sales", "public", "orders"]).downstream()
     found = {key.to_user_string() for key in downstream.resolve(made.resolve_asset_graph())}
     assert {"public/items", "public/orders", "report"} <= found
+
+
+PYTHON_COMPONENTS = """
+from dagster import component_instance
+from xmin_assets import XminReplicationComponent, parse_config
+
+@component_instance
+def first(context):
+    return XminReplicationComponent(parse_config({"tables": ["python.orders"]}))
+
+@component_instance
+def second(context):
+    return XminReplicationComponent(parse_config({"tables": ["python.items"]}))
+"""
+
+
+@pytest.mark.filterwarnings("ignore::dagster_shared.utils.warnings.BetaWarning")
+def test_folders_of_any_name_and_depth_make_names_of_their_own(importable: Path) -> None:
+    folders = ["sales", "europe/sales", "asia/sales", "2024", "two words", "da-sh.dot", "ünï", "名前", "class"]
+    for number, folder in enumerate(folders):
+        component(importable, folder, f"{{source: public.orders, target: s{number}.orders}}")
+    component(importable, "asia/sales", "{source: public.items, target: s.items}")
+    (importable / "warehouse/defs/python").mkdir()
+    (importable / "warehouse/defs/python/component.py").write_text(PYTHON_COMPONENTS)
+    (importable / "warehouse/defs/single.py").write_text(PYTHON_COMPONENTS.replace("python.", "single."))
+
+    made = load(importable)
+
+    Definitions.validate_loadable(made)
+    jobs = made.get_repository_def().job_names
+    syncing = {name.removesuffix("_sync_all_tables") for name in jobs if name.endswith("_sync_all_tables")}
+    assert syncing >= {"sales", "europe__sales", "asia__sales", "asia__sales_2", "_2024", "class"}
+    assert syncing >= {"python__first", "python__second", "single__first", "single__second"}
+    assert len(syncing) == 14
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [(None, "Two configurations of this project have no name"), ("sales", "have the same name, sales")],
+)
+def test_configurations_without_names_of_their_own_are_told_so(name: str | None, said: str) -> None:
+    one, other = (parse_config({"name": name, "tables": [table]}) for table in ("public.orders", "public.items"))
+
+    with pytest.raises(ConfigError, match=f"{said}: each needs a `name:` of its own") as caught:
+        Definitions.merge(host(), build_definitions(one), build_definitions(other))
+
+    assert "\n" not in str(caught.value)
+    # Of two one may go without.
+    Definitions.validate_loadable(
+        Definitions.merge(build_definitions(one), build_definitions(other.model_copy(update={"name": "shop"})))
+    )
+
+
+def test_a_name_is_part_of_identifiers() -> None:
+    for name in ("1a", "a b", "a-b", "ünï", ""):
+        with pytest.raises(ConfigError, match="name may have letters, digits and underscores only, and begins with no"):
+            parse_config({"name": name, "tables": ["public.orders"]})
 
 
 def test_nothing_is_said_of_the_whole_location() -> None:
