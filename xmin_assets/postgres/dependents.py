@@ -63,6 +63,44 @@ SELECT '' AS column, 'other' AS kind,
  ORDER BY 3
 """
 
+# What makes a table one that is published is in GetRelationPublications() and its like, of
+# src/backend/catalog/pg_publication.c: a partition is published with the tables that it is a partition of.
+_UNIDENTIFIED = """
+WITH RECURSIVE tree AS (
+    SELECT %(table)s::oid AS oid
+     UNION
+    SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
+), keys AS (
+    SELECT c.oid, c.conindid FROM pg_catalog.pg_constraint c
+     WHERE c.conrelid = %(table)s AND c.conname = %(constraint)s
+     UNION
+    SELECT c.oid, c.conindid FROM keys k JOIN pg_catalog.pg_constraint c ON c.conparentid = k.oid
+), above AS (
+    SELECT c.oid, c.oid AS parent
+      FROM tree t
+      JOIN pg_catalog.pg_class c ON c.oid = t.oid AND c.relkind = 'r'
+      JOIN pg_catalog.pg_index i ON i.indrelid = c.oid
+           AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END
+     WHERE i.indexrelid IN (SELECT conindid FROM keys)
+        OR EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                    WHERE a.attrelid = c.oid AND a.attnum = ANY(i.indkey::int2[]) AND a.attname = ANY(%(columns)s))
+     UNION
+    SELECT a.oid, i.inhparent
+      FROM above a
+      JOIN pg_catalog.pg_class c ON c.oid = a.parent AND c.relispartition
+      JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.parent
+)
+SELECT DISTINCT a.oid::regclass::text AS table
+  FROM above a
+  JOIN pg_catalog.pg_class c ON c.oid = a.parent
+  JOIN pg_catalog.pg_publication p ON p.pubupdate OR p.pubdelete
+ WHERE p.puballtables
+    OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid)
+    OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace n
+                WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace)
+ ORDER BY 1
+"""
+
 # What is dropped along with a column is not in the way: indexes, constraints, sequences. What uses one of these is.
 _OF_DROPPED_COLUMNS = """
 WITH RECURSIVE tree AS (
@@ -190,6 +228,21 @@ def dependents_of_key(cursor: ext.cursor, table: int, constraint: str) -> list[D
     """Return what uses a primary key: foreign keys, and views that group by it."""
     cursor.execute(_OF_A_KEY, {"table": table, "constraint": constraint})
     return fetch_as(cursor, Dependent)
+
+
+def unidentified_without(
+    cursor: ext.cursor, table: int, constraint: str | None, columns: Sequence[str]
+) -> tuple[str, ...]:
+    """Return what of a table and its partitions is published, and loses its replica identity with a key or a column.
+
+    Args:
+        cursor: in a transaction.
+        table: its oid.
+        constraint: the primary key that is dropped, if one is.
+        columns: that are dropped.
+    """
+    cursor.execute(_UNIDENTIFIED, {"table": table, "constraint": constraint, "columns": list(columns)})
+    return tuple(found for (found,) in cursor.fetchall())
 
 
 def dropped_along(cursor: ext.cursor, table: int, columns: Sequence[str]) -> tuple[str, ...]:

@@ -43,9 +43,13 @@ _TOO_LARGE = (
     "A value is too large: PostgreSQL writes no text of more than 1 GB, which is a bytea of 500 MB. Leave its column "
     "out with exclude_columns, or its row with where."
 )
+_ANOTHER_TABLE = (
+    "If the other table is a copy, sync that one first; else change its rows. Or drop the foreign key in the target, "
+    "or set triggers: skip."
+)
 _HINTS = {
-    errorcodes.FOREIGN_KEY_VIOLATION: "Rows of the other table come and go with its own sync: sync that one first, "
-    "drop the foreign key in the target, or set triggers: skip.",
+    errorcodes.FOREIGN_KEY_VIOLATION: _ANOTHER_TABLE,
+    errorcodes.RESTRICT_VIOLATION: _ANOTHER_TABLE,
     errorcodes.UNIQUE_VIOLATION: _NOT_AT_THE_SOURCE,
     errorcodes.CHECK_VIOLATION: _NOT_AT_THE_SOURCE,
     errorcodes.NOT_NULL_VIOLATION: _NOT_AT_THE_SOURCE,

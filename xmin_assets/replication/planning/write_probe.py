@@ -20,8 +20,8 @@ from xmin_assets.replication.manifests.state import State
 
 _REFUSALS = {
     errorcodes.INSUFFICIENT_PRIVILEGE: "Run there: GRANT SELECT, INSERT, UPDATE, DELETE ON {target} TO the role.",
-    errorcodes.OBJECT_NOT_IN_PREREQUISITE_STATE: "Run there: ALTER TABLE {target} REPLICA IDENTITY FULL, or take the "
-    "table out of the publication.",
+    errorcodes.OBJECT_NOT_IN_PREREQUISITE_STATE: "Run there: ALTER TABLE {target} REPLICA IDENTITY FULL, and the same "
+    "for its partitions, or take the table out of the publication.",
     errorcodes.INVALID_COLUMN_REFERENCE: "Let the publication have all columns of the replica identity, or take "
     "{target} out of it.",
 }

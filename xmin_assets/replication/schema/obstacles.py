@@ -15,6 +15,7 @@ from xmin_assets.postgres.dependents import (
     dependents_of_dropped,
     dependents_of_key,
     shape_of,
+    unidentified_without,
 )
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.replication.manifests.operations import (
@@ -56,6 +57,24 @@ def require_unhindered(cursor: ext.cursor, table: TableConfig, oid: int, plan: P
         column = found[0].column
         same = [dependent for dependent in found if dependent.column == column]
         raise _refused(table, same, f"the column {column}", altered[column])
+    _require_replica_identity(cursor, table, oid, plan)
+
+
+def _require_replica_identity(cursor: ext.cursor, table: TableConfig, oid: int, plan: Plan) -> None:
+    """Refuse to drop what a publication tells rows by: PostgreSQL would update and delete none any more."""
+    drops = [operation for operation in plan.column_operations if isinstance(operation, DropColumn)]
+    operation = plan.drop_key or next(iter(drops), None)
+    if operation is None:
+        return
+    constraint = plan.drop_key.constraint if plan.drop_key else None
+    found = unidentified_without(cursor, oid, constraint, [drop.name for drop in drops])
+    if found:
+        way_out = "; ".join(f"ALTER TABLE {name} REPLICA IDENTITY FULL" for name in found)
+        raise SchemaChangeRefused(
+            f"{table.label}: a publication in the target publishes {', '.join(found)}, whose replica identity goes "
+            f"with what must be changed: {as_text(operation.statement(table.target_name))}. Nothing was changed. "
+            f"Run there: {way_out}, and run the sync again; or take the table out of the publication."
+        )
 
 
 def _altered(operations: Sequence[ColumnOperation]) -> dict[str, ColumnOperation]:

@@ -314,3 +314,52 @@ def test_a_new_column_of_a_domain_with_a_check_is_hindered_by_rows_elsewhere(ite
     items.source.execute("ALTER TABLE items ADD d positive DEFAULT 5")
 
     assert_refused(items, 'because column "public.mine.x" uses its row type')
+
+
+OTHER_KEY = "ALTER TABLE items DROP CONSTRAINT items_pkey; ALTER TABLE items ADD PRIMARY KEY (id, a)"
+
+PUBLISHED = {
+    "all tables": "CREATE PUBLICATION p FOR ALL TABLES",
+    "the table": "CREATE PUBLICATION p FOR TABLE items",
+    "the schema": "CREATE PUBLICATION p FOR TABLES IN SCHEMA public",
+    "its key's index": "ALTER TABLE items REPLICA IDENTITY USING INDEX items_pkey; CREATE PUBLICATION p FOR ALL TABLES",
+}
+
+
+@pytest.mark.parametrize("made", PUBLISHED.values(), ids=[*PUBLISHED])
+def test_a_key_that_a_publication_needs_is_not_dropped(items: Replica, made: str) -> None:
+    items.target.execute(made)
+    items.source.execute(OTHER_KEY)
+
+    assert_refused(items, "Run there: ALTER TABLE public.items REPLICA IDENTITY FULL, and run the sync again")
+    items.target.execute("ALTER TABLE public.items REPLICA IDENTITY FULL")
+    items.sync("public.items")
+    items.assert_equal("public.items")
+
+
+def test_a_column_that_a_publication_needs_is_not_dropped(items: Replica) -> None:
+    items.target.execute("ALTER TABLE items ALTER c SET NOT NULL; CREATE UNIQUE INDEX u ON items (c)")
+    items.target.execute("ALTER TABLE items REPLICA IDENTITY USING INDEX u; CREATE PUBLICATION p FOR TABLE items")
+    items.source.execute("ALTER TABLE items DROP c; UPDATE items SET b = 'x' WHERE id = 1")
+    table = {"source": "public.items", "dropped_columns": "drop"}
+
+    assert_refused(items, "whose replica identity goes with what must be changed", table)
+    items.target.execute("ALTER TABLE public.items REPLICA IDENTITY FULL")
+    items.sync(table)
+    items.assert_equal("public.items")
+
+
+NOT_IN_NEED = {
+    "inserts only": "CREATE PUBLICATION p FOR TABLE items WITH (publish = 'insert')",
+    "the whole row": "ALTER TABLE items REPLICA IDENTITY FULL; CREATE PUBLICATION p FOR TABLE items",
+    "another table": "CREATE TABLE mine (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE mine",
+}
+
+
+@pytest.mark.parametrize("made", NOT_IN_NEED.values(), ids=[*NOT_IN_NEED])
+def test_a_publication_that_needs_no_key_hinders_nothing(items: Replica, made: str) -> None:
+    items.target.execute(made)
+    items.source.execute(OTHER_KEY)
+
+    items.sync("public.items")
+    items.assert_equal("public.items")

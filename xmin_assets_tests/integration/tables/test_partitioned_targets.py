@@ -106,6 +106,18 @@ def test_a_foreign_key_on_the_key_of_a_partition_is_named(replica: Replica) -> N
     items.assert_equal("public.items")
 
 
+@pytest.mark.parametrize("published", ["items", "items_1"])
+def test_a_key_that_a_publication_of_a_partition_needs(replica: Replica, published: str) -> None:
+    items = partitioned(replica)
+    items.target.execute(f"CREATE PUBLICATION p FOR TABLE {published}")
+    items.source.execute("ALTER TABLE items DROP CONSTRAINT items_pkey; ALTER TABLE items ADD PRIMARY KEY (id, a)")
+
+    assert_refused(items, "Run there: ALTER TABLE public.items_1 REPLICA IDENTITY FULL, and run the sync again")
+    items.target.execute("ALTER TABLE public.items_1 REPLICA IDENTITY FULL")
+    items.sync("public.items")
+    items.assert_equal("public.items")
+
+
 BY = {"column": "c", "expression": "(c + 1)"}
 
 

@@ -147,3 +147,19 @@ def test_a_value_that_stays_taken_is_an_error_that_says_so(items: Replica) -> No
 
     assert "violates unique constraint" in error and "(code)=(c2)" in error
     assert items.target.fetch("SELECT * FROM items ORDER BY id") == before
+
+
+@pytest.mark.parametrize("action", ["NO ACTION", "RESTRICT"])
+def test_a_row_that_goes_and_is_still_referenced(items: Replica, action: str) -> None:
+    items.target.execute(
+        f"CREATE TABLE mine (item int REFERENCES items ON DELETE {action}); INSERT INTO mine VALUES (1)"
+    )
+    items.source.execute("DELETE FROM items WHERE id = 1")
+
+    error = str(items.try_sync("public.items").error)
+
+    assert 'foreign key constraint "mine_item_fkey" on table "mine"' in error
+    assert "change its rows. Or drop the foreign key in the target, or set triggers: skip." in error
+    items.target.execute("DELETE FROM mine")
+    items.sync("public.items")
+    items.assert_equal("public.items")
