@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import interruptible
 from xmin_assets.cli.options import Invocation, common, tables
 from xmin_assets.redaction import redact
-
-if TYPE_CHECKING:
-    from xmin_assets.replication.doctor import ServerDiagnosis
 
 
 @click.command
@@ -25,21 +21,23 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
     """Say which tables are read by changed blocks, and what to change for the others.
 
     For all configured tables, or those named; and what the two servers do not tell, what that costs, and what to grant.
-    Nothing is copied or changed.
+    Nothing is copied or changed. Ends with 1 if a sync needs something that is missing.
     """
+    from xmin_assets.cli.facts_table import show_facts
     from xmin_assets.replication.doctor import diagnose, diagnose_servers
 
     config = invocation.load()
     secrets = invocation.connection_strings()
     found, servers = interruptible(lambda: (diagnose(config, tables=tables), diagnose_servers(config)))
     failures = failures_of(found)
+    stopped = any(fact.stops for server in servers for fact in server.facts)
     if invocation.json:
         shown = {
             what: [{**asdict(one), "error": redact(one.error, secrets) if one.error else None} for one in those]
             for what, those in (("tables", found), ("servers", servers))
         }
         show_json(shown)
-        return 1 if failures else 0
+        return 1 if failures or stopped else 0
     for one in found:
         if one.error is not None:
             continue
@@ -53,16 +51,6 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
             click.echo("    Set triggers: skip to have the source's values as they are.")
     for server in servers:
         if server.error is None:
-            _show_server(server)
+            show_facts(server)
     show_failures(failures, secrets)
-    return 1 if failures else 0
-
-
-def _show_server(server: ServerDiagnosis) -> None:
-    told = len(server.facts) - len(server.missing)
-    summary = f"PostgreSQL {server.version} tells {told} of {len(server.facts)} facts"
-    click.echo(click.style(server.side, bold=True) + f"  {summary}")
-    for fact in server.missing:
-        click.echo(f"  {fact.name}: {fact.purpose}")
-        click.echo(f"    Without it {fact.without}.")
-        click.echo(f"    {fact.grant}")
+    return 1 if failures or stopped else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg2.extensions as ext
@@ -12,13 +12,23 @@ from psycopg2 import sql
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres.connection import check_cancelled
 from xmin_assets.postgres.rows import fetch_value
-from xmin_assets.postgres.server_facts import Fact, ask, fetch, refused
+from xmin_assets.postgres.server_facts import Fact, ask, fetch, refused, refused_meanwhile
 
 _IN_RECOVERY = "pg_catalog.pg_is_in_recovery()"
+
+_TRANSACTIONS = Fact(
+    "transaction_ids",
+    "pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text",
+    ("pg_current_snapshot()", "pg_snapshot_xmin(pg_snapshot)"),
+    "shows which transactions have ended",
+    "no change can be told from one that is not there yet",
+    required=True,
+)
 
 FACTS = {
     fact.name: fact
     for fact in (
+        _TRANSACTIONS,
         Fact(
             "system_identifier",
             "(SELECT system_identifier::text FROM pg_catalog.pg_control_system())",
@@ -110,12 +120,42 @@ FACTS = {
 }
 """What is asked of a source, beside what no server refuses."""
 
+IDENTITY_FACTS = ("system_identifier", "postmaster_start")
+"""Of which a source must tell one, see `require_identity`."""
+
 _START = {name: FACTS[name] for name in ("postmaster_start", "bgwriter_reset", "archiver_reset")}
 _POSITION = {name: FACTS[name] for name in ("insert_position", "replay_position")}
 _ON_DISK = {name: FACTS[name] for name in ("flush_position", "replay_position")}
-_TARGET = {"system_identifier": FACTS["system_identifier"], **_START}
 
-TARGET_FACTS = _TARGET
+TARGET_FACTS = {
+    fact.name: fact
+    for fact in (
+        # A lock that nobody else asks for, and that the transaction's end gives back.
+        Fact(
+            "merge_lock",
+            "pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('xmin_assets facts'), pg_catalog.pg_backend_pid())"
+            "::text",
+            ("pg_advisory_xact_lock(int, int)",),
+            "lets one merge of a table wait for the other",
+            "nothing keeps two first syncs apart",
+            required=True,
+        ),
+        replace(
+            _TRANSACTIONS,
+            purpose="shows which transaction has merged",
+            without="no merge can be told from the changes that others make to the target",
+        ),
+        replace(
+            FACTS["system_identifier"],
+            purpose="tells another target from this one",
+            without="the time of its start stands in for it: a sync that is under way when it restarts begins again",
+        ),
+        *(
+            replace(fact, without="the rows that a sync has staged are counted again before they are merged")
+            for fact in _START.values()
+        ),
+    )
+}
 """What is asked of a target."""
 
 _DATABASE = sql.SQL("""
@@ -124,8 +164,7 @@ _DATABASE = sql.SQL("""
        d.datname::text AS database,
        pg_catalog.pg_is_in_recovery() AS in_recovery,
        pg_catalog.pg_encoding_to_char(d.encoding)::text AS encoding,
-       (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o) AS oldest_age,
-       pg_catalog.has_function_privilege('pg_catalog.pg_advisory_xact_lock(int, int)', 'EXECUTE') AS may_lock
+       (SELECT max(pg_catalog.age(o.datfrozenxid))::int8 FROM pg_catalog.pg_database o) AS oldest_age
   FROM pg_catalog.pg_database d
  WHERE d.datname = pg_catalog.current_database()
 """)
@@ -137,10 +176,21 @@ _SNAPSHOT = sql.SQL("""
        pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) AS segment
 """)
 
+EXPORT_FACTS = {
+    "exported_snapshot": Fact(
+        "exported_snapshot",
+        "pg_catalog.pg_export_snapshot()",
+        ("pg_export_snapshot()",),
+        "lets several connections read one table",
+        "one connection reads a table, not several",
+    )
+}
+"""What is asked of a source before several connections read a table, by a statement outside of any transaction: none
+exports a snapshot from within a savepoint."""
+
 _WHICH = sql.SQL("""
      , pg_catalog.pg_current_snapshot()::text AS snapshot,
-       oid::int8 AS database_oid,
-       pg_catalog.has_function_privilege('pg_catalog.pg_export_snapshot()', 'EXECUTE') AS may_export
+       oid::int8 AS database_oid
   FROM pg_catalog.pg_database
  WHERE datname = pg_catalog.current_database()
 """)
@@ -184,8 +234,6 @@ class Server:
     """Of the database."""
     oldest_age: int = 0
     """Age in transactions of the oldest one that may still be unfrozen, in any database."""
-    may_lock: bool = True
-    """Whether the role may take the advisory locks of a transaction."""
     missing: tuple[str, ...] = ()
     """The names of `FACTS` that the server does not tell, of those that it was asked for."""
 
@@ -209,7 +257,7 @@ def observe_target_server(cursor: ext.cursor) -> Server:
     Args:
         cursor: in a transaction.
     """
-    return _server(ask(cursor, _TARGET, _DATABASE), refused(cursor) & {*_TARGET}, "", None)
+    return _server(ask(cursor, TARGET_FACTS, _DATABASE), refused(cursor) & {*TARGET_FACTS}, "", None)
 
 
 def require_identity(server: Server, side: str) -> None:
@@ -230,10 +278,26 @@ def started(cursor: ext.cursor) -> str | None:
     return _started(ask(cursor, _START, sql.SQL("")))
 
 
-def which_snapshot(cursor: ext.cursor) -> tuple[tuple[str | None, str, int], bool]:
-    """Return which server, snapshot and database a connection sees, and whether the role may export a snapshot."""
+def which_snapshot(cursor: ext.cursor) -> tuple[str | None, str, int]:
+    """Return which server, snapshot and database a connection sees."""
     row = ask(cursor, _START, _WHICH)
-    return (_started(row), row["snapshot"], row["database_oid"]), row["may_export"]
+    return _started(row), row["snapshot"], row["database_oid"]
+
+
+def may_export(cursor: ext.cursor) -> bool:
+    """Return whether the role may export a snapshot; the cursor is in no transaction."""
+    return ask(cursor, EXPORT_FACTS, sql.SQL(""))["exported_snapshot"] is not None
+
+
+def export_snapshot(cursor: ext.cursor) -> str:
+    """Export the snapshot of the cursor's transaction, and return its name.
+
+    Raises:
+        RefusedMeanwhile: see `may_export`, which was true a moment ago.
+    """
+    with refused_meanwhile(cursor):
+        cursor.execute("SELECT pg_catalog.pg_export_snapshot() AS snapshot")
+        return fetch_value(cursor, str)
 
 
 def wal_position(cursor: ext.cursor) -> int | None:
@@ -360,7 +424,6 @@ def _server(facts: dict[str, Any], missing: frozenset[str], snapshot: str, lsn: 
         started=_started(facts),
         encoding=facts["encoding"],
         oldest_age=facts["oldest_age"],
-        may_lock=facts["may_lock"],
         missing=tuple(sorted(missing)),
     )
 

@@ -1,13 +1,15 @@
 """Facts of a server that it may keep to itself: rented ones forbid functions, lack them, or have others in their place.
 
 Whatever can be asked is asked by one statement. If the server refuses that, each fact is asked alone, and the absence
-of a fact is NULL. What was refused is not asked again for a while, so a server that tells less costs no more.
+of a fact is NULL. What was refused is not asked again for a while, so a server that tells less costs no more. A fact
+that is required has no such absence: without it nothing goes on, and `Lacking` says what to grant.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,8 @@ import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import errorcodes, sql
 from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
+
+from xmin_assets.postgres.error_translation import one_line
 
 ASK_AGAIN_S = 60.0
 """Seconds for which a refusal is believed: somebody may grant what is missing."""
@@ -40,16 +44,36 @@ class Fact:
     expression: str
     """SQL that gives it, as one value."""
     needs: tuple[str, ...]
-    """The functions that it calls, with their arguments, as GRANT names them."""
+    """The functions that it calls, with their arguments, and the views that it reads, as GRANT names them."""
     purpose: str
     """What it is for, for people."""
     without: str
     """What is lost without it, for people."""
+    required: bool = False
+    """Whether nothing can be done without it."""
 
     @property
     def grant(self) -> str:
-        """The statement that gives it to a role."""
-        return f"GRANT EXECUTE ON FUNCTION {', '.join(self.needs)} TO the role"
+        """The statements that give it to a role."""
+        functions = ", ".join(need for need in self.needs if "(" in need)
+        views = ", ".join(need for need in self.needs if "(" not in need)
+        grants = [f"GRANT EXECUTE ON FUNCTION {functions}"] if functions else []
+        grants += [f"GRANT SELECT ON {views}"] if views else []
+        return "; ".join(f"{grant} TO the role" for grant in grants)
+
+
+class Lacking(Exception):
+    """A server does not tell what nothing can be done without; the message says what, and how to grant it."""
+
+    def __init__(self, fact: Fact) -> None:
+        what = " and ".join(need.partition("(")[0] for need in fact.needs)
+        super().__init__(
+            f"the server refuses {what}, which {fact.purpose}; without it {fact.without}. Run there: {fact.grant}."
+        )
+
+
+class RefusedMeanwhile(Exception):
+    """A server refuses a fact that it told a moment ago. Whoever asks again gets what it still tells."""
 
 
 _refused: dict[tuple[object, ...], dict[str, float]] = {}
@@ -70,6 +94,7 @@ def ask(
     rest: sql.Composable,
     *,
     then: tuple[Mapping[str, Fact], sql.Composable] | None = None,
+    require: bool = True,
 ) -> dict[str, Any]:
     """Ask for facts; those that the server refuses are None.
 
@@ -80,14 +105,22 @@ def ask(
         then: some of the facts and a rest, for a second SELECT whose row `fetch` returns afterwards. With it the server
             is asked in any case whether it refuses anything, and without it only if it was not asked lately: that takes
             a round trip, which is saved where a second SELECT follows.
+        require: whether what is required must be there.
 
     Returns:
         The row of the SELECT, by the names of its columns.
+
+    Raises:
+        Lacking: the server refuses a fact that is required.
+        RefusedMeanwhile: it refuses what it told a moment ago.
     """
     known = refused(cursor)
+    if require:
+        _require(facts, known)
     if then is None and {*facts} <= known | _lately(_told, cursor):
-        cursor.execute(_select(facts, known, rest))
-        return fetch(cursor)
+        with refused_meanwhile(cursor):
+            cursor.execute(_select(facts, known, rest))
+            return fetch(cursor)
     in_transaction = cursor.connection.info.transaction_status == TRANSACTION_STATUS_INTRANS
     begin, end = (_SAVEPOINT, _RELEASE) if in_transaction else (sql.SQL(""), sql.SQL(""))
     try:
@@ -98,6 +131,8 @@ def ask(
         if in_transaction:
             cursor.execute(_ROLLBACK)
         known = known | _probe(cursor, facts, known, in_transaction=in_transaction)
+        if require:
+            _require(facts, known)
         cursor.execute(_select(facts, known, rest))
     row = fetch(cursor)
     _told.setdefault(_server(cursor), {}).update(dict.fromkeys({*facts} - known, time.monotonic()))
@@ -106,6 +141,28 @@ def ask(
     elif in_transaction:
         cursor.execute(end)
     return row
+
+
+@contextmanager
+def refused_meanwhile(cursor: ext.cursor) -> Iterator[None]:
+    """Let a server that refuses what it told a moment ago be asked anew.
+
+    Raises:
+        RefusedMeanwhile: it refuses the statement.
+    """
+    try:
+        yield
+    except psycopg2.Error as error:
+        if not is_refusal(error):
+            raise
+        forget(cursor)
+        raise RefusedMeanwhile(one_line(error)) from error
+
+
+def _require(facts: Mapping[str, Fact], missing: frozenset[str]) -> None:
+    for name, fact in facts.items():
+        if fact.required and name in missing:
+            raise Lacking(fact)
 
 
 def fetch(cursor: ext.cursor) -> dict[str, Any]:
@@ -161,7 +218,10 @@ def _lately(asked: Mapping[tuple[object, ...], Mapping[str, float]], cursor: ext
     return frozenset(name for name, at in asked.get(_server(cursor), {}).items() if now - at < ASK_AGAIN_S)
 
 
-def forget() -> None:
-    """Forget what servers have told and refused."""
-    _told.clear()
-    _refused.clear()
+def forget(cursor: ext.cursor | None = None) -> None:
+    """Forget what the cursor's server has told and refused, or what all have."""
+    for asked in (_told, _refused):
+        if cursor is None:
+            asked.clear()
+        else:
+            asked.pop(_server(cursor), None)

@@ -16,9 +16,10 @@ import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.errors import Cancelled
+from xmin_assets.errors import Cancelled, TransientError, UnsupportedServer
 from xmin_assets.postgres.connection import Database, cancelled
 from xmin_assets.postgres.error_translation import translate
+from xmin_assets.postgres.server_facts import Lacking, RefusedMeanwhile
 
 PINNED = {
     "client_encoding": "UTF8",
@@ -71,11 +72,9 @@ def _pinned(version: int, watches_clients: bool) -> sql.Composable:
 
 
 _AT_LEAST = """
-SELECT pg_catalog.set_config(name, %(size)s || 'kB', true)
-  FROM pg_catalog.pg_settings
- WHERE name = %(name)s AND setting::int8 < %(size)s
+SELECT pg_catalog.set_config(%(name)s, %(size)s || 'kB', true)
+ WHERE pg_catalog.pg_size_bytes(pg_catalog.current_setting(%(name)s)) < %(size)s * 1024
 """
-# pg_settings shows memory in kilobytes.
 
 HEARTBEAT = 30.0
 """Seconds between two signs of life of a transaction that waits, well below idle_in_transaction_session_timeout."""
@@ -171,6 +170,12 @@ def translate_errors(database: Database, action: str) -> Iterator[None]:
     """Let the driver's errors out as ours; for work in a thread on a cursor that another one has made."""
     try:
         yield
+    except Lacking as lacking:
+        raise UnsupportedServer(f"{action} ({database}): {lacking}") from lacking
+    except RefusedMeanwhile as refusal:
+        raise TransientError(
+            f"{action} ({database}): {refusal} It was allowed a moment ago; run it again."
+        ) from refusal
     except psycopg2.Error as error:
         if cancelled():
             # The cause is only that the server did what it was asked to.

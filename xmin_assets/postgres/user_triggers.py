@@ -13,6 +13,7 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.postgres.rows import fetch_as, fetch_one_as, fetch_value
+from xmin_assets.postgres.server_facts import Fact, ask
 
 _PARTS = """
 parts AS (
@@ -47,6 +48,18 @@ SELECT coalesce(sum(pg_catalog.pg_stat_get_xact_tuples_inserted(oid)), 0)::int8 
        coalesce(sum(pg_catalog.pg_stat_get_xact_tuples_deleted(oid)), 0)::int8 AS deleted
   FROM parts
 """
+
+WRITTEN_FACTS = {
+    "written_rows": Fact(
+        "written_rows",
+        "(pg_catalog.pg_stat_get_xact_tuples_inserted(0), pg_catalog.pg_stat_get_xact_tuples_updated(0), "
+        "pg_catalog.pg_stat_get_xact_tuples_deleted(0))::text",
+        tuple(f"pg_stat_get_xact_tuples_{what}(oid)" for what in ("inserted", "updated", "deleted")),
+        "shows what triggers of the target's users have written in a merge",
+        "a merge into a table with such triggers reads it twice more",
+    )
+}
+"""What is asked of a target whose users' triggers fire in a merge."""
 
 _MAY_SKIP = "SELECT pg_catalog.has_parameter_privilege('session_replication_role', 'SET') AS may_skip"
 
@@ -106,8 +119,11 @@ def run_deferred(cursor: ext.cursor, code: Iterable[UserCode]) -> None:
         )
 
 
-def counted(cursor: ext.cursor, oid: int) -> Counted:
-    """Return what the session has written to the table; all zero where the server does not count (track_counts)."""
+def counted(cursor: ext.cursor, oid: int) -> Counted | None:
+    """Return what the session has written to the table; None where the server does not tell, or does not count."""
+    told = ask(cursor, WRITTEN_FACTS, sql.SQL(", pg_catalog.current_setting('track_counts')::bool AS counts"))
+    if told["written_rows"] is None or not told["counts"]:
+        return None
     cursor.execute(_COUNTED, {"oid": oid})
     return fetch_one_as(cursor, Counted)
 

@@ -11,10 +11,10 @@ from psycopg2 import sql
 from xmin_assets.config import Mode, ReplicationConfig, TableConfig, load_config
 from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.server import FACTS, TARGET_FACTS, observe_server
+from xmin_assets.postgres.server import EXPORT_FACTS, FACTS, IDENTITY_FACTS, TARGET_FACTS, observe_server
 from xmin_assets.postgres.server_facts import ask, refused
-from xmin_assets.postgres.transaction import TransactionMode, transaction, transaction_on
-from xmin_assets.postgres.user_triggers import names_of
+from xmin_assets.postgres.transaction import TransactionMode, transaction, transaction_on, translate_errors
+from xmin_assets.postgres.user_triggers import WRITTEN_FACTS, names_of
 from xmin_assets.replication.changed_blocks.prerequisites import (
     BLOCKS_OF_DELETED_ROWS,
     CLOSED_PARTITIONS,
@@ -25,11 +25,13 @@ from xmin_assets.replication.changed_blocks.prerequisites import (
     MissingPrerequisite,
     check_prerequisites,
 )
+from xmin_assets.replication.planning.held_back import HOLDER_FACTS
 from xmin_assets.replication.planning.observation import observe_target, read_source
 from xmin_assets.replication.runtime.databases import open_databases
 from xmin_assets.replication.runtime.retries import run_concurrently
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.selection import VIEWS
+from xmin_assets.replication.state.table_lock import LOCK_FACTS
 from xmin_assets.replication.table_fingerprints import COUNTER_FACTS
 
 
@@ -57,7 +59,9 @@ class ServerFact:
     without: str
     """What is lost without it."""
     grant: str
-    """The statement that lets a role have it."""
+    """The statements that let a role have it."""
+    stops: bool = False
+    """Whether it is not told, and no sync can do without it."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +92,36 @@ def diagnose_servers(config: ReplicationConfig | None = None) -> tuple[ServerDia
 
 
 def _asked(side: Literal["source", "target"], database: Database) -> ServerDiagnosis:
-    wanted = {**FACTS, **COUNTER_FACTS} if side == "source" else TARGET_FACTS
+    outside = EXPORT_FACTS if side == "source" else {}
+    inside = (
+        {**FACTS, **HOLDER_FACTS, **COUNTER_FACTS}
+        if side == "source"
+        else {**TARGET_FACTS, **LOCK_FACTS, **WRITTEN_FACTS}
+    )
+    action = "Looking at the server"
     try:
-        with transaction_on(database, TransactionMode.READ, "Looking at the server") as cursor:
-            known = ask(cursor, wanted, sql.SQL(", pg_catalog.current_setting('server_version') AS server_version"))
+        with transaction_on(database, TransactionMode.READ, action) as cursor:
+            version = sql.SQL(", pg_catalog.current_setting('server_version') AS server_version")
+            told = ask(cursor, inside, version, require=False)
+        with database.connection() as connection, translate_errors(database, action), connection.cursor() as cursor:
+            if outside:
+                ask(cursor, outside, sql.SQL(""))
             lacking = refused(cursor)
     except XminAssetsError as error:
         return ServerDiagnosis(side, str(database), error=str(error))
+    unknown = side == "source" and lacking.issuperset(IDENTITY_FACTS)
     facts = tuple(
-        ServerFact(fact.name.replace("_", " "), fact.name not in lacking, fact.purpose, fact.without, fact.grant)
-        for fact in wanted.values()
+        ServerFact(
+            name=fact.name.replace("_", " "),
+            told=name not in lacking,
+            purpose=fact.purpose,
+            without=fact.without,
+            grant=fact.grant,
+            stops=name in lacking and (fact.required or (unknown and name in IDENTITY_FACTS)),
+        )
+        for name, fact in {**inside, **outside}.items()
     )
-    return ServerDiagnosis(side, str(database), known["server_version"], facts)
+    return ServerDiagnosis(side, str(database), told["server_version"], facts)
 
 
 def diagnose(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[Diagnosis, ...]:

@@ -48,7 +48,9 @@ def test_each_thing_that_is_mended_is_no_longer_named(cli: Cli, summarized: Data
     assert "no unique index guarantees its key" in cli("doctor").stdout
     cli.configure("public.orders", track_blocks=True)
     assert third.stdout.startswith("public.orders  reads only the blocks that changed\nsource  PostgreSQL ")
-    assert third.stdout.splitlines()[-1].endswith("tells 4 of 4 facts")
+    assert [line.split()[-4:] for line in third.stdout.splitlines() if line.startswith("target")] == [
+        ["8", "of", "8", "facts"]
+    ]
     (table,) = cli("doctor", "--json").json["tables"]
     assert (table["table"], table["fast"], table["missing"], table["error"]) == ("public.orders", True, [], None)
 
@@ -79,13 +81,21 @@ def test_a_table_that_is_not_there_is_an_error(cli: Cli, summarized: Database) -
     assert "Did you mean public.orders?" in run.stderr
 
 
-def test_what_the_servers_do_not_tell_is_said_with_what_it_costs_and_the_grant(
-    cli: Cli, source_db: Database, target_db: Database
-) -> None:
+@pytest.fixture
+def rented(cli: Cli, source_db: Database) -> Iterator[Database]:
+    """A source with a table that a role may read."""
     source_db.execute("CREATE TABLE orders (id int PRIMARY KEY); CREATE ROLE renter LOGIN PASSWORD 'for this test'")
-    source_db.execute("GRANT SELECT ON orders TO renter; REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    source_db.execute("GRANT SELECT ON orders TO renter")
     cli.environment["XMIN_SOURCE_URL"] = source_db.url_as("renter", "for this test")
     cli.configure("public.orders")
+    yield source_db
+    source_db.execute("DROP OWNED BY renter; DROP ROLE renter")
+
+
+def test_what_the_servers_do_not_tell_is_said_with_what_it_costs_and_the_grant(
+    cli: Cli, rented: Database, target_db: Database
+) -> None:
+    rented.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
     cli("sync")
     target_db.execute("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$")
     target_db.execute("CREATE TRIGGER audit BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION f()")
@@ -93,11 +103,43 @@ def test_what_the_servers_do_not_tell_is_said_with_what_it_costs_and_the_grant(
     run = cli("doctor")
     shown = cli("doctor", "--json").json
 
-    source_db.execute("DROP OWNED BY renter; DROP ROLE renter")
     assert run.status == 0, run.stderr
-    assert "system identifier: tells another cluster from this one" in run.stdout
     assert "GRANT EXECUTE ON FUNCTION pg_control_system() TO the role" in run.stdout
     assert "in the target fire in every merge: " in run.stdout and "audit" in run.stdout
     source, target = shown["servers"]
     assert [fact["name"] for fact in source["facts"] if not fact["told"]] == ["system identifier"]
     assert (target["side"], target["error"], all(fact["told"] for fact in target["facts"])) == ("target", None, True)
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_the_facts_are_a_table_that_fits_the_terminal(cli: Cli, rented: Database, columns: int) -> None:
+    rented.execute("REVOKE EXECUTE ON FUNCTION pg_current_wal_insert_lsn() FROM PUBLIC")
+    cli.environment["COLUMNS"] = str(columns)
+
+    lines = cli("doctor").stdout.splitlines()
+
+    facts = lines[next(number for number, line in enumerate(lines) if line.startswith("source  ")) :]
+    assert max(map(len, facts)) <= columns
+    (row,) = (number for number, line in enumerate(facts) if line.strip().startswith("insert position"))
+    cell = " ".join(" ".join(facts[row : row + 8]).split())
+    assert cell.startswith("insert position no shows that a primary")
+    assert "the history is not proven" in cell
+    assert "  GRANT EXECUTE ON FUNCTION pg_current_wal_insert_lsn() TO the role;" in facts
+    assert ("the grant that gives it" in " ".join(facts)) is (columns == 160)
+
+
+def test_what_no_sync_can_do_without_is_marked_and_ends_with_one(cli: Cli, rented: Database) -> None:
+    rented.execute("REVOKE EXECUTE ON FUNCTION pg_current_snapshot() FROM PUBLIC")
+
+    run = cli("doctor")
+    planned = cli("plan")
+
+    assert run.status == 1
+    assert [line.split()[:3] for line in run.stdout.splitlines() if "NEEDED" in line] == [
+        ["transaction", "ids", "NEEDED"]
+    ]
+    assert planned.status == 1
+    assert "the server refuses pg_current_snapshot and pg_snapshot_xmin" in planned.stderr
+    assert (
+        "GRANT EXECUTE ON FUNCTION pg_current_snapshot(), pg_snapshot_xmin(pg_snapshot) TO the role" in planned.stderr
+    )

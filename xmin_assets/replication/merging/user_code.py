@@ -58,9 +58,11 @@ def write_watched(
     if rows.same_key is None:
         return watch.replace()
     written, counted = watch.merge()
-    if counted.inserted + counted.updated > written.inserted + written.updated + _marked(rows, written):
-        # Some row was written twice, or others were, which may be in columns that are not copied. Only what these rows
-        # had before tells. In most targets there are none, so nobody has asked for it yet.
+    if counted is None or counted.inserted + counted.updated > written.inserted + written.updated + _marked(
+        rows, written
+    ):
+        # Some row was written twice, or others were, which may be in columns that are not copied; or nobody counts.
+        # Only what these rows had before tells. In most targets there are none, so nobody has asked for it yet.
         rows.cursor.execute("ROLLBACK TO SAVEPOINT rows")
         before = watch.checksum_of_others()
         written, _ = watch.merge()
@@ -93,14 +95,16 @@ class _Watch:
             raise self.error(f"made {unpaired} rows of the target others than were written")
         return written
 
-    def merge(self) -> tuple[Written, Counted]:
-        """Write rows, and look for them; return what was written, and what the server has counted meanwhile."""
+    def merge(self) -> tuple[Written, Counted | None]:
+        """Write rows, and look for them; return what was written, and what the server, if it does, has counted."""
         before = user_triggers.counted(self._cursor, self._rows.target_oid)
         written = self._write()
         user_triggers.run_deferred(self._cursor, self._code)
-        counted = user_triggers.counted(self._cursor, self._rows.target_oid).since(before)
+        after = user_triggers.counted(self._cursor, self._rows.target_oid)
+        counted = after.since(before) if after and before else None
         self._require_staged()
-        self._require_growth(written, counted)
+        if counted is not None:
+            self._require_growth(written, counted)
         if self._missing is not None and (kept := count_kept(self._rows, self._missing)):
             raise self.error(f"kept {kept} rows in the target that the source has deleted", "deletes: ignore")
         return written, counted
@@ -195,7 +199,7 @@ class _Watch:
         Where a row moves to another partition it is counted as deleted and inserted, so the difference is compared.
         """
         if not (counted.inserted or counted.updated or counted.deleted):
-            return  # nothing was written, or the server does not count
+            return  # nothing was written
         removed = 0 if self._rows.selection.deletes.marks else written.deleted
         others = (counted.inserted - counted.deleted) - (written.inserted - removed)
         if others:

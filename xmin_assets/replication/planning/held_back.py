@@ -7,10 +7,15 @@ transaction id and holds nothing back.
 
 from __future__ import annotations
 
+from itertools import chain
+from operator import itemgetter
+
 import psycopg2.extensions as ext
+from psycopg2 import sql
 
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.server import horizon
+from xmin_assets.postgres.server_facts import Fact, ask
 from xmin_assets.replication.manifests.plan import HeldBack, Holder
 
 SHOWN = 5
@@ -19,20 +24,38 @@ SHOWN = 5
 MANY = 1_000_000
 """Transactions from which the horizon is too far behind in any case."""
 
+_WHO = "names who holds the watermark back"
+
 # backend_xid is shown to everybody, xact_start only to the session's own role and to pg_read_all_stats.
-_HOLDERS = """
-SELECT kind, name, xid, seconds
-  FROM (SELECT 'session' AS kind, pid::text AS name, backend_xid::text::int8 AS xid, age(backend_xid) AS age,
-               extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds
-          FROM pg_stat_activity
-         WHERE backend_xid IS NOT NULL
-         UNION ALL
-        SELECT 'prepared', gid, transaction::text::int8, age(transaction),
-               extract(epoch FROM clock_timestamp() - prepared)::float8
-          FROM pg_prepared_xacts) holders
- ORDER BY age DESC
- LIMIT %s
-"""
+HOLDER_FACTS = {
+    fact.name: fact
+    for fact in (
+        Fact(
+            "open_sessions",
+            """(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                               'kind', 'session', 'name', a.pid::text, 'xid', a.backend_xid::text::int8,
+                               'age', pg_catalog.age(a.backend_xid),
+                               'seconds', extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8))
+                  FROM pg_catalog.pg_stat_activity a
+                 WHERE a.backend_xid IS NOT NULL)""",
+            ("pg_stat_get_activity(int)", "pg_stat_activity"),
+            _WHO,
+            "plan and status say how far it is held back, and not by which session",
+        ),
+        Fact(
+            "prepared_transactions",
+            """(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                               'kind', 'prepared', 'name', p.gid, 'xid', p.transaction::text::int8,
+                               'age', pg_catalog.age(p.transaction),
+                               'seconds', extract(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::float8))
+                  FROM pg_catalog.pg_prepared_xacts p)""",
+            ("pg_prepared_xact()", "pg_prepared_xacts"),
+            _WHO,
+            "plan and status say how far it is held back, and not by which prepared transaction",
+        ),
+    )
+}
+"""What is asked of a source when transactions are open there."""
 
 
 def observe_held_back(cursor: ext.cursor) -> HeldBack:
@@ -42,8 +65,10 @@ def observe_held_back(cursor: ext.cursor) -> HeldBack:
     transactions = xid.read_next_xid(cursor, oldest) - oldest
     if not transactions:
         return HeldBack(0)
-    cursor.execute(_HOLDERS, (SHOWN,))
-    return HeldBack(transactions, tuple(Holder(*row) for row in cursor.fetchall()))
+    told = ask(cursor, HOLDER_FACTS, sql.SQL(""))
+    holders = sorted(chain.from_iterable(told[name] or () for name in HOLDER_FACTS), key=itemgetter("age"))
+    named = [{name: value for name, value in holder.items() if name != "age"} for holder in holders[: -SHOWN - 1 : -1]]
+    return HeldBack(transactions, tuple(Holder(**holder) for holder in named))
 
 
 def warning(held_back: HeldBack, seconds: float) -> str | None:

@@ -11,7 +11,7 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.config import TableConfig, Triggers, nearest
-from xmin_assets.errors import PlanOutdated, TableNotFound, UnsupportedServer, UnsupportedTable
+from xmin_assets.errors import PlanOutdated, TableNotFound, UnsupportedTable
 from xmin_assets.postgres import catalog, user_triggers
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
@@ -145,11 +145,6 @@ def observe_target(
     require_version(server, str(database), MIN_TARGET)
     if server.in_recovery:
         raise UnsupportedTable(f"The {database} is a standby and cannot be written to. Name its primary.")
-    if not server.may_lock:
-        raise UnsupportedServer(
-            f"The {database} lets the role take no advisory lock, by which two first syncs are kept apart. Run there: "
-            "GRANT EXECUTE ON FUNCTION pg_advisory_xact_lock(int, int) TO the role."
-        )
     state = read_state(cursor, table.target_name)
     return server, _read_target(cursor, table, state), state
 

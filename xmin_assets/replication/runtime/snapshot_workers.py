@@ -23,9 +23,8 @@ from psycopg2 import sql
 from xmin_assets.errors import TerminalError, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.rows import fetch_value
-from xmin_assets.postgres.server import which_snapshot
-from xmin_assets.postgres.transaction import HEARTBEAT, TransactionMode, transaction
+from xmin_assets.postgres.server import export_snapshot, may_export, which_snapshot
+from xmin_assets.postgres.transaction import HEARTBEAT, TransactionMode, transaction, translate_errors
 
 
 class Worker(Protocol):
@@ -117,16 +116,23 @@ class SnapshotWorkers(Generic[AnyWorker]):
 
     def _start_worker(self) -> None:
         if not self._snapshot:
-            self._seen, may_export = which_snapshot(self._cursor)
-            self._is_alone = not may_export
+            self._is_alone = not self._may_export()
             if self._is_alone:
                 return
-            self._cursor.execute("SELECT pg_catalog.pg_export_snapshot() AS snapshot")
-            self._snapshot = fetch_value(self._cursor, str)
+            self._seen = which_snapshot(self._cursor)
+            self._snapshot = export_snapshot(self._cursor)
         number = len(self._threads) + 1
         thread = threading.Thread(target=self._work, args=(number,), name=f"xmin-reader-{number}", daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def _may_export(self) -> bool:
+        """Try it on another connection: a refusal here would end the snapshot."""
+        with self._database.spare_connection() as connection:
+            if connection is None:
+                return False
+            with translate_errors(self._database, self._action), connection.cursor() as cursor:
+                return may_export(cursor)
 
     def _work(self, number: int) -> None:
         joined = False
@@ -144,7 +150,7 @@ class SnapshotWorkers(Generic[AnyWorker]):
                 ) as cursor:
                     # Where one address leads to several servers, this may be another one, which may have a snapshot of
                     # this name.
-                    if which_snapshot(cursor)[0] != self._seen:
+                    if which_snapshot(cursor) != self._seen:
                         return
                     worker = self._make_worker(cursor, number)
                     joined = True

@@ -31,7 +31,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import TableBusy, XminAssetsError
 from xmin_assets.postgres.connection import Database, check_cancelled
 from xmin_assets.postgres.rows import Value, fetch_as, fetch_value
-from xmin_assets.postgres.server_facts import is_refusal
+from xmin_assets.postgres.server_facts import ASK_AGAIN_S, Fact, is_refusal
 from xmin_assets.postgres.transaction import HEARTBEAT, TransactionMode, transaction, translate_errors
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
 
@@ -75,6 +75,20 @@ SELECT pg_catalog.pg_advisory_unlock(classid::int8::bit(32)::int4, objid::int8::
    AND classid::int8 = pg_catalog.hashtext('xmin_assets table lock')::int8 & 4294967295
 """
 
+LOCK_FACTS = {
+    "table_lock": Fact(
+        "table_lock",
+        """(SELECT pg_catalog.pg_advisory_unlock(k.room, k.key)::text
+              FROM (SELECT pg_catalog.hashtext('xmin_assets facts') AS room, pg_catalog.pg_backend_pid() AS key) AS k
+             WHERE pg_catalog.pg_try_advisory_lock(k.room, k.key)
+               AND EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = k.key))""",
+        ("pg_try_advisory_lock(int, int)", "pg_advisory_unlock(int, int)", "pg_lock_status()", "pg_locks"),
+        "lets one sync of a table wait for the other",
+        "two syncs of one table may work side by side, and the later merge is refused",
+    )
+}
+"""What the table lock needs of a target."""
+
 _LONGEST_PAUSE = 0.5
 """Seconds between two attempts to take a lock."""
 
@@ -103,6 +117,7 @@ class TableLocks:
         self._guard = threading.Lock()
         self._session = ExitStack()
         self._cursor: ext.cursor | None = None
+        self._refused_at: float | None = None
         self._ended = threading.Event()
 
     def __enter__(self) -> TableLocks:
@@ -122,8 +137,10 @@ class TableLocks:
                     return
                 try:
                     self._open_session("waiting for a table lock")
-                except XminAssetsError:  # who takes a lock gets the error
+                except XminAssetsError as error:  # who takes a lock gets the error
                     self._close_session()
+                    if is_refusal(error):
+                        self._refused_at = time.monotonic()
 
         threading.Thread(target=open_session, name="xmin-locks-connect", daemon=True).start()
 
@@ -144,10 +161,13 @@ class TableLocks:
         """
         action = f"{table.label}: waiting for the table lock"
         try:
-            lock = self._take(table, action, timeout, on_progress)
+            lock = None if self._is_refused() else self._take(table, action, timeout, on_progress)
         except XminAssetsError as error:
             if not is_refusal(error):
                 raise
+            lock = None
+            self._refused_at = time.monotonic()
+        if lock is None:
             yield  # the server has no such locks for us, and the merge refuses what was planned from an older state
             return
         try:
@@ -155,6 +175,10 @@ class TableLocks:
         finally:
             with suppress(XminAssetsError):  # a session that is lost has given back its locks
                 self._query(action, _RELEASE, lock, _fetch_bool)
+
+    def _is_refused(self) -> bool:
+        """Whether such locks were refused lately: to ask for each table again would take a connection each."""
+        return self._refused_at is not None and time.monotonic() - self._refused_at < ASK_AGAIN_S
 
     def _take(self, table: TableConfig, action: str, timeout: float, on_progress: ProgressCallback) -> str:
         """Take the first lock of the table that nobody who is gone has, and return its name."""

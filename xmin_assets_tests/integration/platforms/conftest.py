@@ -29,6 +29,11 @@ class Rented(Database):
         for oid in self._overloads(functions):
             self.execute(f"REVOKE EXECUTE ON FUNCTION {oid} FROM PUBLIC, pg_monitor, pg_read_all_stats")
 
+    def hide(self, *views: str) -> None:
+        """Let only superusers read these views."""
+        for view in views:
+            self.execute(f"REVOKE SELECT ON pg_catalog.{view} FROM PUBLIC, pg_monitor, pg_read_all_stats")
+
     def let_raise(self, error: str, *functions: str) -> None:
         """Put functions in the place of these that raise an error, as a fork of PostgreSQL has them.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres import server_facts
-from xmin_assets_tests.integration.platforms.conftest import Rented, live
+from xmin_assets_tests.integration.platforms.conftest import ROLE, Rented, live
 from xmin_assets_tests.replica import Replica
 
 UNPROVEN = (
@@ -74,6 +76,71 @@ def test_a_target_without_it_is_written_all_the_same(rented: Replica, target: Re
 
     assert changed[0] == "xmin_incremental"
     assert "checksum" not in changed[1]
+
+
+OF_HOLDERS = ("pg_stat_get_activity", "pg_prepared_xact")
+VIEWS_OF_HOLDERS = ("pg_stat_activity", "pg_prepared_xacts")
+
+
+@pytest.mark.parametrize("missing", [*OF_HOLDERS, *VIEWS_OF_HOLDERS])
+def test_a_source_without_it_does_not_say_who_holds_the_watermark_back(
+    rented: Replica, source: Rented, missing: str
+) -> None:
+    """A session and a prepared transaction are open, and one of the two cannot be seen."""
+    (source.hide if missing in VIEWS_OF_HOLDERS else source.forbid)(missing)
+    with closing(source.connect()) as session, session.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT pg_current_xact_id(); ")
+        source.execute("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'renter'")
+
+        live(rented)
+
+        planned = rented.plan("public.orders").snapshot
+        source.execute("ROLLBACK PREPARED 'renter'")
+        cursor.execute("ROLLBACK")
+    assert planned is not None
+    assert planned.held_back.transactions >= 2
+    seen = "prepared" if "activity" in missing else "session"
+    assert {holder.kind for holder in planned.held_back.by} == {seen}
+
+
+@pytest.mark.parametrize("function", ["pg_current_snapshot", "pg_snapshot_xmin"])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_without_it_the_plan_is_refused_with_the_grant(
+    rented: Replica, source: Rented, target: Rented, function: str, side: str
+) -> None:
+    {"source": source, "target": target}[side].forbid(function)
+
+    error = str(rented.plan("public.orders").error)
+
+    assert f"looking at the {side}" in error and "the server refuses" in error
+    assert "GRANT EXECUTE ON FUNCTION pg_current_snapshot(), pg_snapshot_xmin(pg_snapshot) TO the role" in error
+    assert not list(rented.spool.glob("**/*.csv"))
+
+
+@pytest.mark.parametrize("counts", [True, False], ids=["forbidden", "not counted"])
+def test_a_target_that_does_not_count_shows_what_a_trigger_has_done(
+    rented: Replica, target: Rented, counts: bool
+) -> None:
+    """The trigger changes a row that the source has not changed."""
+    rented.sync("public.orders")
+    if counts:
+        target.forbid(*(f"pg_stat_get_xact_tuples_{what}" for what in ("inserted", "updated", "deleted")))
+    else:
+        target.execute(f"ALTER ROLE {ROLE} SET track_counts = off")
+    target.execute("""
+        CREATE FUNCTION harmless() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+        CREATE FUNCTION harmful() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            UPDATE public.orders SET item = 'by a trigger' WHERE id = 50 AND item <> 'by a trigger'; RETURN new; END $$;
+        CREATE TRIGGER audit BEFORE INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION harmless();
+    """)
+    rented.source.execute("UPDATE orders SET item = 'changed' WHERE id = 7; INSERT INTO orders VALUES (1000, 'new')")
+    assert rented.sync("public.orders").rows_updated == 1
+    rented.assert_equal("public.orders")
+
+    target.execute("CREATE TRIGGER more AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION harmful()")
+    rented.source.execute("INSERT INTO orders VALUES (1001, 'newer')")
+
+    assert "changed rows of the target that the source has not changed" in str(rented.try_sync("public.orders").error)
 
 
 def test_all_of_them_may_be_missing_but_the_start(rented: Replica, source: Rented, target: Rented) -> None:
