@@ -22,7 +22,7 @@ from xmin_assets.config import duration
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
-from xmin_assets.replication.manifests.table import Selection
+from xmin_assets.replication.manifests.table import Comments, Selection
 from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE
@@ -36,7 +36,8 @@ def of_source_snapshot(made: SourceSnapshot) -> Metadata:
     return {
         "xmin_assets/summary": f"about {made.rows_estimate:,} rows at the source, {bytes_text(made.bytes)}",
         **_decision(made.plan.mode.value, made.plan.reason),
-        **column_schema(made.target_selection),
+        **column_schema(made.target_selection, made.comments),
+        "xmin_assets/key": key_text(made.target_selection),
         "xmin_assets/watermark": made.plan.watermark or 0,
         "xmin_assets/horizon": made.horizon,
         "xmin_assets/max_xmin": made.state.max_xmin if made.state else 0,
@@ -58,7 +59,7 @@ def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
     return {
         "xmin_assets/summary": f"{made.rows:,} rows read, {bytes_text(made.bytes)} in {duration(made.seconds)}",
         **_decision(snapshot.plan.mode.value, snapshot.plan.reason),
-        **column_schema(snapshot.target_selection),
+        **column_schema(snapshot.target_selection, snapshot.comments),
         **_lineage(snapshot.target_selection, upstream),
         **({"dagster/uri": made.parts[0].uri.rpartition("/")[0]} if made.parts else {}),
         "xmin_assets/watermark": made.horizon,
@@ -83,7 +84,7 @@ def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
     return {
         "xmin_assets/summary": f"{made.rows:,} rows loaded in {duration(made.seconds)}",
         **_decision(extract.snapshot.plan.mode.value, extract.snapshot.plan.reason),
-        **column_schema(selection, own=True),
+        **column_schema(selection, extract.snapshot.comments, own=True),
         **_lineage(selection, upstream),
         **({"dagster/table_name": f"xmin_assets.{made.name}"} if made.name else {}),
         "dagster/row_count": made.rows,
@@ -105,8 +106,9 @@ def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey
     return {
         "xmin_assets/summary": f"{changes(made)}; {bytes_text(made.bytes_extracted)} read; {duration(in_all)} in all",
         **_decision(made.mode.value, made.reason),
-        **column_schema(selection, own=True),
+        **column_schema(selection, planned.comments, own=True),
         **_lineage(selection, upstream),
+        "xmin_assets/key": key_text(selection),
         "dagster/row_count": made.rows,
         "xmin_assets/watermark": made.watermark,
         "xmin_assets/watermark_before": made.watermark_before or 0,
@@ -174,11 +176,22 @@ def script(statements: tuple[str, ...]) -> MetadataValue[Any]:
     return MetadataValue.md(f"```sql\n{lines}\n```")
 
 
-def column_schema(selection: Selection, *, own: bool = False) -> Metadata:
+def key_text(selection: Selection) -> str:
+    """Return the key's columns, for people."""
+    return ", ".join(selection.key) or "none: the contents are compared and replaced as a whole"
+
+
+def column_schema(selection: Selection, comments: Comments, *, own: bool = False) -> Metadata:
     """Return the columns of a table; with those that this project adds to a target, where `own` says so."""
+    said = dict(comments.columns)
     plain, in_key = TableColumnConstraints(), TableColumnConstraints(nullable=False, other=["key"])
     columns = [
-        TableColumn(column.name, column.type, constraints=in_key if column.name in selection.key else plain)
+        TableColumn(
+            column.name,
+            column.type,
+            description=said.get(column.name),
+            constraints=in_key if column.name in selection.key else plain,
+        )
         for column in selection.columns
     ]
     if own:

@@ -11,7 +11,7 @@ from dagster import AssetKey, AssetSpec
 from xmin_assets.config import Mode, ReplicationConfig, TableConfig
 from xmin_assets.errors import ConfigError
 from xmin_assets.orchestration.automation import automation_of
-from xmin_assets.orchestration.metadata import column_schema
+from xmin_assets.orchestration.metadata import column_schema, key_text
 from xmin_assets.orchestration.names import (
     STATIONS,
     DefinitionNames,
@@ -99,11 +99,13 @@ def table_specs(
 
 def source_specs(config: ReplicationConfig) -> list[AssetSpec]:
     """Return the source's tables, which are there without Dagster; a table may be copied more than once."""
-    names = names_of(config)
+    names, known = names_of(config), recall(config)
     specs = {
         key: AssetSpec(
             key,
-            description=f"{_plain(table.label)}, as it is at the source. It is read and never written.",
+            description=_below_comment(
+                known.get(table), f"{_plain(table.label)}, as it is at the source. It is read and never written."
+            ),
             group_name=group_name(table),
             kinds={"postgresql", "source"},
             metadata={"dagster/storage_kind": "postgresql"},
@@ -123,7 +125,7 @@ def asset_spec(
     target = {"dagster/table_name": str(table.target_name)} if station == "merged_target" else {}
     if target and last:
         # Those of the other three would quadruple what the webserver loads, and say the same.
-        target |= column_schema(last.selection, own=True)
+        target |= column_schema(last.selection, last.comments, own=True)
     return AssetSpec(
         asset_key(table, station),
         deps=[source_key(table, names)] if station == "source_snapshot" else [],
@@ -161,15 +163,22 @@ def description(table: TableConfig, station: StationName, last: LastSync | None 
         )
     what = _WHAT[station].format(source=_plain(table.label), target=_plain(str(table.target_name)))
     rows = [f"| {name} | {_cell(fact)} |" for name, fact in facts.items()]
-    return "\n".join([what, "", "| | |", "| --- | --- |", *rows])
+    text = "\n".join([what, "", "| | |", "| --- | --- |", *rows])
+    return _below_comment(last, text) if station == "merged_target" else text
+
+
+def _below_comment(last: LastSync | None, text: str) -> str:
+    """Return a description that begins with what the source's own people say of the table."""
+    return f"{last.comments.table}\n\n{text}" if last and last.comments.table else text
 
 
 def _key(table: TableConfig, last: LastSync | None) -> str:
     if table.key:
         return _names(table.key)
     if last is None:
-        return "the first sync looks for one: the primary key, or a unique one without NULLs"
-    return _names(last.selection.key) or "none: the contents are compared and replaced as a whole"
+        # Of what a run finds, Dagster shows the metadata at once, and a description when it loads the code again.
+        return "the primary key, or a unique one without NULLs; each run shows which, as `xmin_assets/key`"
+    return _names(last.selection.key) or key_text(last.selection)
 
 
 def _plain(name: str) -> str:

@@ -38,7 +38,10 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpers
           FROM pg_catalog.pg_depend d
           JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
          WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-           AND d.refclassid = 'pg_catalog.pg_extension'::regclass)
+           AND d.refclassid = 'pg_catalog.pg_extension'::regclass),
+       (SELECT pg_catalog.json_object_agg(d.objsubid, d.description)
+          FROM pg_catalog.pg_description d
+         WHERE d.objoid = c.oid AND d.classoid = 'pg_catalog.pg_class'::regclass)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind NOT IN ('i', 'I', 't', 'c')
@@ -209,6 +212,8 @@ class Relation:
     """The query of a view or materialized view, with those of the views that it reads."""
     extension: str | None = None
     """The extension that it belongs to."""
+    comments: Mapping[str, str] | None = None
+    """What COMMENT ON says, by the numbers of its columns; 0 is the relation itself."""
 
 
 @dataclass(frozen=True)

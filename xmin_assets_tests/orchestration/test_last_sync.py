@@ -53,7 +53,7 @@ def test_after_a_sync_the_definition_has_the_columns(deployment: Deployment, by:
 
 
 def test_after_a_sync_the_description_has_the_key_and_the_watermark(deployment: Deployment) -> None:
-    assert "the first sync looks for one" in (merged_target(deployment).description or "")
+    assert "each run shows which, as `xmin_assets/key`" in (merged_target(deployment).description or "")
     watermark = numbers(deployment.run(), "merged_target")["xmin_assets/watermark"]
     text = merged_target(deployment).description or ""
     assert "| Key | `id` |" in text

@@ -14,6 +14,7 @@ from xmin_assets import resync_tables
 from xmin_assets.config import parse_config
 from xmin_assets.orchestration.assets import build_xmin_assets
 from xmin_assets.orchestration.names import STATIONS
+from xmin_assets.orchestration.specs import source_specs, table_specs
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, key, numbers
 
@@ -143,6 +144,29 @@ def test_the_target_has_its_columns_and_where_they_come_from(deployment: Deploym
     assert schema.columns[0].constraints.nullable is False
     assert [dep.asset_key for dep in lineage.deps_by_column["price"]] == [key("staged_table")]
     assert "source_xmin" not in lineage.deps_by_column
+
+
+def test_comments_of_the_source_describe_columns_and_tables(deployment: Deployment, source_db: Database) -> None:
+    source_db.execute("COMMENT ON TABLE orders IS 'What customers have bought.'")
+    source_db.execute("COMMENT ON COLUMN orders.item IS 'Its name.'")
+    for expected in ("Its name.", "Another."):
+        result = deployment.run()
+        for station in STATIONS:
+            schema = metadata(result, station)["dagster/column_schema"]
+            assert isinstance(schema, TableSchema)
+            described = {column.name: column.description for column in schema.columns if column.name != "source_xmin"}
+            assert described == {"id": None, "item": expected, "price": None}
+        source_db.execute("COMMENT ON COLUMN orders.item IS 'Another.'")
+    assert metadata(result, "merged_target")["xmin_assets/key"] == "id"
+
+    (specs,) = table_specs(deployment.config, None).values()
+    assert (specs["merged_target"].description or "").startswith(
+        "What customers have bought.\n\npublic.orders: the copy"
+    )
+    (source,) = source_specs(deployment.config)
+    assert (source.description or "").startswith(
+        "What customers have bought.\n\npublic.orders, as it is at the source."
+    )
 
 
 def test_a_soft_deleting_target_shows_the_column_that_marks_rows(deployment: Deployment) -> None:

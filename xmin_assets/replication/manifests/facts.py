@@ -10,7 +10,7 @@ from xmin_assets.postgres.catalog import Attribute
 from xmin_assets.postgres.server import Server
 from xmin_assets.postgres.types import UserType
 from xmin_assets.postgres.user_triggers import UserCode
-from xmin_assets.replication.manifests.table import Identity, Selection, TypeMap
+from xmin_assets.replication.manifests.table import NO_COMMENTS, Comments, Identity, Selection, TypeMap
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class SourceFacts:
     """The xid64 below which every transaction is finished."""
     filled: frozenset[str] = frozenset()
     """Columns that have a value in rows which nobody has written since they were added (see `Storage.filled`)."""
+    comments: Comments = NO_COMMENTS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from xmin_assets.config import Mode, TableConfig
 from xmin_assets.postgres.types import UserType
 from xmin_assets.replication.manifests.operations import AddKey, ColumnOperation, DropKey
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.manifests.table import Identity, Selection
+from xmin_assets.replication.manifests.table import NO_COMMENTS, Comments, Identity, Selection
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ class SourceSnapshot:
     """Those of the target, as far as it had them, that stand for the enums and composites of the source."""
     borrowed: tuple[UserType, ...] = ()
     """See `State`."""
+    comments: Comments = NO_COMMENTS
 
     @property
     def base(self) -> tuple[int, str] | None:

@@ -106,6 +106,18 @@ class TypeMap:
 
 
 @dataclass(frozen=True)
+class Comments:
+    """What COMMENT ON says at the source, for people."""
+
+    table: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    """Names of columns, and what is said of them."""
+
+
+NO_COMMENTS = Comments()
+
+
+@dataclass(frozen=True)
 class Selection:
     """What of the table is copied, and how rows are recognised."""
 

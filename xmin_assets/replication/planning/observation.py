@@ -20,7 +20,7 @@ from xmin_assets.postgres.server import Server, horizon, observe_server, observe
 from xmin_assets.postgres.transaction import TransactionMode, transaction
 from xmin_assets.replication.manifests.facts import SourceFacts, TargetFacts
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.manifests.table import Identity, Leaf
+from xmin_assets.replication.manifests.table import Comments, Identity, Leaf
 from xmin_assets.replication.planning.write_probe import require_writable
 from xmin_assets.replication.scan.conditions import read_lock
 from xmin_assets.replication.scan.where_clause import mark_unlike_leaves
@@ -129,7 +129,12 @@ def read_source(
     selection = select(cursor, table, relation, has_heirs=relation.kind == "r" and len(storage) > 1)
     storage = mark_unlike_leaves(cursor, table, relation.oid, selection, storage)
     filled = frozenset(name for leaf in storage for name in leaf.filled)
-    return SourceFacts(server, identity, selection, horizon(cursor), filled), storage
+    said = relation.comments or {}
+    columns = tuple(
+        (column.name, said[number]) for column in selection.columns if (number := str(column.attnum)) in said
+    )
+    comments = Comments(said.get("0"), columns)
+    return SourceFacts(server, identity, selection, horizon(cursor), filled, comments), storage
 
 
 def observe_target(

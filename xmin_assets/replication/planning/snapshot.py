@@ -127,6 +127,7 @@ def snapshot(
         flushed=None if on_disk is None else FlushedSnapshot(server.snapshot, server.started, on_disk),
         target_types=target_types.with_parts(source_facts.selection),
         borrowed=facts.target.borrowed,
+        comments=source_facts.comments,
     )
     on_progress(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
     return result

@@ -18,7 +18,7 @@ from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.serialization import from_json, to_json
-from xmin_assets.replication.manifests.table import Selection
+from xmin_assets.replication.manifests.table import NO_COMMENTS, Comments, Selection
 from xmin_assets.replication.spool.spool import Spool, cache_folder
 
 _log = logging.getLogger(__name__)
@@ -33,12 +33,15 @@ class LastSync:
     """Rows that the target shares with the source."""
     watermark: int
     at: datetime
+    comments: Comments = NO_COMMENTS
 
 
 def remember(target: Database, staged: StagedTable, merged: MergedTarget) -> None:
     """Leave what this sync knows of its table, for `recall`. A sync that is merged does not fail for it."""
     planned = staged.extract.snapshot
-    known = LastSync(planned.target_selection, merged.rows, merged.watermark, datetime.now(timezone.utc))
+    known = LastSync(
+        planned.target_selection, merged.rows, merged.watermark, datetime.now(timezone.utc), planned.comments
+    )
     try:
         folder = _folder()
         folder.make_folder(folder.root)
