@@ -20,12 +20,12 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
-    DagsterEventType,
     DagsterInstance,
     MetadataValue,
     TimestampMetadataValue,
     asset_check,
 )
+from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
 from xmin_assets.config import ReplicationConfig, Severity, TableConfig, duration
 from xmin_assets.config.checks import EqualityCheck
@@ -165,9 +165,9 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
         required_resource_keys={settings_key},
         description=f"The target's rows are the source's, except for what the source changed since the last sync."
         f"{sample} If it fails: run `xmin-assets resync {table.label}` and materialize the table; the next sync then "
-        "compares every row and writes only those that differ. Along with a "
-        f"materialization a good result stands for {duration(said.every)}, as long as the source, the target and the "
-        "configuration are the same.",
+        "compares every row and writes only those that differ. A "
+        "failure stands until the check is executed again. Along with a materialization a good result stands for "
+        f"{duration(said.every)}, as long as the source, the target and the configuration are the same.",
     )
     def check(context: AssetCheckExecutionContext) -> AssetCheckResult:
         # Whoever asks for the check alone, by its job or in the UI, wants the rows read: a nightly schedule would
@@ -236,14 +236,12 @@ def selected(context: AssetExecutionContext, found: Sequence[AssetCheckResult]) 
 
 
 def _last_comparison(instance: DagsterInstance, key: AssetCheckKey) -> AssetCheckEvaluation | None:
-    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=5):
-        event = record.event and record.event.dagster_event
-        if event is None or event.event_type is not DagsterEventType.ASSET_CHECK_EVALUATION:
-            continue
-        evaluation = event.asset_check_evaluation_data
-        if _VERIFIED_AT in evaluation.metadata:
-            return evaluation
-    return None
+    # Runs that ended before they had compared anything have found nothing, however many there were.
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+    )
+    found = next((record.evaluation for record in records), None)
+    return found if found and _VERIFIED_AT in found.metadata else None
 
 
 def _as_it_stands(found: AssetCheckEvaluation, said: EqualityCheck, basis: str) -> AssetCheckResult | None:

@@ -205,6 +205,23 @@ def test_a_good_result_stands_after_a_sync_as_of_when_it_was_found(deployment: D
     assert not latest(deployment)[1]
 
 
+def test_a_failure_stands_however_often_it_could_not_be_compared_again(
+    deployment: Deployment, target_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.run()
+    target_db.execute("UPDATE orders SET item = 'x' WHERE id = 7")
+    verify(deployment)
+    with monkeypatch.context() as out_of_reach:
+        out_of_reach.setenv("XMIN_SOURCE_URL", "host=127.0.0.1 port=1 user=nobody dbname=nothing")
+        for _ in range(6):
+            with pytest.raises(KeyError):
+                verify(deployment)
+
+    assert deployment.run().success
+    found, of_the_latest = latest(deployment)
+    assert (found.passed, of_the_latest) == (False, True)
+
+
 def test_a_run_that_compares_has_one_result(deployment: Deployment) -> None:
     verify(deployment, with_target=True)
     deployment.checks = {"target_equals_source": {"every": 0}}
