@@ -27,6 +27,7 @@ from xmin_assets.replication.runtime.progress import Progress, ProgressCallback,
 from xmin_assets.replication.scan.where_clause import try_out
 from xmin_assets.replication.schema.alteration import require_alterable
 from xmin_assets.replication.schema.borrowed_types import observe_borrowed
+from xmin_assets.replication.schema.rights import require_room
 from xmin_assets.replication.schema.selection import with_proven_key
 from xmin_assets.replication.schema.type_changes import plan_types
 from xmin_assets.replication.schema.type_making import copied_before
@@ -97,6 +98,9 @@ def snapshot(
     )
     facts = replace(facts, target=replace(facts.target, borrowed=_borrowed(target, facts)))
     plan = decide(facts)
+    if state is None or plan.create_target:
+        with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the role's rights") as cursor:
+            require_room(cursor, table, plan)
     alterable = require_alterable(target, table, facts.target, selection.key, plan, types.statements)
     if alterable.refilled:
         facts = replace(facts, refilled=alterable.refilled)

@@ -28,6 +28,7 @@ from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.schema.obstacles import require_unhindered
 from xmin_assets.replication.schema.refusals import advice_for
 from xmin_assets.replication.schema.rehearsal import rehearse
+from xmin_assets.replication.schema.rights import require_ownership
 from xmin_assets.replication.schema.type_making import make_type
 
 _IN_THE_KEY = (
@@ -75,12 +76,13 @@ def require_alterable(
     Raises:
         SchemaChangeRefused: a value cannot be converted, something of the target's users stands in the way, or the
             server refuses a change for another reason.
-        UnsupportedTable: the role may not make a type.
+        UnsupportedTable: the role may not alter the table, or not make a type.
     """
     if present.oid is None or not (plan.column_operations or plan.drop_key or plan.add_key):
         return Alterable()
     drops = [operation.name for operation in plan.column_operations if isinstance(operation, DropColumn)]
     with transaction_on(target, TransactionMode.WRITE, f"{table.label}: looking at the target's columns") as cursor:
+        require_ownership(cursor, table, present.oid, plan)
         require_unhindered(cursor, table, present.oid, plan)
         along = dropped_along(cursor, present.oid, drops) if drops else ()
         cursor.execute("SAVEPOINT probe")

@@ -45,6 +45,8 @@ def advice_for(
     if by_function := _ADVICE.get(error.diag.source_function or ""):
         (column,) = names_before((operation.altered_column or "",), operations)
         return by_function.format(target=table.target_name, column=column)
+    if error.pgcode == errorcodes.INSUFFICIENT_PRIVILEGE:
+        return "Grant it to the role, and run the sync again."
     if error.pgcode in _CONVERSION or (error.pgcode or "")[:2] == errorcodes.CLASS_DATA_EXCEPTION:
         return operation.advice
     return CHANGE_IT

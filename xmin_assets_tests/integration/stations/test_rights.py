@@ -59,6 +59,7 @@ def test_schemas_made_by_an_administrator_spare_the_right_to_make_them(
 def test_a_missing_right_at_the_source_is_named(roles: Replica, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     roles.source.execute("GRANT USAGE ON SCHEMA public TO guest; GRANT SELECT ON items TO guest")
     roles.source.execute(f"REVOKE {missing} FROM guest")
+    roles.target.execute(f"GRANT CREATE ON DATABASE {roles.target.name} TO guest")
 
     status, error = sync_as_guest(roles, monkeypatch)
 

@@ -97,6 +97,86 @@ def test_no_right_is_asked_for_what_is_not_written(writer: Replica) -> None:
     assert writer.plan("public.items").error is None
 
 
+ALTERED = {
+    "a column": "ALTER TABLE items ADD more int",
+    "a type": "ALTER TABLE items ALTER place TYPE bigint",
+    "the key": "ALTER TABLE items DROP CONSTRAINT items_pkey; ALTER TABLE items ADD PRIMARY KEY (id, place)",
+}
+
+
+@pytest.mark.parametrize("change", ALTERED.values(), ids=[*ALTERED])
+def test_a_table_that_belongs_to_another_role_is_not_altered(writer: Replica, change: str) -> None:
+    writer.source.execute(change)
+
+    assert_refused(
+        writer,
+        "public.items belongs to postgres: ALTER TABLE",
+        "Run there, as a role that may: ALTER TABLE public.items",
+    )
+    writer.target.execute("ALTER TABLE public.items OWNER TO writer")
+    writer.sync("public.items")
+    writer.assert_equal("public.items")
+
+
+def test_a_partition_that_belongs_to_another_role_is_named(writer: Replica) -> None:
+    writer.target.execute("ALTER TABLE items OWNER TO writer; CREATE TABLE kid () INHERITS (items)")
+    writer.source.execute("ALTER TABLE items ADD more int")
+
+    assert_refused(writer, "public.kid belongs to postgres", "may: ALTER TABLE public.kid OWNER TO writer")
+
+
+def test_an_index_that_the_role_may_not_make(writer: Replica) -> None:
+    writer.target.execute("ALTER TABLE items OWNER TO writer; REVOKE CREATE ON SCHEMA public FROM writer")
+    writer.source.execute(ALTERED["the key"])
+
+    assert_refused(writer, "the index of ALTER TABLE", 'Run there: GRANT USAGE, CREATE ON SCHEMA "public" TO writer')
+    writer.target.execute("GRANT USAGE, CREATE ON SCHEMA public TO writer")
+    writer.sync("public.items")
+    writer.assert_equal("public.items")
+
+
+def test_a_type_that_the_role_may_not_use(writer: Replica) -> None:
+    for side in (writer.source, writer.target):
+        side.execute("CREATE TYPE mood AS ENUM ('sad')")
+    writer.target.execute("ALTER TABLE items OWNER TO writer; REVOKE USAGE ON TYPE mood FROM PUBLIC")
+    writer.source.execute("ALTER TABLE items ADD mood mood DEFAULT 'sad'")
+
+    assert_refused(writer, "permission denied for type public.mood", "Grant it to the role")
+
+
+ROOM = {
+    "the schema's": (
+        "REVOKE CREATE ON SCHEMA public FROM writer",
+        "public.copy",
+        'GRANT USAGE, CREATE ON SCHEMA "public" TO writer',
+    ),
+    "the database's": (
+        "REVOKE CREATE ON DATABASE {database} FROM writer",
+        "absent.copy",
+        'CREATE SCHEMA "absent" AUTHORIZATION writer',
+    ),
+    "the state's": (
+        "REVOKE CREATE ON DATABASE {database} FROM writer; DROP SCHEMA xmin_assets CASCADE",
+        "public.copy",
+        'CREATE SCHEMA "xmin_assets" AUTHORIZATION writer',
+    ),
+}
+
+
+@pytest.mark.parametrize(("revoked", "target", "way_out"), ROOM.values(), ids=[*ROOM])
+def test_a_first_copy_that_the_role_may_not_make(writer: Replica, revoked: str, target: str, way_out: str) -> None:
+    writer.target.execute(revoked.format(database=writer.target.name))
+    table = {"source": "public.items", "target": target}
+
+    error = str(writer.plan(table).error)
+
+    assert f"Nothing was read. Run there: {way_out}" in error
+    assert writer.try_sync(table).error == error
+    writer.target.execute(way_out)
+    writer.sync(table)
+    writer.assert_equal("public.items", target)
+
+
 SWAPS = {
     "two rows": "UPDATE items SET {c} = CASE id WHEN 1 THEN {two} ELSE {one} END WHERE id IN (1, 2)",
     "a circle": "UPDATE items SET {c} = CASE id WHEN 1 THEN {two} WHEN 2 THEN {three} ELSE {one} END WHERE id < 4",
