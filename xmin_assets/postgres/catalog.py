@@ -150,16 +150,30 @@ SELECT i.indexrelid::int8, i.indisprimary, k.columns
 """
 
 # A unique index does not guarantee it where NOT NULL is NOT VALID, as it may be since PostgreSQL 18, or by a collation
-# that tells more texts apart than its column's does. No primary key may be so (transformIndexConstraint() in
-# parse_utilcmd.c, verifyNotNullPKCompatible() in tablecmds.c).
+# that tells more texts apart than its column's does, or by an operator class whose equality (strategy 3 of a B-tree) is
+# not the type's own, as text_ops of a citext and record_image_ops of a composite are. No primary key may be so
+# (transformIndexConstraint() in parse_utilcmd.c, verifyNotNullPKCompatible() in tablecmds.c).
 _LOOSE = """
 SELECT i.indexrelid::int8
   FROM pg_catalog.pg_index i
- CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[]) AS x (attnum, by)
+ CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[], i.indclass::oid[]) AS x (attnum, by, class)
   JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = x.attnum
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation AND NOT o.collisdeterministic
  WHERE i.indrelid = %(oid)s AND x.by IS NOT NULL
    AND (o.oid IS NOT NULL AND x.by <> o.oid
+        OR EXISTS (SELECT FROM pg_catalog.pg_opclass u
+                     JOIN pg_catalog.pg_opclass d
+                       ON d.opcmethod = u.opcmethod AND d.opcdefault AND d.opcfamily <> u.opcfamily
+                          AND d.opcintype = CASE t.typtype WHEN 'c' THEN 'record'::regtype
+                                                           WHEN 'd' THEN t.typbasetype ELSE t.oid END
+                     JOIN pg_catalog.pg_amop v
+                       ON v.amopfamily = u.opcfamily AND v.amopstrategy = 3
+                          AND (v.amoplefttype, v.amoprighttype) = (u.opcintype, u.opcintype)
+                     JOIN pg_catalog.pg_amop w
+                       ON w.amopfamily = d.opcfamily AND w.amopstrategy = 3
+                          AND (w.amoplefttype, w.amoprighttype) = (d.opcintype, d.opcintype)
+                    WHERE u.oid = x.class AND v.amopopr <> w.amopopr)
         OR EXISTS (SELECT FROM pg_catalog.pg_constraint n
                     WHERE n.conrelid = a.attrelid AND n.contype = 'n' AND NOT n.convalidated
                       AND n.conkey = ARRAY[a.attnum]))

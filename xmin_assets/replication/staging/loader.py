@@ -268,9 +268,12 @@ class StagedTableLoader:
             if isinstance(error, psycopg2.errors.NotNullViolation):
                 cursor.execute("ROLLBACK TO SAVEPOINT key")
                 example = self._null_key(cursor, table, with_others)
+            # The source's values may differ, and be the same once they are what the configuration makes of them.
+            overridden = [c.name for c in self._snapshot.target_selection.key_columns if c.override]
+            otherwise = f", or take {', '.join(overridden)} out of type_overrides" if overridden else ""
             raise KeyInvalid(
                 f"{self._snapshot.table}: the key ({', '.join(key)}) does not identify its rows. {example} Name "
-                "another key, or mend the rows at the source."
+                f"another key, or mend the rows at the source{otherwise}."
             ) from error
 
     def _null_key(self, cursor: ext.cursor, table: sql.Composable, with_others: bool) -> str:

@@ -487,7 +487,51 @@ def test_keys_that_only_another_type_takes_for_one_are_refused(replica: Replica,
     error = replica.try_sync(table).error or ""
 
     assert "the key (k) does not identify its rows" in error and "(k)=(1.0" in error
+    assert error.endswith("mend the rows at the source, or take k out of type_overrides.")
     assert replica.target.fetch("SELECT k::text, v FROM t ORDER BY k") == [("1.0", 1), ("7", 1)]
+
+
+FINER = {
+    "citext as text": ("CREATE EXTENSION citext", "citext", "text_ops", ("a", "A")),
+    "record by its bytes": (
+        "CREATE TYPE pair AS (a numeric, b int)",
+        "pair",
+        "record_image_ops",
+        ("(1.0,1)", "(1.00,1)"),
+    ),
+    "domain": ("CREATE EXTENSION citext; CREATE DOMAIN word AS citext", "word", "text_ops", ("a", "A")),
+}
+
+
+@pytest.mark.parametrize(("made", "type_", "finer", "keys"), FINER.values(), ids=[*FINER])
+def test_an_index_by_a_finer_equality_than_its_columns_guarantees_no_key(
+    replica: Replica, made: str, type_: str, finer: str, keys: tuple[str, str]
+) -> None:
+    replica.source.execute(f"{made}; CREATE TABLE t (k {type_} NOT NULL, v int); CREATE UNIQUE INDEX ON t (k {finer})")
+    replica.source.execute("INSERT INTO t VALUES (%s, 1)", (keys[0],))
+    if "EXTENSION" in made:
+        replica.target.execute("CREATE EXTENSION citext")
+    table = {"source": "public.t", "key": "k", "deletes": "ignore"}
+
+    assert "no primary key" in (replica.try_sync("public.t").error or "")
+    replica.sync(table)
+    replica.source.execute("INSERT INTO t VALUES (%s, 2)", (keys[1],))
+
+    assert "does not identify its rows" in (replica.try_sync(table).error or "")
+    assert replica.target.fetch("SELECT v FROM t") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("type_", "other"), [("text", "text_pattern_ops"), ("varchar(9)", "varchar_ops"), ("varchar", "text_pattern_ops")]
+)
+def test_an_index_by_another_order_and_the_same_equality_guarantees_a_key(
+    replica: Replica, type_: str, other: str
+) -> None:
+    replica.source.execute(f"CREATE TABLE t (k {type_} NOT NULL, v int); CREATE UNIQUE INDEX ON t (k {other})")
+    replica.source.execute("INSERT INTO t VALUES ('a', 1), ('A', 2)")
+
+    replica.sync("public.t")
+    replica.assert_equal("public.t")
 
 
 def test_an_index_by_a_finer_collation_than_its_columns_guarantees_no_key(insensitive: Replica) -> None:
