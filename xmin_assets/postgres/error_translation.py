@@ -37,6 +37,9 @@ _NOT_FOUND = {
 }
 _CODE_OF_USERS = re.compile(r"\b(?:function|procedure)\b")
 """What a line of an error's context has where a function or a trigger was running."""
+_NOT_GRANTED = re.compile(r"^permission denied for (function|view) (\S+)$")
+"""What is granted by name, where the server says it in English; elsewhere the general hint must do."""
+_GRANTS = {"function": "EXECUTE ON FUNCTION", "view": "SELECT ON"}
 _NOT_AT_THE_SOURCE = "If the source has no such constraint, drop it in the target."
 _NO_PARTITION = "Create a partition for it, or one that is DEFAULT, and run the sync again."
 _TOO_LARGE = (
@@ -121,5 +124,7 @@ def translate(error: psycopg2.Error, action: str) -> XminAssetsError:
     if code is not None and (code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT):
         return TransientError(f"{message} This may pass; run it again.")
     hint = _TOO_LARGE if is_too_large(error) else _HINTS.get(code or "", "")
+    if denied := _NOT_GRANTED.match(error.diag.message_primary or ""):
+        hint = f"Run there: GRANT {_GRANTS[denied[1]]} {denied[2]} TO the role."
     hint = _NO_PARTITION if error.diag.source_function == "ExecFindPartition" else hint
     return ServerError(f"{message} {hint}".rstrip())

@@ -188,6 +188,8 @@ EXPORT_FACTS = {
 """What is asked of a source before several connections read a table, by a statement outside of any transaction: none
 exports a snapshot from within a savepoint."""
 
+_EXPORT = "SELECT pg_catalog.pg_export_snapshot() AS snapshot"
+
 _WHICH = sql.SQL("""
      , pg_catalog.pg_current_snapshot()::text AS snapshot,
        oid::int8 AS database_oid
@@ -295,8 +297,8 @@ def export_snapshot(cursor: ext.cursor) -> str:
     Raises:
         RefusedMeanwhile: see `may_export`, which was true a moment ago.
     """
-    with refused_meanwhile(cursor):
-        cursor.execute("SELECT pg_catalog.pg_export_snapshot() AS snapshot")
+    with refused_meanwhile(cursor, _EXPORT):
+        cursor.execute(_EXPORT)
         return fetch_value(cursor, str)
 
 

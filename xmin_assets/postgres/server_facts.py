@@ -82,6 +82,9 @@ _refused: dict[tuple[object, ...], dict[str, float]] = {}
 _told: dict[tuple[object, ...], dict[str, float]] = {}
 """Likewise those that were told."""
 
+_doubted: dict[tuple[object, ...], dict[str, float]] = {}
+"""Likewise the last statement that was refused for something that was told before."""
+
 
 def refused(cursor: ext.cursor) -> frozenset[str]:
     """Return the names of the facts that this server has refused lately."""
@@ -118,8 +121,9 @@ def ask(
     if require:
         _require(facts, known)
     if then is None and {*facts} <= known | _lately(_told, cursor):
-        with refused_meanwhile(cursor):
-            cursor.execute(_select(facts, known, rest))
+        statement = _select(facts, known, rest)
+        with refused_meanwhile(cursor, statement.as_string(cursor)):
+            cursor.execute(statement)
             return fetch(cursor)
     in_transaction = cursor.connection.info.transaction_status == TRANSACTION_STATUS_INTRANS
     begin, end = (_SAVEPOINT, _RELEASE) if in_transaction else (sql.SQL(""), sql.SQL(""))
@@ -144,18 +148,24 @@ def ask(
 
 
 @contextmanager
-def refused_meanwhile(cursor: ext.cursor) -> Iterator[None]:
-    """Let a server that refuses what it told a moment ago be asked anew.
+def refused_meanwhile(cursor: ext.cursor, statement: str) -> Iterator[None]:
+    """Let a server that refuses what it told a moment ago be asked anew, once: it may refuse something else.
+
+    Args:
+        cursor: in a transaction, which ends with the refusal.
+        statement: which is run.
 
     Raises:
-        RefusedMeanwhile: it refuses the statement.
+        RefusedMeanwhile: the server refuses it.
     """
+    doubted = statement in _lately(_doubted, cursor)
     try:
         yield
     except psycopg2.Error as error:
-        if not is_refusal(error):
+        if doubted or not is_refusal(error):
             raise
         forget(cursor)
+        _doubted[_server(cursor)] = {statement: time.monotonic()}
         raise RefusedMeanwhile(one_line(error)) from error
 
 
@@ -220,7 +230,7 @@ def _lately(asked: Mapping[tuple[object, ...], Mapping[str, float]], cursor: ext
 
 def forget(cursor: ext.cursor | None = None) -> None:
     """Forget what the cursor's server has told and refused, or what all have."""
-    for asked in (_told, _refused):
+    for asked in (_told, _refused, _doubted):
         if cursor is None:
             asked.clear()
         else:

@@ -18,23 +18,25 @@ from xmin_assets.postgres.server import Server
 MIN_VERSION = 17
 """The major version from which servers summarize WAL."""
 
+# A server that lacks a function or a role altogether raises an error where it is asked for rights by their names.
 _SETUP = """
 SELECT pg_catalog.current_setting('summarize_wal')::bool AS summarizes,
        pg_catalog.current_setting('wal_level') AS wal_level,
        EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = ANY(%(leaves)s::oid[]) AND relpersistence <> 'p')
            AS has_unlogged,
-       pg_catalog.has_function_privilege('pg_catalog.pg_available_wal_summaries()', 'EXECUTE')
-           AND pg_catalog.has_function_privilege('pg_catalog.pg_wal_summary_contents(int8, pg_lsn, pg_lsn)', 'EXECUTE')
-           AND pg_catalog.has_function_privilege('pg_catalog.pg_get_wal_summarizer_state()', 'EXECUTE')
-           AS may_read_summaries,
+       (SELECT pg_catalog.bool_and(coalesce(
+                   pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pg_catalog.' || f), 'EXECUTE'), false))
+          FROM pg_catalog.unnest(ARRAY['pg_available_wal_summaries()', 'pg_get_wal_summarizer_state()',
+                                       'pg_wal_summary_contents(int8, pg_lsn, pg_lsn)']) AS f) AS may_read_summaries,
        (SELECT n.nspname::text
           FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
          WHERE e.extname = 'pg_walinspect') AS inspector,
-       pg_catalog.pg_has_role('pg_checkpoint', 'USAGE') AS may_checkpoint
+       coalesce(pg_catalog.pg_has_role(pg_catalog.to_regrole('pg_checkpoint'), 'USAGE'), false) AS may_checkpoint
 """
 
 _INSPECTS = """
-SELECT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s', %(schema)s, %(function)s), 'EXECUTE')
+SELECT coalesce(pg_catalog.has_function_privilege(
+           pg_catalog.to_regprocedure(pg_catalog.format('%%I.%%s', %(schema)s, %(function)s)), 'EXECUTE'), false)
            AS may_inspect
 """
 

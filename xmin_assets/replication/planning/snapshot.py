@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 
 from xmin_assets.config import TableConfig
-from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.server import flushed_lsn, observe_server, require_identity, require_version
@@ -23,6 +22,7 @@ from xmin_assets.replication.planning.observation import (
     require_same_start,
 )
 from xmin_assets.replication.planning.resume_point import caught_up
+from xmin_assets.replication.planning.same_table import require_another_table
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
 from xmin_assets.replication.scan.where_clause import try_out
 from xmin_assets.replication.schema.alteration import require_alterable
@@ -67,12 +67,11 @@ def snapshot(
             on_disk = None if server.in_recovery else flushed_lsn(cursor, server.lsn)
             if state:
                 state = caught_up(state, server, lambda lsn: flushed_lsn(cursor, lsn) is not None)
-    if (target_server.system_identifier, target_server.database_oid, target_facts.oid) == (
-        source_facts.identity.system_identifier,
-        source_facts.identity.database_oid,
-        source_facts.identity.relation_oid,
-    ):
-        raise ConfigError(f"{table.label}: source and target are the same table. Name another target.")
+    require_another_table(
+        table,
+        (source, server, source_facts.identity.relation_oid),
+        (target, target_server, target_facts.oid),
+    )
     target_types = TargetTypes()
     if needs_target_types(source_facts.selection):
         with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target's types") as cursor:

@@ -34,6 +34,12 @@ class Rented(Database):
         for view in views:
             self.execute(f"REVOKE SELECT ON pg_catalog.{view} FROM PUBLIC, pg_monitor, pg_read_all_stats")
 
+    def lose(self, *functions: str) -> None:
+        """Let there be no such functions. Views still call them."""
+        self.execute("SET allow_system_table_mods = on")
+        for oid in self._overloads(functions):
+            self.execute(f"UPDATE pg_proc SET proname = 'lost_' || proname WHERE oid = '{oid}'::regprocedure")
+
     def let_raise(self, error: str, *functions: str) -> None:
         """Put functions in the place of these that raise an error, as a fork of PostgreSQL has them.
 

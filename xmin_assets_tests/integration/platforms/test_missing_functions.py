@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres import server_facts
+from xmin_assets.replication.sync import sync_tables
 from xmin_assets_tests.integration.platforms.conftest import ROLE, Rented, live
 from xmin_assets_tests.replica import Replica
 
@@ -88,15 +89,14 @@ def test_a_source_without_it_does_not_say_who_holds_the_watermark_back(
 ) -> None:
     """A session and a prepared transaction are open, and one of the two cannot be seen."""
     (source.hide if missing in VIEWS_OF_HOLDERS else source.forbid)(missing)
-    with closing(source.connect()) as session, session.cursor() as cursor:
-        cursor.execute("BEGIN; SELECT pg_current_xact_id(); ")
+    with closing(source.connect()) as session, session.cursor() as cursor, ExitStack() as stack:
+        cursor.execute("BEGIN; SELECT pg_current_xact_id()")
         source.execute("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'renter'")
+        stack.callback(source.execute, "ROLLBACK PREPARED 'renter'")
 
         live(rented)
 
         planned = rented.plan("public.orders").snapshot
-        source.execute("ROLLBACK PREPARED 'renter'")
-        cursor.execute("ROLLBACK")
     assert planned is not None
     assert planned.held_back.transactions >= 2
     seen = "prepared" if "activity" in missing else "session"
@@ -143,9 +143,20 @@ def test_a_target_that_does_not_count_shows_what_a_trigger_has_done(
     assert "changed rows of the target that the source has not changed" in str(rented.try_sync("public.orders").error)
 
 
-def test_all_of_them_may_be_missing_but_the_start(rented: Replica, source: Rented, target: Rented) -> None:
-    source.forbid(*UNPROVEN[:-1], *HARMLESS)
-    target.forbid(*OF_A_TARGET)
+SUMMARIES = ("pg_available_wal_summaries", "pg_wal_summary_contents", "pg_get_wal_summarizer_state")
+
+
+@pytest.mark.parametrize("how", ["forbidden", "lost", "raising"])
+def test_all_of_them_may_be_missing_but_the_start(rented: Replica, source: Rented, target: Rented, how: str) -> None:
+    for database, names in ((source, (*UNPROVEN[:-1], *HARMLESS)), (target, OF_A_TARGET)):
+        known = [name for (name,) in database.fetch("SELECT DISTINCT proname::text FROM pg_proc")]
+        functions = [name for name in (*names, *SUMMARIES) if name in known]
+        if how == "forbidden":
+            database.forbid(*functions)
+        elif how == "lost":
+            database.lose(*functions)
+        else:
+            database.let_raise("not for you", *functions)
 
     first, *others = live(rented)
 
@@ -208,3 +219,46 @@ def test_a_role_that_may_make_no_temporary_table_follows_a_new_column(
     rented.sync("public.orders")
 
     rented.assert_equal("public.orders")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "pg_control_system",
+        "pg_current_wal_insert_lsn",
+        "pg_postmaster_start_time",
+        "pg_stat_get_activity",
+        "pg_export_snapshot",
+        "pg_try_advisory_lock",
+    ],
+)
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_is_taken_away_between_two_syncs_costs_one_attempt(
+    rented: Replica, source: Rented, target: Rented, function: str, side: str
+) -> None:
+    tables = ["public.orders", "public.others"]
+    attempts = []
+    config = rented.config(*tables)
+    with closing(source.connect()) as session, session.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT pg_current_xact_id()")  # so that somebody holds the watermark back
+        assert sync_tables(config).ok
+        {"source": source, "target": target}[side].forbid(function)
+        source.execute("UPDATE orders SET item = 'changed' WHERE id < 90; INSERT INTO others VALUES (1)")
+
+        report = sync_tables(config, on_progress=lambda step: attempts.append(step.table) if step.is_retry else None)
+
+    assert [result.error for result in report.tables] == [None, None]
+    assert max(map(attempts.count, tables)) <= 1
+    rented.assert_equal("public.orders")
+
+
+def test_what_is_refused_beside_the_facts_is_said_at_once(rented: Replica, source: Rented) -> None:
+    """It is part of the statement that asks for facts, which were all told before."""
+    rented.sync("public.orders")
+    attempts = []
+    source.forbid("extract")
+
+    (result,) = sync_tables(rented.config("public.orders"), on_progress=lambda step: attempts.append(step)).tables
+
+    assert "GRANT EXECUTE ON FUNCTION extract TO the role" in str(result.error)
+    assert sum(step.is_retry for step in attempts) == 1
