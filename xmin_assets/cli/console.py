@@ -20,6 +20,8 @@ class Row:
 
     cells: Sequence[object]
     note: str = ""
+    failed: bool = False
+    """Whether somebody has to do something about it."""
 
 
 def show_json(value: object) -> None:
@@ -44,12 +46,18 @@ def show_table(heads: Sequence[str], rows: Sequence[Row]) -> None:
     widths = [max(map(len, column)) for column in zip(heads, *texts, strict=True)]
     others = sum(widths[1:]) + 2 * len(widths[1:])
     if sys.stdout.isatty():
-        widths[0] = max(len(heads[0]), min(widths[0], shutil.get_terminal_size().columns - others))
+        widths[0] = max(len(heads[0]), min(widths[0], width() - others))
     click.echo(click.style(_line(heads, widths), bold=True), color=color())
     for row, cells in zip(rows, texts, strict=True):
-        click.echo(_line(cells, widths), color=color())
+        red = "red" if row.failed else None
+        click.echo(click.style(_line(cells, widths), fg=red), color=color())
         if row.note:
-            click.echo(click.style(f"  {row.note}", dim=True), color=color())
+            click.echo(click.style(f"  {row.note}", fg=red, dim=not row.failed), color=color())
+
+
+def width() -> int:
+    """Return how many columns a line may have: the terminal's, or 80 where there is none."""
+    return shutil.get_terminal_size().columns
 
 
 def color() -> bool | None:

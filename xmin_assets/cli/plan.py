@@ -14,6 +14,9 @@ from xmin_assets.redaction import redact
 from xmin_assets.replication.runtime.units import bytes_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xmin_assets.config import ReplicationConfig
     from xmin_assets.replication.manifests.plan import SourceSnapshot
     from xmin_assets.replication.sync import TablePlan
 
@@ -36,11 +39,22 @@ def command(invocation: Invocation, tables: tuple[str, ...]) -> int:
     if invocation.json:
         show_json({"tables": [_json(plan, secrets) for plan in plans]})
     else:
+        if len(failures) < len(plans):
+            click.echo(_summary(config, tables, plans))
         for plan in plans:
             if plan.snapshot is not None:
                 _show(plan.snapshot)
         show_failures(failures, secrets)
     return 1 if failures else 0
+
+
+def _summary(config: ReplicationConfig, tables: tuple[str, ...], plans: Sequence[TablePlan]) -> str:
+    from xmin_assets.cli.plan_summary import summary
+    from xmin_assets.replication.runtime.sizing import workers_for
+    from xmin_assets.replication.status import table_histories
+
+    past = {one.table: one.merges for one in table_histories(config, tables=tables, limit=20)}
+    return summary(plans, past, workers_for(config.settings))
 
 
 def _show(snapshot: SourceSnapshot) -> None:

@@ -47,8 +47,8 @@ def _statuses(invocation: Invocation, config: ReplicationConfig, tables: tuple[s
         shown = [status for status in statuses if status.error is None]
         if shown:
             show_table(
-                ("table", "last sync", "rows", "deletes compared", "watermark", "max xmin"),
-                [_row(status, secrets) for status in shown],
+                ("table", "last sync", "age", "rows", "watermark", "max xmin", "behind"),
+                [_row(status, source, secrets) for status in shown],
             )
         _show_source(source, config.settings.held_back_warning, secrets)
         show_failures(failures, secrets)
@@ -107,22 +107,42 @@ def _note(status: TableStatus, secrets: tuple[str, ...]) -> str:
     parts = [_next_full(status) or ""]
     if status.failed:
         parts.insert(0, f"the last sync failed {_ago(status.failed.at)}: {redact(status.failed.error, secrets)}")
+    state = status.state
+    compared = state.deletes_compared_at if state and state.selection.deletes.detects else None
+    if state and compared and compared != state.merged_at:
+        parts.append(f"deleted rows were last looked for {_ago(compared)}")
     return "; ".join(part for part in parts if part)
 
 
-def _row(status: TableStatus, secrets: tuple[str, ...]) -> Row:
+def _row(status: TableStatus, source: SourceStatus, secrets: tuple[str, ...]) -> Row:
     state, note = status.state, _note(status, secrets)
     if state is None:
-        return Row((status.table, None, None, None, None, None), note)
-    compared = "" if not state.selection.deletes.detects else _ago(state.deletes_compared_at or state.merged_at)
-    cells = (status.table, _ago(state.merged_at), state.rows, compared, str(state.watermark), str(state.max_xmin))
-    return Row(cells, note)
+        return Row((status.table, *[None] * 6), note, failed=status.failed is not None)
+    cells = (
+        status.table,
+        _ago(state.merged_at),
+        _age(status.as_of or state.merged_at),
+        state.rows,
+        str(state.watermark),
+        str(state.max_xmin),
+        _behind(status, source),
+    )
+    return Row(cells, note, failed=status.failed is not None)
+
+
+def _behind(status: TableStatus, source: SourceStatus) -> int | None:
+    """Return how many transactions the source has begun above the watermark: what the next sync may have to read."""
+    return max(0, source.next_xid - status.state.watermark) if status.state and source.next_xid else None
+
+
+def _age(moment: datetime) -> str:
+    from xmin_assets.config import duration
+
+    return duration(max(0, int((datetime.now(timezone.utc) - moment).total_seconds())))
 
 
 def _ago(moment: datetime) -> str:
-    from xmin_assets.config import duration
-
-    return f"{duration(max(0, int((datetime.now(timezone.utc) - moment).total_seconds())))} ago"
+    return f"{_age(moment)} ago"
 
 
 def _show_source(source: SourceStatus, too_long: float, secrets: tuple[str, ...]) -> None:
@@ -151,11 +171,12 @@ def _json(status: TableStatus, source: SourceStatus, secrets: tuple[str, ...]) -
         "table": status.table,
         "target": status.target,
         "last_sync": state.merged_at.isoformat() if state else None,
+        "as_of": status.as_of.isoformat() if status.as_of else None,
         "deletes_compared": (state.deletes_compared_at or state.merged_at).isoformat() if state else None,
         "rows": state.rows if state else None,
         "watermark": state.watermark if state else None,
         "max_xmin": state.max_xmin if state else None,
-        "transactions_behind": source.next_xid - state.watermark if state and source.next_xid else None,
+        "transactions_behind": _behind(status, source),
         "needs_full_sync": _next_full(status),
         "failed_at": status.failed.at.isoformat() if status.failed else None,
         "failure": redact(status.failed.error, secrets) if status.failed else None,

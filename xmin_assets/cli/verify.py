@@ -71,7 +71,8 @@ def _show(result: Verification, invocation: Invocation) -> None:
 
 def _row(table: TableVerification) -> Row:
     counts = (table.missing, table.extra, table.different, table.pending)
-    return Row((table.table, table.status, table.rows_source, *counts, table.seconds), table.note or "")
+    cells = (table.table, table.status, table.rows_source, *counts, table.seconds)
+    return Row(cells, table.note or "", failed=table.status == "mismatch")
 
 
 def _show_mismatch(table: TableVerification) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import psycopg2.extensions as ext
@@ -36,6 +37,8 @@ class TableStatus:
     last: MergedTarget | None = None
     failed: FailedSync | None = None
     """The last sync, if it failed."""
+    as_of: datetime | None = None
+    """When the source was as the copy is: the time of the last sync's snapshot. None where that is not remembered."""
     error: str | None = None
 
 
@@ -49,13 +52,7 @@ def table_statuses(config: ReplicationConfig | None = None, *, tables: Sequence[
         config,
         tables,
         "Reading the state",
-        lambda cursor, table: TableStatus(
-            table.label,
-            str(table.target_name),
-            read_state(cursor, table.target_name),
-            read_result(cursor, table.target_name),
-            read_failure(cursor, table.target_name),
-        ),
+        _status,
         lambda table, error: TableStatus(table.label, str(table.target_name), error=error),
     )
 
@@ -75,6 +72,21 @@ def comparison_basis(target: Database, table: TableConfig) -> str:
         # Its partitions and files may come and go, as rows do.
         facts += [replace(state.identity, leaves=()), state.source_started, state.target_oid, state.resync]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _status(cursor: ext.cursor, table: TableConfig) -> TableStatus:
+    name = table.target_name
+    last = read_history(cursor, name, 1)
+    # What came after the snapshot; a clock of the source would be another clock.
+    since = sum(last[0].seconds[station] for station in ("extract", "stage", "merge")) if last else 0
+    return TableStatus(
+        table.label,
+        str(name),
+        read_state(cursor, name),
+        read_result(cursor, name),
+        read_failure(cursor, name),
+        last[0].merged_at - timedelta(seconds=since) if last else None,
+    )
 
 
 @dataclass(frozen=True)

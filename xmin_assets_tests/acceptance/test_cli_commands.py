@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,9 @@ def test_a_second_plan_starts_from_the_watermark_of_the_first_sync(cli: Cli, ord
 
     run = cli("plan")
 
-    assert run.stdout.startswith("public.orders  xmin_incremental: ")
+    first, second, *_ = run.stdout.splitlines()
+    assert re.fullmatch(r"1 table: 1 searched for what changed \([\d.]+ KiB\)", first)
+    assert second.startswith("public.orders  xmin_incremental: ")
     assert f"watermark {watermark}" in run.stdout
     assert cli("plan", "--json").table["watermark"] == watermark
 
@@ -70,6 +74,33 @@ def test_status_tells_never_synced_from_synced(cli: Cli, orders: Database) -> No
     assert (other["table"], other["last_sync"], other["rows"]) == ("public.items", None, None)
     assert "never synced" in other["needs_full_sync"]
     assert "never synced" in cli("status").stdout
+
+
+def test_a_plan_begins_with_what_is_read_and_about_how_long(cli: Cli, orders: Database) -> None:
+    orders.execute("CREATE TABLE items (id int PRIMARY KEY)")
+    cli.configure("public.orders", "public.items")
+    assert re.match(r"2 tables: 2 read in full \([\d.]+ KiB\); about 1 s\n", cli("plan").stdout)
+    cli("sync", "orders")
+    cli("sync", "orders")
+
+    first = cli("plan", "orders", "items").stdout.splitlines()[0]
+    assert re.fullmatch(r"2 tables: 1 read in full \(.*\), 1 searched for what changed \(.*\); about 1 s", first)
+    cli.configure("public.orders", "public.nowhere")
+    assert re.match(r"2 tables: 1 searched for what changed \(.*\), 1 not planned; about 1 s\n", cli("plan").stdout)
+
+
+def test_status_tells_how_old_a_copy_is_and_how_far_behind(cli: Cli, orders: Database) -> None:
+    cli("sync")
+    orders.execute("UPDATE orders SET note = 'x' WHERE id = 1; UPDATE orders SET note = 'y' WHERE id = 1")
+    orders.execute("UPDATE orders SET note = 'z' WHERE id = 1")
+
+    table = cli("status", "--json").table
+    assert datetime.fromisoformat(table["as_of"]) < datetime.fromisoformat(table["last_sync"])
+    assert table["transactions_behind"] >= 2
+    heads, cells, *notes = cli("status").stdout.splitlines()
+    assert heads.split() == ["table", "last", "sync", "age", "rows", "watermark", "max", "xmin", "behind"]
+    assert int(cells.split()[-1]) >= 2
+    assert notes == []
 
 
 def test_status_tells_of_the_target_when_the_source_is_unknown(cli: Cli, orders: Database) -> None:

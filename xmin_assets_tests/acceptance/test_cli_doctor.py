@@ -55,6 +55,21 @@ def test_each_thing_that_is_mended_is_no_longer_named(cli: Cli, summarized: Data
     assert (table["table"], table["fast"], table["missing"], table["error"]) == ("public.orders", True, [], None)
 
 
+def test_what_tables_have_in_common_is_said_once(cli: Cli, source_db: Database) -> None:
+    tables = [f"t{number}" for number in range(6)]
+    for table in tables:
+        source_db.execute(f"CREATE TABLE {table} (id int PRIMARY KEY)")
+    cli.write_config("tables: [{source: t0, track_blocks: true}, {source: t1, mode: full_sync}, t2, t3, t4, t5]")
+
+    lines = cli("doctor").stdout.splitlines()
+
+    said = lines[: next(number for number, line in enumerate(lines) if line.startswith("source  "))]
+    assert "public.t0  reads every block" in said
+    assert "public.t1  reads every block" in said
+    assert said[said.index("4 tables  read every block") + 1] == "  public.t2, public.t3, public.t4, public.t5"
+    assert len([line for line in said if "deleted rows are looked for by their keys" in line]) == 1
+
+
 def test_what_it_promises_is_what_the_next_syncs_do(cli: Cli, summarized: Database) -> None:
     summarized.execute("CREATE EXTENSION pg_walinspect")
     summarized.execute("CREATE TABLE wide AS SELECT i AS id, repeat('x', 800) AS v FROM generate_series(1, 500) i")

@@ -227,7 +227,7 @@ class _Comparison:
 
     def run(self, sample: float | None, on_progress: ProgressCallback, began: float) -> TableVerification:
         """Compare the buckets, then the rows of those that differ, and say what the differences are."""
-        counter = _ProgressCounter(self.table.label, 2 * round(self.state.rows * (sample or 1)), on_progress)
+        counter = _ProgressCounter(self.table.label, round(self.state.rows * (sample or 1)), on_progress)
         buckets = Buckets.for_rows(self.state.rows, sample)
         source_totals, target_totals = count_both(self.source, self.target, buckets, counter.on_rows_read)
         next_xid = None if self.watermark_lost else xid.read_next_xid(self.source.cursor, self.facts.horizon)
@@ -330,21 +330,25 @@ class _Comparison:
 
 
 class _ProgressCounter:
-    """Counts the rows that were read, and reports how far a comparison is."""
+    """Counts the rows that were read, and reports how far a comparison is: a row is read on both sides, and is one."""
 
     def __init__(self, table: str, total: int, on_progress: ProgressCallback) -> None:
         self._table = table
         self._total = total
         self._on_progress = on_progress
-        self._done = 0
+        self._read = 0
         self._guard = threading.Lock()
 
     def on_rows_read(self, rows: int) -> None:
         """Count rows that were read, on either side."""
         with self._guard:
-            self._done += rows
+            self._read += rows
             # As many as there were after the last sync: an estimate, and not the end.
             self._on_progress(Progress(self._table, "verify", self._done, max(self._total, self._done + 1)))
+
+    @property
+    def _done(self) -> int:
+        return self._read // 2
 
     def note(self, text: str) -> None:
         """Show a line for people."""
