@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import urlsplit
 
 from xmin_assets_tests.clusters import Database
+from xmin_assets_tests.pooler import by_port
 
 
 class Proxy:
@@ -91,8 +91,7 @@ class Proxy:
 
 def url_by(port: int, database: Database) -> str:
     """A database's URL, by another port than its server's own."""
-    parts = urlsplit(database.url)
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{port}")).geturl()
+    return by_port(database.url, port)
 
 
 @contextmanager

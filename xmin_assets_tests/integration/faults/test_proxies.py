@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psycopg2
 import pytest
 
-from xmin_assets.demo.cluster import HOST, Cluster, free_port
+from xmin_assets.demo.cluster import SUPERUSER, Cluster
 from xmin_assets.demo.programs import Programs
 from xmin_assets.replication.sync import sync_tables
 from xmin_assets.replication.verification.verify import verify_tables
@@ -21,68 +21,23 @@ from xmin_assets_tests.clusters import SETTINGS, Database, Workshop
 from xmin_assets_tests.integration.faults.failpoints import at_failpoint
 from xmin_assets_tests.integration.faults.proxy import url_by
 from xmin_assets_tests.integration.faults.watched_table import TABLE, WatchedTable
+from xmin_assets_tests.pooler import pooler
 from xmin_assets_tests.programs import candidates
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until
 
-PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 OPENSSL = shutil.which("openssl")
-
-INI = """
-[databases]
-* = host={host} port={server_port}
-[pgbouncer]
-listen_addr = {host}
-listen_port = {port}
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = {folder}/users.txt
-pool_mode = transaction
-default_pool_size = {size}
-max_client_conn = 200
-logfile = {folder}/log
-pidfile = {folder}/pid
-"""
-
-
-def answers(url: str) -> bool:
-    try:
-        psycopg2.connect(url, connect_timeout=2).close()
-    except psycopg2.OperationalError:
-        return False
-    return True
 
 
 @pytest.fixture
 def bouncers(workshop: Workshop, replica: Replica) -> Iterator[tuple[int, int]]:
     """The port of one in front of either server."""
-    if PGBOUNCER is None:
-        pytest.skip("there is no pgbouncer on this machine")
-    user, running, made = workshop.programs.user, [], []
-    for database in (replica.source, replica.target):
-        folder = workshop.folder / f"bouncer-{secrets.token_hex(4)}"
-        folder.mkdir(mode=0o700)
-        server, port = database.cluster, free_port()
-        (folder / "users.txt").write_text(f'"postgres" "{server.password}"\n')
-        (folder / "ini").write_text(INI.format(host=HOST, server_port=server.port, port=port, folder=folder, size=12))
-        for path in (folder / "users.txt", folder / "ini", folder):
-            user.own(path)
-        rights = {"user": user.uid, "group": user.gid, "extra_groups": []} if user.drops_rights else {}
-        running.append(
-            subprocess.Popen(
-                [PGBOUNCER, "-q", str(folder / "ini")],
-                cwd="/",
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                **rights,  # type: ignore[call-overload]
-            )
+    servers = (replica.source.cluster, replica.target.cluster)
+    with ExitStack() as stack:
+        there, here = (
+            stack.enter_context(pooler(workshop, server, {SUPERUSER: server.password})) for server in servers
         )
-        made.append(port)
-        wait_until(lambda database=database: answers(url_by(made[-1], database)))  # type: ignore[misc]
-    yield made[0], made[1]
-    for process in running:
-        process.terminate()
-        process.wait()
+        yield there, here
 
 
 @pytest.fixture

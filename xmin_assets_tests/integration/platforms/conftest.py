@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from xmin_assets.replication.doctor import diagnose, diagnose_servers
 from xmin_assets.replication.status import source_status, table_statuses
 from xmin_assets.replication.table_fingerprints import probe
 from xmin_assets_tests.clusters import Database
+from xmin_assets_tests.pooler import by_port
 from xmin_assets_tests.replica import Replica
 
 ROLE, PASSWORD = "renter", "only for this test"
@@ -66,11 +67,17 @@ class Rented(Database):
         return [oid for (oid,) in found]
 
 
+@dataclass
 class RentedReplica(Replica):
     """A replica whose databases are used by the role."""
 
+    ports: tuple[int, int] | None = None
+    """Of the poolers by which the role reaches source and target, if it does."""
+
     def config(self, *tables: str | dict[str, Any], **settings: Any) -> ReplicationConfig:
         source, target = (database.url_as(ROLE, PASSWORD) for database in (self.source, self.target))
+        if self.ports is not None:
+            source, target = by_port(source, self.ports[0]), by_port(target, self.ports[1])
         said = {"spool": str(self.spool), **self.settings, **settings}
         return parse_config({"source": source, "target": target, "settings": said, "tables": list(tables)})
 
@@ -121,20 +128,41 @@ def rented(source: Rented, target: Rented, tmp_path: Any) -> Replica:
     return RentedReplica(source, target, tmp_path / "spool", {"workers": 2, "batch_size": 10})
 
 
-def live(rented: Replica, table: str = "public.orders") -> list[tuple[str, str]]:
-    """Go through the life of a copy: every command, rows that come, change and go.
+CHANGES = (
+    "UPDATE orders SET item = 'changed' WHERE id = 7; INSERT INTO orders VALUES (1000, 'new')",
+    "DELETE FROM orders WHERE id = 8",
+    "SELECT",
+)
+"""Rows that come, change and go; there are 100 in the end."""
+
+MORE_CHANGES = (
+    "UPDATE orders SET item = 'changed again' WHERE id IN (7, 9); DELETE FROM orders WHERE id = 10",
+    "ALTER TABLE orders ADD note text; INSERT INTO orders VALUES (1001, 'newer', 'with a note')",
+    "SELECT",
+)
+"""Likewise, for the time after a restart."""
+
+
+def live(
+    rented: Replica,
+    table: str = "public.orders",
+    changes: tuple[str, ...] = CHANGES,
+    write: Callable[[str], object] | None = None,
+) -> list[tuple[str, str]]:
+    """Go through the life of a copy: every command, as it is found and after each change.
+
+    Args:
+        rented: with a table of 100 rows.
+        table: its name.
+        changes: statements.
+        write: runs one of them; at the source, where it is not given.
 
     Returns:
         The mode and reason of each sync.
     """
     results = []
-    for change in (
-        "",
-        "UPDATE orders SET item = 'changed' WHERE id = 7; INSERT INTO orders VALUES (1000, 'new')",
-        "DELETE FROM orders WHERE id = 8",
-        "",
-    ):
-        rented.source.execute(change or "SELECT 1")
+    for change in ("SELECT", *changes):
+        (write or rented.source.execute)(change)
         assert rented.plan(table).error is None
         result = rented.sync(table)
         results.append((str(result.mode), result.reason))
