@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dagster import Definitions, colored_console_logger, definitions, in_process_executor
+from dagster import Definitions, definitions, in_process_executor
 
 from xmin_assets.config import DEFAULT_CONFIG, ReplicationConfig, load_config
 from xmin_assets.errors import ConfigError
@@ -46,12 +46,8 @@ def defs() -> Definitions:
         return _last[0][1]
     made = Definitions.merge(
         build_definitions(config),
-        Definitions(
-            # What "Materialize all" runs with, as the jobs do.
-            executor=in_process_executor,
-            # The terminal shows what the UI's run page shows at first; all of it is in the event log.
-            loggers={"console": colored_console_logger.configured({"log_level": "INFO"})},
-        ),
+        # What "Materialize all" runs with, as the jobs do.
+        Definitions(executor=in_process_executor),
     )
     _last[:] = [(config, made)]
     return made

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from dagster import DagsterInstance
 
 import xmin_assets
 from xmin_assets_tests.clusters import Database
@@ -16,6 +18,9 @@ from xmin_assets_tests.orchestration.conftest import ORDERS
 
 PROJECT = Path(xmin_assets.__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+INSTANCE = PROJECT / "dagster.yaml"
+# Empty where the package is installed without its project folder.
+LOGS = {"python_logs": yaml.safe_load(INSTANCE.read_text())["python_logs"]} if INSTANCE.exists() else {}
 COUNT = "SELECT count(*) FROM orders"
 
 
@@ -23,7 +28,7 @@ COUNT = "SELECT count(*) FROM orders"
 def environment(tmp_path: Path) -> dict[str, str]:
     home = tmp_path / "dagster_home"
     home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (home / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, **LOGS}))
     return {
         **os.environ,
         "DAGSTER_HOME": str(home),
@@ -58,8 +63,13 @@ def test_a_job_and_a_selection_of_assets_run_from_a_terminal(
     source_db: Database, target_db: Database, environment: dict[str, str], tmp_path: Path
 ) -> None:
     environment |= orders_to_sync(source_db, target_db, tmp_path)
-    run(SYNC_ALL, environment, tmp_path)
+    shown = run(SYNC_ALL, environment, tmp_path)
     assert target_db.fetch(COUNT) == [(50,)]
+    assert " - INFO - " in shown
+    assert " - DEBUG - " not in shown or not LOGS
+    with DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+        (done,) = instance.get_runs()
+        assert "STEP_SUCCESS" in {event.dagster_event_type for event in instance.all_logs(done.run_id)}
     source_db.execute("INSERT INTO orders VALUES (51, 'one more', 1)")
     run(["dagster", "asset", "materialize", "-m", "xmin_assets.definitions", "--select", "*"], environment, tmp_path)
     assert target_db.fetch(COUNT) == [(51,)]
