@@ -29,6 +29,16 @@ FACTS = {
     fact.name: fact
     for fact in (
         _TRANSACTIONS,
+        # What the plan calls itself is refused there; these are called only when rows are read.
+        Fact(
+            "plain_functions",
+            "(pg_catalog.set_config('xmin_assets.asked', '', true), "
+            "pg_catalog.to_regclass('pg_catalog.pg_class'))::text",
+            ("set_config(text, text, boolean)", "to_regclass(text)"),
+            "is called while rows are read",
+            "no table can be read",
+            required=True,
+        ),
         Fact(
             "system_identifier",
             "(SELECT system_identifier::text FROM pg_catalog.pg_control_system())",
@@ -130,6 +140,25 @@ _ON_DISK = {name: FACTS[name] for name in ("flush_position", "replay_position")}
 TARGET_FACTS = {
     fact.name: fact
     for fact in (
+        Fact(
+            "plain_functions",
+            """(pg_catalog.set_config('xmin_assets.asked', '', true),
+                pg_catalog.to_regclass(pg_catalog.format('%I', 'pg_class')), pg_catalog.pg_size_bytes('1kB'),
+                pg_catalog.jsonb_typeof(pg_catalog.jsonb_build_object()),
+                (SELECT count(*) FROM pg_catalog.jsonb_array_elements('[]')))::text""",
+            (
+                "set_config(text, text, boolean)",
+                "to_regclass(text)",
+                'format(text, VARIADIC "any")',
+                "pg_size_bytes(text)",
+                "jsonb_typeof(jsonb)",
+                "jsonb_build_object()",
+                "jsonb_array_elements(jsonb)",
+            ),
+            "is called while rows are staged and merged",
+            "no table can be written",
+            required=True,
+        ),
         # A lock that nobody else asks for, and that the transaction's end gives back.
         Fact(
             "merge_lock",

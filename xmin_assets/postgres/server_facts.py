@@ -215,7 +215,7 @@ def is_refusal(error: BaseException) -> bool:
     """Return whether a server refuses a statement, or an error of ours comes from that; and not just now."""
     cause = error if isinstance(error, psycopg2.Error) else error.__cause__
     code = cause.pgcode if isinstance(cause, psycopg2.Error) else None
-    return code is not None and code[:2] not in _NOT_THE_FACT
+    return code is not None and code[:2] not in _NOT_THE_FACT and code != errorcodes.LOCK_NOT_AVAILABLE
 
 
 def _server(cursor: ext.cursor) -> tuple[object, ...]:

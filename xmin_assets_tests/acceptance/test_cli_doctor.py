@@ -49,7 +49,7 @@ def test_each_thing_that_is_mended_is_no_longer_named(cli: Cli, summarized: Data
     cli.configure("public.orders", track_blocks=True)
     assert third.stdout.startswith("public.orders  reads only the blocks that changed\nsource  PostgreSQL ")
     assert [line.split()[-4:] for line in third.stdout.splitlines() if line.startswith("target")] == [
-        ["8", "of", "8", "facts"]
+        ["9", "of", "9", "facts"]
     ]
     (table,) = cli("doctor", "--json").json["tables"]
     assert (table["table"], table["fast"], table["missing"], table["error"]) == ("public.orders", True, [], None)

@@ -105,6 +105,10 @@ class _Holder:
     """Whether it is in the transaction of a process that syncs, or one that died has left the lock to a proxy."""
 
 
+class _Refused(Exception):
+    """The server has no such locks for us."""
+
+
 class TableLocks:
     """The table locks of this process in one target database.
 
@@ -161,24 +165,15 @@ class TableLocks:
         """
         action = f"{table.label}: waiting for the table lock"
         try:
-            lock = None if self._is_refused() else self._take(table, action, timeout, on_progress)
-        except XminAssetsError as error:
-            if not is_refusal(error):
-                raise
-            lock = None
-            self._refused_at = time.monotonic()
-        if lock is None:
-            yield  # the server has no such locks for us, and the merge refuses what was planned from an older state
+            lock = self._take(table, action, timeout, on_progress)
+        except _Refused:
+            yield  # the merge refuses what was planned from an older state
             return
         try:
             yield
         finally:
-            with suppress(XminAssetsError):  # a session that is lost has given back its locks
+            with suppress(XminAssetsError, _Refused):  # a session that is lost has given back its locks
                 self._query(action, _RELEASE, lock, _fetch_bool)
-
-    def _is_refused(self) -> bool:
-        """Whether such locks were refused lately: to ask for each table again would take a connection each."""
-        return self._refused_at is not None and time.monotonic() - self._refused_at < ASK_AGAIN_S
 
     def _take(self, table: TableConfig, action: str, timeout: float, on_progress: ProgressCallback) -> str:
         """Take the first lock of the table that nobody who is gone has, and return its name."""
@@ -211,14 +206,20 @@ class TableLocks:
 
     def _query(self, action: str, statement: str, lock: str, fetch: Callable[[ext.cursor], Value]) -> Value:
         with self._guard:
+            # To ask again for each table of a round would take a connection each.
+            if self._refused_at is not None and time.monotonic() - self._refused_at < ASK_AGAIN_S:
+                raise _Refused
             try:
                 cursor = self._cursor or self._open_session(action)
                 with translate_errors(self._target, action):
                     cursor.execute(statement, {"lock": lock})
                     return fetch(cursor)
-            except XminAssetsError:
+            except XminAssetsError as error:
                 self._close_session()
-                raise
+                if not is_refusal(error):
+                    raise
+                self._refused_at = time.monotonic()
+                raise _Refused from error
 
     def _open_session(self, action: str) -> ext.cursor:
         connection = self._session.enter_context(self._target.extra_connection())

@@ -8,6 +8,7 @@ import pytest
 
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres import server_facts
+from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.replication.sync import sync_tables
 from xmin_assets_tests.integration.platforms.conftest import ROLE, Rented, live
 from xmin_assets_tests.replica import Replica
@@ -42,7 +43,14 @@ OF_A_TARGET = (
     *UNPROVEN,
     *(name for name in HARMLESS if name != "pg_advisory_xact_lock"),
     "pg_advisory_unlock",
+    "pg_lock_status",
 )
+
+PLAIN = {
+    "source": ("set_config", "to_regclass"),
+    "target": ("set_config", "to_regclass", "format", "pg_size_bytes", "jsonb_typeof", "jsonb_array_elements"),
+}
+"""Functions that no platform has a reason to forbid, and that no plan needs."""
 
 
 @pytest.mark.parametrize("function", HARMLESS)
@@ -115,6 +123,39 @@ def test_without_it_the_plan_is_refused_with_the_grant(
     assert f"looking at the {side}" in error and "the server refuses" in error
     assert "GRANT EXECUTE ON FUNCTION pg_current_snapshot(), pg_snapshot_xmin(pg_snapshot) TO the role" in error
     assert not list(rented.spool.glob("**/*.csv"))
+
+
+@pytest.mark.parametrize(("side", "function"), [(side, name) for side, names in PLAIN.items() for name in names])
+def test_what_is_needed_only_later_is_missed_by_the_plan(
+    rented: Replica, source: Rented, target: Rented, side: str, function: str
+) -> None:
+    {"source": source, "target": target}[side].forbid(function)
+
+    error = str(rented.plan("public.orders").error)
+
+    assert f"looking at the {side}" in error and f"{function}(" in error.partition("GRANT EXECUTE ON FUNCTION ")[2]
+
+
+def test_a_target_that_shows_no_locks_is_written_all_the_same(rented: Replica, target: Rented) -> None:
+    target.hide("pg_locks")
+
+    live(rented)
+
+
+def test_locks_that_are_refused_are_asked_for_once(
+    rented: Replica, target: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.forbid("pg_try_advisory_lock")
+    opened = []
+    extra_connection = Endpoint.extra_connection
+    monkeypatch.setattr(
+        Endpoint, "extra_connection", lambda endpoint: opened.append(endpoint) or extra_connection(endpoint)
+    )
+
+    report = sync_tables(rented.config("public.orders", "public.others"))
+
+    assert report.ok
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("counts", [True, False], ids=["forbidden", "not counted"])
