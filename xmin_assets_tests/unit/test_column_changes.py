@@ -130,6 +130,28 @@ def test_column_that_is_gone_is_kept_and_may_be_null() -> None:
     assert changes(selection(A, B), selection(A), attributes(A, B, not_null=("b",))) == (DropNotNull("b"),)
 
 
+def test_a_not_null_that_the_source_gives_up_is_given_up_in_the_target() -> None:
+    was, now = replace(A, not_null=True), replace(A, not_null=False)
+    target = attributes(A, not_null=("a",))
+    relaxed = (DropNotNull("a", is_copied=True),)
+
+    assert changes(selection(was), selection(now), target) == relaxed
+    assert changes(selection(was), selection(replace(now, name="c")), target) == (
+        RenameColumn("a", "c"),
+        DropNotNull("c", is_copied=True),
+    )
+    assert changes(selection(was), selection(now), attributes(A)) == ()
+    assert changes(selection(was), selection(now), target, allowed=False) == ()
+
+
+@pytest.mark.parametrize("before", [False, None])
+def test_a_not_null_of_the_target_alone_is_left(before: bool | None) -> None:
+    target = attributes(A, not_null=("a",))
+
+    assert changes(selection(replace(A, not_null=before)), selection(replace(A, not_null=False)), target) == ()
+    assert changes(None, selection(replace(A, not_null=False)), target) == ()
+
+
 def test_column_dropped_and_added_again_under_its_name_is_another_one() -> None:
     again = Column(4, "a", "text")
 
@@ -177,6 +199,7 @@ def test_forbidden_changes_are_refused_and_own_columns_are_not() -> None:
         (DropDefault("a"), True, "column a is another one now"),
         (RenameColumn("a", "b"), False, "column a renamed to b"),
         (DropNotNull("a"), False, "column a no longer copied"),
+        (DropNotNull("a", is_copied=True), False, "column a may be NULL"),
     ],
 )
 def test_changes_that_no_xmin_tells_of_need_all_rows(change: ColumnOperation, needed: bool, words: str) -> None:

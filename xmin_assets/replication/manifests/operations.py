@@ -240,6 +240,8 @@ class DropNotNull(Operation):
 
     name: str
     was_copied: bool = True
+    is_copied: bool = False
+    """Whether it still is, and the source has ceased to demand a value, too."""
     operation: Literal["drop_not_null"] = field(default="drop_not_null", kw_only=True)
 
     def statement(self, target: QualifiedName) -> sql.Composed:
@@ -249,7 +251,9 @@ class DropNotNull(Operation):
         )
 
     def describe(self) -> str:
-        """Say that the column is only kept, or has never been copied."""
+        """Say that the column is only kept, or has never been copied, or may lack a value."""
+        if self.is_copied:
+            return f"column {self.name} may be NULL"
         return f"column {self.name} {'no longer' if self.was_copied else 'not'} copied"
 
     @property

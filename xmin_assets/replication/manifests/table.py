@@ -28,6 +28,8 @@ class Column:
     """What a value is converted to at the source, so that it prints as in the target, where that is not `override`."""
     equality: str | None = ""
     """What tells its values apart at the source besides the type (see `catalog.Attribute`)."""
+    not_null: bool | None = field(default=None, compare=False)
+    """Whether the source demands a value; None in a state that did not remember it."""
 
     @property
     def source_type(self) -> str:

@@ -166,9 +166,11 @@ def _require_nullable(facts: Facts, columns: tuple[ColumnOperation, ...]) -> Non
         if isinstance(operation, DropNotNull):
             (name,) = names_before((operation.name,), columns)
             if name in primary.columns:
+                why = "may be NULL at the source now" if operation.is_copied else "is not copied"
+                way_out = "" if operation.is_copied else "Give the column a default there, or d"
                 raise SchemaChangeRefused(
                     f"{facts.table.label}: the column {name} of the target is in its primary key "
-                    f"{primary.constraint}, and is not copied. Give the column a default there, or drop that key."
+                    f"{primary.constraint}, and {why}. {way_out or 'D'}rop that key."
                 )
 
 

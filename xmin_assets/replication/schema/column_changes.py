@@ -222,9 +222,30 @@ class _Columns:
         copied = {column.name for column in self.now.columns}
         former = {column.name for column in self.before.columns} if self.before else set()
         return [
-            DropNotNull(name, was_copied=attribute.name in former)
-            for name, attribute in remaining.items()
-            if attribute.not_null and name not in copied and not (attribute.has_default or attribute.identity)
+            *self._relaxed(remaining),
+            *(
+                DropNotNull(name, was_copied=attribute.name in former)
+                for name, attribute in remaining.items()
+                if attribute.not_null and name not in copied and not (attribute.has_default or attribute.identity)
+            ),
+        ]
+
+    def _relaxed(self, remaining: Mapping[str, Attribute]) -> list[DropNotNull]:
+        """Find the copied columns that may be NULL at the source now, and in which the target still demands a value.
+
+        One that demanded none at the source before is as somebody wanted it in the target. An identity must demand one.
+        """
+        return [
+            DropNotNull(column.name, is_copied=True)
+            for column in self.now.columns
+            if column.not_null is False
+            and (former := self.former.get(self._identity(column)))
+            and former.not_null
+            and column.name not in self.now.key
+            and self.table.schema_changes == "apply"
+            and (attribute := remaining.get(column.name))
+            and attribute.not_null
+            and not attribute.identity
         ]
 
     def _made_plain(self, remaining: Mapping[str, Attribute]) -> list[ColumnOperation]:

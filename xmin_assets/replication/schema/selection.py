@@ -86,6 +86,7 @@ def select(cursor: ext.cursor, table: TableConfig, relation: catalog.Relation, *
                 override=(override := _override(cursor, table, a.name)),
                 compared_as=catalog.as_text_of_labels(cursor, override) if override else None,
                 equality=a.equality,
+                not_null=a.not_null,
             )
             for a in chosen
         ),

@@ -180,3 +180,58 @@ def test_an_own_primary_key_that_no_sync_can_fill_is_refused_by_the_plan(replica
     replica.target.execute("ALTER TABLE t ALTER dw_id ADD GENERATED ALWAYS AS IDENTITY")
     replica.sync("public.t")
     replica.assert_equal("public.t")
+
+
+DEMANDING = "CREATE TABLE demands (id int PRIMARY KEY, a int NOT NULL, b int NOT NULL, mine int)"
+
+
+@pytest.fixture
+def demands(replica: Replica) -> Replica:
+    """A target that demands what the source demands, and more."""
+    replica.source.execute(DEMANDING + "; INSERT INTO demands SELECT i, i, i, i FROM generate_series(1, 9) i")
+    replica.target.execute(DEMANDING.replace("mine int", "mine int NOT NULL"))
+    replica.sync("public.demands")
+    return replica
+
+
+def test_a_not_null_that_the_source_gives_up_is_given_up_in_the_target(demands: Replica) -> None:
+    demands.source.execute("ALTER TABLE demands ALTER a DROP NOT NULL; ALTER TABLE demands RENAME a TO c")
+    demands.source.execute("INSERT INTO demands VALUES (10, NULL, 10, 10)")
+
+    planned = demands.plan("public.demands").snapshot
+
+    assert planned is not None
+    assert 'ALTER TABLE "public"."demands" ALTER COLUMN "c" DROP NOT NULL' in planned.plan.statements
+    demands.sync("public.demands")
+    demands.assert_equal("public.demands")
+    not_null = "SELECT attname FROM pg_attribute WHERE attrelid = 'demands'::regclass AND attnotnull AND attnum > 0"
+    assert {name for (name,) in demands.target.fetch(not_null)} == {"id", "b", "mine"}
+    assert demands.sync("public.demands").rows_extracted == 0
+
+
+def test_a_not_null_of_the_target_alone_is_an_error_that_says_so(demands: Replica) -> None:
+    demands.source.execute("INSERT INTO demands VALUES (10, 10, 10, NULL)")
+
+    error = str(demands.try_sync("public.demands").error)
+
+    assert "violates not-null constraint" in error
+    assert error.endswith("If the source has no such constraint, drop it in the target.")
+    demands.target.execute("ALTER TABLE demands ALTER mine DROP NOT NULL")
+    demands.sync("public.demands")
+    demands.assert_equal("public.demands")
+
+
+def test_a_column_that_may_be_null_now_and_is_in_a_primary_key_of_the_targets_own(replica: Replica) -> None:
+    replica.source.execute(DEMANDING)
+    replica.target.execute(DEMANDING.replace("id int PRIMARY KEY", "id int NOT NULL UNIQUE") + ";")
+    replica.target.execute("ALTER TABLE demands ADD PRIMARY KEY (a)")
+    replica.sync("public.demands")
+    replica.source.execute("ALTER TABLE demands ALTER a DROP NOT NULL; INSERT INTO demands VALUES (1, NULL, 1, 1)")
+
+    assert (
+        "a of the target is in its primary key demands_pkey, and may be NULL at the source now. Drop that key."
+        in str(replica.plan("public.demands").error)
+    )
+    replica.target.execute("ALTER TABLE demands DROP CONSTRAINT demands_pkey")
+    replica.sync("public.demands")
+    replica.assert_equal("public.demands")
