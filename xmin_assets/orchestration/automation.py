@@ -20,6 +20,10 @@ from dagster import (
 from xmin_assets.config import ReplicationConfig
 from xmin_assets.orchestration.names import StationName, names_of
 
+AUTOMATION_TAG = "xmin_assets/automation"
+"""The tag of the assets that a sensor looks after, with the configuration's name: the sensor's page would else show a
+list of hundreds of keys."""
+
 
 class Automation(TypedDict):
     """Attributes of an asset's spec."""
@@ -42,6 +46,11 @@ def automation_of(config: ReplicationConfig, station: StationName, source: Asset
     }
 
 
+def automation_tags(config: ReplicationConfig) -> dict[str, str]:
+    """Return the tag by which the sensor knows the assets of a configuration; none if it has no sensor."""
+    return {} if config.automation is None else {AUTOMATION_TAG: config.name or ""}
+
+
 def automation_sensor(
     config: ReplicationConfig, assets: Sequence[AssetsDefinition]
 ) -> AutomationConditionSensorDefinition | None:
@@ -55,10 +64,18 @@ def automation_sensor(
         return None
     return AutomationConditionSensorDefinition(
         names_of(config).automation_sensor,
-        target=AssetSelection.assets(*assets),
+        target=_selection(config, assets),
         default_status=DefaultSensorStatus.RUNNING,
         description="Has the assets of a table follow its source_snapshot, and makes that one when it is time to.",
     )
+
+
+def _selection(config: ReplicationConfig, assets: Sequence[AssetsDefinition]) -> AssetSelection:
+    tag = config.name or ""
+    if all(spec.tags.get(AUTOMATION_TAG) == tag for made in assets for spec in made.specs):
+        return AssetSelection.tag(AUTOMATION_TAG, tag)
+    # A translator has its own tags.
+    return AssetSelection.assets(*assets)
 
 
 def _condition(

@@ -50,7 +50,7 @@ SCHEMA = "columns_match_the_target"
 EQUAL = "target_equals_source"
 
 _VERIFIED_AT = "verified_at"
-_BASIS = "basis"
+_BASIS = "digest_of_what_was_compared"
 _FOUND = "found_then"
 
 
@@ -90,7 +90,9 @@ def snapshot_results(config: ReplicationConfig, asset: AssetKey, made: SourceSna
     checks, results = config.checks, []
     if checks.wraparound.enabled:
         passed = made.oldest_age < checks.wraparound.transactions
-        results.append(_result(asset, WRAPAROUND, passed, checks.wraparound.severity, {"age": made.oldest_age}))
+        results.append(
+            _result(asset, WRAPAROUND, passed, checks.wraparound.severity, {"age_transactions": made.oldest_age})
+        )
     if checks.held_back.enabled:
         warning = held_back.warning(made.held_back, config.settings.held_back_warning)
         facts = {"transactions": made.held_back.transactions, "by": warning or held_back.held_back_text(made.held_back)}
@@ -291,10 +293,10 @@ def _verified(asset: AssetKey, found: TableVerification, severity: Severity, bas
     facts: Metadata = {
         _VERIFIED_AT: MetadataValue.timestamp(datetime.now(timezone.utc)),
         _BASIS: basis,
-        "missing": found.missing,
-        "extra": found.extra,
-        "different": found.different,
-        "pending": found.pending,
+        "rows_missing": found.missing,
+        "rows_extra": found.extra,
+        "rows_different": found.different,
+        "rows_pending": found.pending,
         "rows_at_source": found.rows_source,
         "rows_in_target": found.rows_target,
         "seconds": found.seconds,

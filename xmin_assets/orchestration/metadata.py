@@ -1,7 +1,8 @@
 """What each station's materialization shows in the UI, made from its manifest alone.
 
 Dagster plots a key only as far as the latest event has it, so every number is there on every run, also when
-nothing changed. A number that does not exist yet, such as the first sync's watermark, is 0.
+nothing changed. A number that does not exist yet, such as the first sync's watermark, is 0. Those about changed blocks
+are there when these were looked up. A number's key ends in its unit, unless it begins with what is counted.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
 from xmin_assets.replication.manifests.table import Comments, Selection
 from xmin_assets.replication.planning import held_back
 from xmin_assets.replication.runtime.units import bytes_text
-from xmin_assets.replication.scan.ranges import BLOCK_SIZE
 from xmin_assets.replication.schema.metadata_columns import metadata_columns
 
 Metadata = dict[str, Any]
@@ -38,15 +38,15 @@ def of_source_snapshot(made: SourceSnapshot) -> Metadata:
         **_decision(made.plan.mode.value, made.plan.reason),
         **column_schema(made.target_selection, made.comments),
         "xmin_assets/key": key_text(made.target_selection),
-        "xmin_assets/watermark": made.plan.watermark or 0,
-        "xmin_assets/horizon": made.horizon,
+        "xmin_assets/watermark_xid": made.plan.watermark or 0,
+        "xmin_assets/horizon_xid": made.horizon,
         "xmin_assets/max_xmin": made.state.max_xmin if made.state else 0,
         "xmin_assets/held_back_transactions": made.held_back.transactions,
         "xmin_assets/held_back_seconds": made.held_back.seconds,
         "xmin_assets/held_back": held_back.held_back_text(made.held_back),
         "xmin_assets/path": made.plan.blocks_read,
         "xmin_assets/rows_estimate": made.rows_estimate,
-        "xmin_assets/bytes": made.bytes,
+        "xmin_assets/table_bytes": made.bytes,
         "xmin_assets/seconds": round(made.seconds, 3),
         "xmin_assets/sync_id": made.sync_id,
         **_statements(made.plan),
@@ -62,13 +62,13 @@ def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
         **column_schema(snapshot.target_selection, snapshot.comments),
         **_lineage(snapshot.target_selection, upstream),
         **({"dagster/uri": made.parts[0].uri.rpartition("/")[0]} if made.parts else {}),
-        "xmin_assets/watermark": made.horizon,
+        "xmin_assets/watermark_xid": made.horizon,
         "xmin_assets/max_xmin": max(made.max_xmin, _max_xmin_before(snapshot)),
         "xmin_assets/rows_extracted": made.rows,
         "xmin_assets/rows_at_source": _rows_at_source(made),
         "xmin_assets/bytes": made.bytes,
         "xmin_assets/key_bytes": made.key_bytes,
-        "xmin_assets/parts": len(made.parts),
+        "xmin_assets/files": len(made.parts),
         "xmin_assets/path": made.blocks_read,
         **_blocks(made),
         "xmin_assets/workers": made.workers,
@@ -88,7 +88,7 @@ def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
         **_lineage(selection, upstream),
         **({"dagster/table_name": f"xmin_assets.{made.name}"} if made.name else {}),
         "dagster/row_count": made.rows,
-        "xmin_assets/watermark": extract.horizon,
+        "xmin_assets/watermark_xid": extract.horizon,
         "xmin_assets/max_xmin": max(extract.max_xmin, _max_xmin_before(extract.snapshot)),
         "xmin_assets/rows_loaded": made.rows,
         "xmin_assets/keys_loaded": made.keys,
@@ -108,11 +108,12 @@ def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey
         **_decision(made.mode.value, made.reason),
         **column_schema(selection, planned.comments, own=True),
         **_lineage(selection, upstream),
+        **({"xmin_assets/comment": planned.comments.table} if planned.comments.table else {}),
         "xmin_assets/key": key_text(selection),
         "dagster/row_count": made.rows,
-        "xmin_assets/watermark": made.watermark,
-        "xmin_assets/watermark_before": made.watermark_before or 0,
-        "xmin_assets/watermark_lag": planned.held_back.transactions,
+        "xmin_assets/watermark_xid": made.watermark,
+        "xmin_assets/watermark_before_xid": made.watermark_before or 0,
+        "xmin_assets/watermark_lag_transactions": planned.held_back.transactions,
         "xmin_assets/max_xmin": made.max_xmin,
         "xmin_assets/rows_extracted": made.rows_extracted,
         "xmin_assets/rows_inserted": made.inserted,
@@ -123,7 +124,7 @@ def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey
         "xmin_assets/seconds": round(made.seconds, 3),
         "xmin_assets/sync_seconds": round(in_all, 3),
         "xmin_assets/sync_id": made.sync_id,
-        "xmin_assets/repeated": made.repeated,
+        **({"xmin_assets/repeated": True} if made.repeated else {}),
     }
 
 
@@ -145,15 +146,17 @@ def _rows_at_source(made: CsvExtract) -> int:
 
 
 def _blocks(made: CsvExtract) -> Metadata:
-    """Return what the map of changed blocks has spared; nothing for a table that is read whole."""
+    """Return what the map of changed blocks has spared; nothing where there was none, and all blocks were read."""
     found, state = made.block_map, made.snapshot.state
-    in_all = found.in_all if found else made.snapshot.bytes // BLOCK_SIZE
-    scan = state.scan_seconds if state and found else 0.0
+    if found is None:
+        return {}
+    scan = state.scan_seconds if state else 0.0
     return {
-        "xmin_assets/blocks_changed": found.changed if found else in_all,
-        "xmin_assets/blocks_at_source": in_all,
-        "xmin_assets/wal_bytes": found.wal_bytes if found else 0,
-        "xmin_assets/seconds_saved": round(max(0.0, scan - made.seconds), 3),
+        "xmin_assets/blocks_changed": found.changed,
+        "xmin_assets/blocks_at_source": found.in_all,
+        "xmin_assets/wal_bytes": found.wal_bytes,
+        # As long as no sync has read the whole table, nobody knows how long that takes.
+        **({"xmin_assets/seconds_saved": round(max(0.0, scan - made.seconds), 3)} if scan else {}),
     }
 
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from dagster import ConfigurableResource
+from dagster import ConfigurableResource, Noneable, Shape
+from dagster import Field as ConfigField
 from pydantic import Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from xmin_assets.config import Settings
 from xmin_assets.errors import ConfigError
 
+_FOR_USERS = """How tables are synced: over how many connections, how long to wait, where files go on their way.
+
+What is said here, in the launchpad, holds for one run. `settings:` in the configuration file holds for all of them.
+"""
+
 
 class _SettingsResource(ConfigurableResource[Any]):
-    """How the work is done; the same for all tables."""
+    __doc__ = _FOR_USERS
+
+    @property
+    def _config_schema(self) -> ConfigField:
+        made = super()._config_schema.as_field()
+        fields = {name: _as_declared(name, said) for name, said in cast("Shape", made.config_type).fields.items()}
+        shape = Shape(fields)  # type: ignore[no-untyped-call]
+        return ConfigField(shape, default_value=made.default_value, is_required=False)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ReplicationSettings:
@@ -49,10 +62,20 @@ def _field(setting: FieldInfo, default: Any) -> Any:
     return setting.annotation, Field(default=default, description=setting.description)
 
 
+def _as_declared(name: str, said: ConfigField) -> ConfigField:
+    """Return a field that takes None only if the setting does: Dagster lets every field do so that has a default."""
+    may_be_none = type(None) in get_args(Settings.model_fields[name].annotation)
+    if may_be_none or not isinstance(said.config_type, Noneable):
+        return said
+    return ConfigField(
+        said.config_type.inner_type, default_value=said.default_value, is_required=False, description=said.description
+    )
+
+
 if TYPE_CHECKING:
 
     class ReplicationSettings(_SettingsResource):
-        """How the work is done; the same for all tables."""
+        """How tables are synced."""
 
         def __init__(self, **settings: Any) -> None:
             """Take settings by their names; the others have their defaults."""
@@ -62,11 +85,7 @@ else:
         "ReplicationSettings",
         __base__=_SettingsResource,
         __module__=__name__,
-        __doc__="""How the work is done; the same for all tables.
-
-    The fields, defaults and descriptions are those of `xmin_assets.config.Settings`. The values are checked when they
-    are used and not here.
-    """,
+        __doc__=_FOR_USERS,
         **{name: _field(field, field.default) for name, field in Settings.model_fields.items()},
     )
 

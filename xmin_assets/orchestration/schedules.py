@@ -23,14 +23,20 @@ from xmin_assets.replication.clean import clean
 def build_schedules(config: ReplicationConfig) -> list[ScheduleDefinition]:
     """Return the schedules that the configuration asks for."""
     names, equality = names_of(config), config.checks.target_equals_source
-    times = {
-        names.sync_all_tables: config.schedule,
-        names.verify_all_tables: equality.schedule if equality.enabled else None,
-        names.clean_up: config.cleanup,
-    }
+    times = (
+        (names.sync_all_tables, config.schedule, "Syncs every table, changed or not; the sensor syncs those that did."),
+        (
+            names.verify_all_tables,
+            equality.schedule if equality.enabled else None,
+            "Compares every target with its source, which reads both; nothing is written.",
+        ),
+        (names.clean_up, config.cleanup, "Removes what crashed syncs have left behind: staged tables and files."),
+    )
     return [
-        ScheduleDefinition(job_name=name, cron_schedule=cron, default_status=DefaultScheduleStatus.RUNNING)
-        for name, cron in times.items()
+        ScheduleDefinition(
+            job_name=name, cron_schedule=cron, default_status=DefaultScheduleStatus.RUNNING, description=description
+        )
+        for name, cron, description in times
         if cron
     ]
 

@@ -10,7 +10,7 @@ from dagster import AssetKey, AssetSpec
 
 from xmin_assets.config import Mode, ReplicationConfig, TableConfig
 from xmin_assets.errors import ConfigError
-from xmin_assets.orchestration.automation import automation_of
+from xmin_assets.orchestration.automation import automation_of, automation_tags
 from xmin_assets.orchestration.metadata import column_schema, key_text
 from xmin_assets.orchestration.names import (
     STATIONS,
@@ -84,6 +84,7 @@ def table_specs(
         for station in STATIONS:
             default = asset_spec(table, station, names, known.get(table))
             default = default.replace_attributes(**automation_of(config, station, source_key(table, names)))
+            default = default.merge_attributes(tags=automation_tags(config))
             default = translated(default, config, table, station, scope or {})
             spec = translator.get_asset_spec(XminTranslatorProps(config, table, station, default))
             what = f"{station} of {table.label}"
@@ -162,8 +163,8 @@ def description(table: TableConfig, station: StationName, last: LastSync | None 
             f"{last.rows:,} rows, watermark {last.watermark}, {last.at:%Y-%m-%d %H:%M} UTC"
         )
     what = _WHAT[station].format(source=_plain(table.label), target=_plain(str(table.target_name)))
-    rows = [f"| {name} | {_cell(fact)} |" for name, fact in facts.items()]
-    text = "\n".join([what, "", "| | |", "| --- | --- |", *rows])
+    # A list and no table: `dg list defs` and the catalog show the beginning as it is written.
+    text = "\n".join([what, "", *(f"- {name}: {fact}" for name, fact in facts.items())])
     return _below_comment(last, text) if station == "merged_target" else text
 
 
@@ -188,7 +189,3 @@ def _plain(name: str) -> str:
 
 def _names(columns: tuple[str, ...]) -> str:
     return ", ".join(f"`{column}`" for column in columns)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -145,7 +145,7 @@ def test_tables_are_synced_and_looked_at_in_the_browser(
     ui.open("public/customers")
     expect(page.get_by_text("Never materialized")).to_be_visible()
     expect(page.get_by_role("cell", name="customer_no", exact=True)).to_be_visible()
-    expect(page.get_by_role("cell", name="region, customer_no")).to_be_visible()
+    expect(page.get_by_text("Key: region, customer_no")).to_be_visible()
     ui.shoot("before-a-run")
 
     ui.materialize_all(runs=1)

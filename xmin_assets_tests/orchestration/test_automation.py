@@ -9,7 +9,9 @@ import pytest
 from dagster import (
     AssetKey,
     AssetSelection,
+    AssetSpec,
     AutomationCondition,
+    AutomationConditionSensorDefinition,
     DagsterInstance,
     DefaultSensorStatus,
     Definitions,
@@ -21,6 +23,7 @@ from xmin_assets.config import parse_config
 from xmin_assets.errors import ConfigError
 from xmin_assets.orchestration.definitions_builder import build_definitions
 from xmin_assets.orchestration.names import STATIONS
+from xmin_assets.orchestration.translator import DagsterXminTranslator, XminTranslatorProps
 from xmin_assets_tests.orchestration.conftest import Deployment, key
 
 SNAPSHOT, *FOLLOWERS = (key(station) for station in STATIONS)
@@ -103,6 +106,27 @@ def test_the_conditions_are_evaluated_without_anybody_turning_that_on(deployment
     sensor = made.get_repository_def().get_sensor_def("automation_sensor")
     assert sensor.default_status is DefaultSensorStatus.RUNNING
     assert [defined.name for defined in made.get_repository_def().sensor_defs] == ["automation_sensor"]
+
+
+def test_the_sensors_page_names_its_assets_by_one_tag(deployment: Deployment) -> None:
+    for name, shown in ((None, 'tag:"xmin_assets/automation"'), ("sales", 'tag:"xmin_assets/automation"="sales"')):
+        made = definitions(deployment, automation="eager", **({"name": name} if name else {}))
+        sensor = made.get_repository_def().get_sensor_def(f"{name}_automation_sensor" if name else "automation_sensor")
+        assert isinstance(sensor, AutomationConditionSensorDefinition)
+        assert str(sensor.asset_selection) == shown
+        assert sensor.asset_selection.resolve(made.resolve_asset_graph()) == {SNAPSHOT, *FOLLOWERS}
+
+
+def test_the_sensor_knows_assets_whose_tags_are_a_translators_own(deployment: Deployment) -> None:
+    class Bare(DagsterXminTranslator):
+        def get_asset_spec(self, props: XminTranslatorProps) -> AssetSpec:
+            return props.default_spec.replace_attributes(tags={})
+
+    config = parse_config({"tables": ["public.orders"], "automation": "eager"})
+    made = build_definitions(config, translator=Bare())
+    sensor = made.get_repository_def().get_sensor_def("automation_sensor")
+    assert isinstance(sensor, AutomationConditionSensorDefinition)
+    assert sensor.asset_selection.resolve(made.resolve_asset_graph()) == {SNAPSHOT, *FOLLOWERS}
 
 
 def test_a_target_has_the_age_at_which_it_is_out_of_date(deployment: Deployment) -> None:

@@ -107,7 +107,7 @@ def test_the_distance_to_wraparound_can_be_an_error(deployment: Deployment) -> N
     found = evaluations(deployment.run(raise_on_error=False))["far_from_wraparound"]
 
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
-    assert found.metadata["age"].value >= 1
+    assert found.metadata["age_transactions"].value >= 1
 
 
 def test_a_target_that_equals_its_source_passes_with_the_counts(deployment: Deployment) -> None:
@@ -130,7 +130,7 @@ def test_a_target_that_does_not_equal_its_source_fails_with_examples(
     found = verify(deployment)
 
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
-    counts = [found.metadata[name].value for name in ("missing", "extra", "different", "pending")]
+    counts = [found.metadata[f"rows_{name}"].value for name in ("missing", "extra", "different", "pending")]
     assert counts == [1, 0, 1, 1]
     assert "missing: `id` = `7`" in str(found.metadata["examples"].value)
 
@@ -198,7 +198,7 @@ def test_a_good_result_stands_after_a_sync_as_of_when_it_was_found(deployment: D
 
     found, of_the_latest = latest(deployment)
     assert (found.passed, of_the_latest) == (True, True)
-    assert set(found.metadata) == {"verified_at", "basis"}
+    assert set(found.metadata) == {"verified_at", "digest_of_what_was_compared"}
     assert found.metadata["verified_at"] == good.metadata["verified_at"]
     deployment.checks = {"target_equals_source": {"every": 0}}
     assert deployment.run().success

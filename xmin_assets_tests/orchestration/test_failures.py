@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.message import Message
 from typing import Any
 
 import psycopg2
@@ -12,11 +13,13 @@ from dagster import (
     DagsterInstance,
     ExecuteInProcessResult,
     Failure,
+    MetadataValue,
     RetryPolicy,
     build_asset_context,
 )
 
-from xmin_assets.errors import Cancelled
+from xmin_assets.errors import Cancelled, TableBusy
+from xmin_assets.orchestration import failure_metadata
 from xmin_assets.orchestration.failures import spool_errors, station_errors
 from xmin_assets.replication.status import table_statuses
 from xmin_assets_tests.clusters import Database
@@ -123,6 +126,18 @@ def test_what_a_failure_shows_leads_out_of_it(
     }
     assert deployment.run(run_config=yaml.safe_load(str(found["run_config"]))).success
     assert target_db.fetch("SELECT count(*) FROM orders") == [(50,)]
+
+
+def test_a_failure_links_to_the_documentation_that_the_package_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = Message()
+    named["Project-URL"] = "Documentation, https://docs.example/xmin/"
+    monkeypatch.setattr(failure_metadata, "metadata", lambda _: named)
+    failure_metadata._where_to_read_on.cache_clear()
+    try:
+        see = failure_metadata.failure_metadata(TableBusy("busy"))["xmin_assets/see"]
+        assert see == MetadataValue.url("https://docs.example/xmin/operations.md#what-to-do-when")
+    finally:
+        failure_metadata._where_to_read_on.cache_clear()
 
 
 @pytest.mark.parametrize(("steps", "op"), [("stages", "public__orders"), ("table", "public__orders")])

@@ -54,10 +54,10 @@ def test_after_a_sync_the_definition_has_the_columns(deployment: Deployment, by:
 
 def test_after_a_sync_the_description_has_the_key_and_the_watermark(deployment: Deployment) -> None:
     assert "each run shows which, as `xmin_assets/key`" in (merged_target(deployment).description or "")
-    watermark = numbers(deployment.run(), "merged_target")["xmin_assets/watermark"]
+    watermark = numbers(deployment.run(), "merged_target")["xmin_assets/watermark_xid"]
     text = merged_target(deployment).description or ""
-    assert "| Key | `id` |" in text
-    assert f"| Last sync, when loaded | 50 rows, watermark {watermark}, " in text
+    assert "- Key: `id`" in text
+    assert f"- Last sync, when loaded: 50 rows, watermark {watermark}, " in text
 
 
 def test_a_later_sync_brings_the_later_columns(deployment: Deployment, source_db: Database) -> None:
@@ -71,7 +71,7 @@ def test_a_table_without_a_key_says_so(deployment: Deployment, source_db: Databa
     source_db.execute("ALTER TABLE orders DROP CONSTRAINT orders_pkey")
     deployment.tables = [{"source": "public.orders", "mode": "full_sync"}]
     deployment.run()
-    assert "| Key | none: " in (merged_target(deployment).description or "")
+    assert "- Key: none: " in (merged_target(deployment).description or "")
 
 
 def of_another_release(file: Path) -> None:

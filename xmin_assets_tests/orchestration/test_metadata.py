@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from dagster import ExecuteInProcessResult, TableColumnLineage, TableSchema
 from xmin_assets import resync_tables
 from xmin_assets.config import parse_config
 from xmin_assets.orchestration.assets import build_xmin_assets
+from xmin_assets.orchestration.metadata import of_csv_extract
 from xmin_assets.orchestration.names import STATIONS
 from xmin_assets.orchestration.specs import source_specs, table_specs
+from xmin_assets.replication.manifests.extract import BlockMap
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.conftest import Deployment, key, numbers
 
@@ -80,7 +83,8 @@ def test_every_run_has_the_same_numbers_whatever_the_table_the_steps_and_the_cha
         assert len(made) == len(KINDS_TABLES) * 6
         found = {frozenset(name for name, value in facts.items() if type(value) in (int, float)) for facts in made}
         assert len(found) == 1
-        assert {"xmin_assets/max_xmin", "xmin_assets/watermark", "xmin_assets/seconds"} <= found.pop()
+        assert {"xmin_assets/max_xmin", "xmin_assets/watermark_xid", "xmin_assets/seconds"} <= found.pop()
+        assert not {"xmin_assets/blocks_changed", "xmin_assets/wal_bytes", "xmin_assets/seconds_saved"} & made[0].keys()
         assert {facts["xmin_assets/mode"] for facts in made} == {"full_sync", "xmin_incremental", "incremental_sync"}
 
 
@@ -109,6 +113,13 @@ def test_a_later_sync_counts_what_changed(deployment: Deployment, source_db: Dat
     assert extracted["xmin_assets/rows_at_source"] == 51
     assert extracted["xmin_assets/bytes"] == merged["xmin_assets/bytes"] > 0
     assert numbers(result, "staged_table")["xmin_assets/rows_loaded"] == 12
+
+
+def test_blocks_are_counted_where_they_were_looked_up(deployment: Deployment) -> None:
+    made = deployment.run().asset_value(key("csv_extract"))
+    shown = of_csv_extract(replace(made, block_map=BlockMap((), 3, 400, 8192)), key("source_snapshot"))
+    assert (shown["xmin_assets/blocks_changed"], shown["xmin_assets/blocks_at_source"]) == (3, 400)
+    assert shown["xmin_assets/wal_bytes"] == 8192
 
 
 def test_the_max_xmin_is_the_highest_source_xmin_of_the_target(
@@ -158,6 +169,7 @@ def test_comments_of_the_source_describe_columns_and_tables(deployment: Deployme
             assert described == {"id": None, "item": expected, "price": None}
         source_db.execute("COMMENT ON COLUMN orders.item IS 'Another.'")
     assert metadata(result, "merged_target")["xmin_assets/key"] == "id"
+    assert metadata(result, "merged_target")["xmin_assets/comment"] == "What customers have bought."
 
     (specs,) = table_specs(deployment.config, None).values()
     assert (specs["merged_target"].description or "").startswith(
@@ -190,7 +202,7 @@ def test_a_description_tells_how_the_table_is_replicated() -> None:
     text = merged.descriptions_by_key[merged.key]
     assert text.startswith("copy.t: ")
     assert all(other.descriptions_by_key[other.key].startswith("public.t: ") for other in others)
-    for fact in ("`public.t`", "`copy.t`", "`a`, `b`", "source_deleted_at", "`xmin`", "`x \\|\\| y`"):
+    for fact in ("`public.t`", "`copy.t`", "`a`, `b`", "source_deleted_at", "`xmin`", "`x || y`"):
         assert fact in text
 
 

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: Dagster reads the annotations of the asset below as they are.
 
 import pytest
-from dagster import EnvVar, asset, materialize
+from dagster import EnvVar, Noneable, asset, materialize
 
 from xmin_assets.config import Settings
 from xmin_assets.errors import ConfigError
@@ -17,6 +17,14 @@ def test_the_resource_has_exactly_the_settings_with_their_defaults() -> None:
     fields = ReplicationSettings.to_config_schema().as_field().config_type.fields
     assert set(fields) == set(Settings.model_fields)
     assert all(field.description for field in fields.values())
+
+
+def test_only_what_may_be_left_to_us_takes_none() -> None:
+    resource = ReplicationSettings.from_settings(Settings(batch_size=7)).get_resource_definition()
+    fields = resource.config_schema.as_field().config_type.fields
+    assert {name for name, said in fields.items() if isinstance(said.config_type, Noneable)} == {"workers", "spool"}
+    assert fields["batch_size"].default_value == 7
+    assert "launchpad" in str(resource.description)
 
 
 def test_settings_survive_the_way_through_the_resource() -> None:

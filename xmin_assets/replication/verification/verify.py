@@ -235,7 +235,7 @@ class _Comparison:
         if rest := differing(source_totals, target_totals, buckets):
             if target_totals.all_rows <= FEW_ROWS:
                 rest = buckets
-            counter.note(f"comparing the rows of {rest.looked_at} parts row by row")
+            counter.begin_again(f"comparing the rows of {rest.looked_at} parts row by row")
             compare(
                 self.source, self.target, rest, classifier, ids=self._ids(next_xid), on_rows_read=counter.on_rows_read
             )
@@ -245,7 +245,7 @@ class _Comparison:
                 raise PlanOutdated(f"{side.table} got another name while it was read. Run it again.")
         present = target_totals.all_rows if buckets.chosen is None else None
         classification = classifier.classify(self.state.rows, present)
-        counter.end()
+        counter.end(max(source_totals.all_rows, target_totals.all_rows))
         tallies = classification.tallies
         return TableVerification(
             table=self.table.label,
@@ -330,33 +330,33 @@ class _Comparison:
 
 
 class _ProgressCounter:
-    """Counts the rows that were read, and reports how far a comparison is: a row is read on both sides, and is one."""
+    """Counts the rows that were read, and reports how far a comparison is: a row of both sides is one."""
 
     def __init__(self, table: str, total: int, on_progress: ProgressCallback) -> None:
         self._table = table
         self._total = total
         self._on_progress = on_progress
         self._read = 0
+        self._note = ""
         self._guard = threading.Lock()
 
     def on_rows_read(self, rows: int) -> None:
         """Count rows that were read, on either side."""
         with self._guard:
             self._read += rows
+            done = self._read // 2
             # As many as there were after the last sync: an estimate, and not the end.
-            self._on_progress(Progress(self._table, "verify", self._done, max(self._total, self._done + 1)))
+            total = 0 if self._note else max(self._total, done + 1)
+            self._on_progress(Progress(self._table, "verify", done, total, self._note))
 
-    @property
-    def _done(self) -> int:
-        return self._read // 2
+    def begin_again(self, note: str) -> None:
+        """Count rows that are read once more, and say what for."""
+        self._read, self._note = 0, note
+        self._on_progress(Progress(self._table, "verify", 0, 0, note))
 
-    def note(self, text: str) -> None:
-        """Show a line for people."""
-        self._on_progress(Progress(self._table, "verify", self._done, 0, text))
-
-    def end(self) -> None:
+    def end(self, rows: int) -> None:
         """Report that all is read."""
-        self._on_progress(Progress(self._table, "verify", self._done, self._done))
+        self._on_progress(Progress(self._table, "verify", rows, rows))
 
 
 def _status(classification: Classification) -> Literal["match", "mismatch"]:

@@ -342,3 +342,14 @@ def test_databases_may_have_different_encodings(replica: Replica) -> None:
         assert (found.examples["missing"], found.examples["different"]) == ([{"k": "ßé"}], [{"k": "Àé"}])
     finally:
         source.drop()
+
+
+def test_a_row_that_is_on_both_sides_is_counted_once(replica: Replica) -> None:
+    replica.source.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 300)")
+    replica.sync("public.t")
+    replica.target.execute("DELETE FROM t WHERE id = 7")
+    steps: list[Progress] = []
+    replica.verify("public.t", on_progress=steps.append)
+    assert max(step.done for step in steps) == 300
+    assert {step.total for step in steps} <= {0, 300}
+    assert (steps[-1].done, steps[-1].total) == (300, 300)
