@@ -214,7 +214,7 @@ EXPORT_FACTS = {
         "one connection reads a table, not several",
     )
 }
-"""What is asked of a source before several connections read a table, by a statement outside of any transaction: none
+"""What is asked of a server before several connections read a table, by a statement outside of any transaction: none
 exports a snapshot from within a savepoint."""
 
 _EXPORT = "SELECT pg_catalog.pg_export_snapshot() AS snapshot"

@@ -66,7 +66,7 @@ class Lacking(Exception):
     """A server does not tell what nothing can be done without; the message says what, and how to grant it."""
 
     def __init__(self, fact: Fact) -> None:
-        what = " and ".join(need.partition("(")[0] for need in fact.needs)
+        what = ", ".join(need.partition("(")[0] for need in fact.needs)
         super().__init__(
             f"the server refuses {what}, which {fact.purpose}; without it {fact.without}. Run there: {fact.grant}."
         )

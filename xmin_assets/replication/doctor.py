@@ -92,7 +92,6 @@ def diagnose_servers(config: ReplicationConfig | None = None) -> tuple[ServerDia
 
 
 def _asked(side: Literal["source", "target"], database: Database) -> ServerDiagnosis:
-    outside = EXPORT_FACTS if side == "source" else {}
     inside = (
         {**FACTS, **HOLDER_FACTS, **COUNTER_FACTS}
         if side == "source"
@@ -104,8 +103,7 @@ def _asked(side: Literal["source", "target"], database: Database) -> ServerDiagn
             version = sql.SQL(", pg_catalog.current_setting('server_version') AS server_version")
             told = ask(cursor, inside, version, require=False)
         with database.connection() as connection, translate_errors(database, action), connection.cursor() as cursor:
-            if outside:
-                ask(cursor, outside, sql.SQL(""))
+            ask(cursor, EXPORT_FACTS, sql.SQL(""))
             lacking = refused(cursor)
     except XminAssetsError as error:
         return ServerDiagnosis(side, str(database), error=str(error))
@@ -119,7 +117,7 @@ def _asked(side: Literal["source", "target"], database: Database) -> ServerDiagn
             grant=fact.grant,
             stops=name in lacking and (fact.required or (unknown and name in IDENTITY_FACTS)),
         )
-        for name, fact in {**inside, **outside}.items()
+        for name, fact in {**inside, **EXPORT_FACTS}.items()
     )
     return ServerDiagnosis(side, str(database), told["server_version"], facts)
 

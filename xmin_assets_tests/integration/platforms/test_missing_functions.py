@@ -125,6 +125,25 @@ def test_without_it_the_plan_is_refused_with_the_grant(
     assert not list(rented.spool.glob("**/*.csv"))
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_server_that_exports_no_snapshot_is_read_by_one_connection(
+    rented: Replica, source: Rented, target: Rented, side: str
+) -> None:
+    """To find that out must not cost the snapshot of the one."""
+    source.execute("INSERT INTO orders SELECT i, repeat('x', 900) FROM generate_series(1000, 9000) i")
+    {"source": source, "target": target}[side].let_raise("not on this platform", "pg_export_snapshot")
+    attempts = []
+
+    (result,) = sync_tables(
+        rented.config("public.orders", workers=3, batch_size=100),
+        on_progress=lambda step: attempts.append(step) if step.is_retry else None,
+    ).tables
+
+    assert (result.error, attempts) == (None, [])
+    rented.assert_equal("public.orders")
+    assert rented.verify("public.orders").status == "match"
+
+
 @pytest.mark.parametrize(("side", "function"), [(side, name) for side, names in PLAIN.items() for name in names])
 def test_what_is_needed_only_later_is_missed_by_the_plan(
     rented: Replica, source: Rented, target: Rented, side: str, function: str
@@ -184,12 +203,29 @@ def test_a_target_that_does_not_count_shows_what_a_trigger_has_done(
     assert "changed rows of the target that the source has not changed" in str(rented.try_sync("public.orders").error)
 
 
+VIEWS = (
+    "pg_available_extension_versions",
+    "pg_available_extensions",
+    "pg_locks",
+    "pg_prepared_xacts",
+    "pg_roles",
+    "pg_settings",
+    "pg_stat_activity",
+    "pg_stat_archiver",
+    "pg_stat_wal_receiver",
+)
 SUMMARIES = ("pg_available_wal_summaries", "pg_wal_summary_contents", "pg_get_wal_summarizer_state")
 
 
 @pytest.mark.parametrize("how", ["forbidden", "lost", "raising"])
 def test_all_of_them_may_be_missing_but_the_start(rented: Replica, source: Rented, target: Rented, how: str) -> None:
-    for database, names in ((source, (*UNPROVEN[:-1], *HARMLESS)), (target, OF_A_TARGET)):
+    """And the role may connect to the source and read its tables, and nothing else."""
+    source.execute(
+        f"REVOKE ALL ON DATABASE {source.name} FROM PUBLIC; GRANT CONNECT ON DATABASE {source.name} TO {ROLE}"
+    )
+    source.execute(f"REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO {ROLE}")
+    for database, names in ((source, (*UNPROVEN[:-1], *HARMLESS, *OF_HOLDERS[1:])), (target, OF_A_TARGET)):
+        database.hide(*VIEWS)
         known = [name for (name,) in database.fetch("SELECT DISTINCT proname::text FROM pg_proc")]
         functions = [name for name in (*names, *SUMMARIES) if name in known]
         if how == "forbidden":
