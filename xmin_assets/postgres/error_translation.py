@@ -41,6 +41,9 @@ _NOT_GRANTED = re.compile(r"^permission denied for (function|view) (\S+)$")
 """What is granted by name, where the server says it in English; elsewhere the general hint must do."""
 _GRANTS = {"function": "EXECUTE ON FUNCTION", "view": "SELECT ON"}
 _NOT_AT_THE_SOURCE = "If the source has no such constraint, drop it in the target."
+_NOT_AT_THE_SOURCE_OR_SWAPPED = (
+    f"{_NOT_AT_THE_SOURCE} If it has, rows have taken each other's values: drop it, run the sync, and create it again."
+)
 _NO_PARTITION = "Create a partition for it, or one that is DEFAULT, and run the sync again."
 _TOO_LARGE = (
     "A value is too large: PostgreSQL writes no text of more than 1 GB, which is a bytea of 500 MB. Leave its column "
@@ -53,10 +56,10 @@ _ANOTHER_TABLE = (
 _HINTS = {
     errorcodes.FOREIGN_KEY_VIOLATION: _ANOTHER_TABLE,
     errorcodes.RESTRICT_VIOLATION: _ANOTHER_TABLE,
-    errorcodes.UNIQUE_VIOLATION: _NOT_AT_THE_SOURCE,
+    errorcodes.UNIQUE_VIOLATION: _NOT_AT_THE_SOURCE_OR_SWAPPED,
     errorcodes.CHECK_VIOLATION: _NOT_AT_THE_SOURCE,
     errorcodes.NOT_NULL_VIOLATION: _NOT_AT_THE_SOURCE,
-    errorcodes.EXCLUSION_VIOLATION: _NOT_AT_THE_SOURCE,
+    errorcodes.EXCLUSION_VIOLATION: _NOT_AT_THE_SOURCE_OR_SWAPPED,
     errorcodes.INSUFFICIENT_PRIVILEGE: "Grant it to the role, or connect as another one (see the README's grants).",
     errorcodes.QUERY_CANCELED: "If it was the time limit, raise statement_timeout in the settings.",
     errorcodes.DISK_FULL: "Make room on that server and run the sync again.",

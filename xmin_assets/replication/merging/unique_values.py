@@ -15,7 +15,8 @@ from psycopg2 import sql
 from xmin_assets.postgres.rows import fetch_as
 from xmin_assets.replication.merging.row_merge import RowMerge
 
-# A deferrable one is checked when the statement has ended. What an expression or a condition says is not looked into.
+# A deferrable one is checked when the statement has ended. What an expression says is not looked into, and a row that a
+# condition leaves out is treated as any other.
 _INDEXES = """
 SELECT ARRAY(SELECT a.attname::text
                FROM pg_catalog.pg_attribute a
@@ -26,7 +27,7 @@ SELECT ARRAY(SELECT a.attname::text
          WHERE a.attrelid = i.indrelid AND a.attnum = ANY((i.indkey::int2[])[0:i.indnkeyatts - 1])) AS is_not_null
   FROM pg_catalog.pg_index i
  WHERE i.indrelid = %(table)s AND i.indisunique AND i.indimmediate AND i.indisvalid AND NOT i.indisprimary
-   AND NOT i.indnullsnotdistinct AND i.indpred IS NULL AND i.indexprs IS NULL
+   AND NOT i.indnullsnotdistinct AND i.indexprs IS NULL
 """
 
 
@@ -51,11 +52,10 @@ def unique_values_free(rows: RowMerge) -> Iterator[None]:
     copied = {column.name for column in rows.selection.columns}
     again: list[str] = []
     for index in fetch_as(rows.cursor, _UniqueIndex):
-        if {*index.columns} == {*rows.selection.key} or not copied.issuperset(index.columns):
+        # By its key a row is still to be found.
+        emptied = next((column for column in index.columns if column not in rows.selection.key), None)
+        if emptied is None or not copied.issuperset(index.columns) or not _are_taken(rows, index):
             continue
-        if not _are_taken(rows, index):
-            continue
-        emptied = index.columns[0]
         if index.is_not_null:
             _alter(rows, emptied, "DROP NOT NULL")
             again.append(emptied)

@@ -22,6 +22,8 @@ from xmin_assets.replication.manifests.operations import (
     AddColumn,
     ColumnOperation,
     DropColumn,
+    DropDefault,
+    DropKey,
     DropNotNull,
     Operation,
     RenameColumn,
@@ -94,6 +96,8 @@ def _refused(
     names = ", ".join(dict.fromkeys(dependent.object for dependent in dependents))
     if isinstance(operation, DropColumn):
         otherwise = "Drop it and run the sync again, or keep the column with dropped_columns: keep."
+    elif isinstance(operation, DropKey):
+        otherwise = "Drop it and run the sync again."
     else:
         otherwise = _THEN_AGAIN
     way_out = {
@@ -122,7 +126,9 @@ def _require_own_columns(table: TableConfig, shape: Shape, operations: Sequence[
                 f"{table.label}: the target {table.target_name} is a table of a composite type, whose columns cannot "
                 f"be changed: {what} Run ALTER TABLE ... NOT OF there."
             )
-        if (adds and shape.is_partition) or (not adds and name in inherited):
+        # A default is the table's own.
+        is_inherited = name in inherited and not isinstance(operation, (AddColumn, DropDefault))
+        if (adds and shape.is_partition) or is_inherited:
             raise SchemaChangeRefused(
                 f"{table.label}: the target {table.target_name} has its columns from a table that it inherits from or "
                 f"is a partition of, which must be changed instead: {what} Name that table as the target, or change it."

@@ -218,6 +218,32 @@ def test_a_unique_index_over_several_columns(items: Replica) -> None:
     items.assert_equal("public.items")
 
 
+@pytest.mark.parametrize("condition", ["", " WHERE note <> 'z'"])
+def test_a_unique_index_over_a_part_of_the_key_and_a_condition(replica: Replica, condition: str) -> None:
+    made = "CREATE TABLE seats (flight int, ticket int, seat int NOT NULL, note text, PRIMARY KEY (flight, ticket))"
+    replica.source.execute(made)
+    replica.source.execute("INSERT INTO seats SELECT i % 2, i, i, 'n' FROM generate_series(1, 20) i")
+    replica.target.execute(f"{made}; CREATE UNIQUE INDEX ON seats (flight, seat){condition}")
+    replica.sync("public.seats")
+    replica.source.execute("UPDATE seats SET seat = 6 - seat WHERE ticket IN (2, 4)")
+
+    replica.sync("public.seats")
+
+    replica.assert_equal("public.seats")
+    assert replica.verify("public.seats").status == "match"
+
+
+def test_values_of_an_expression_that_rows_have_swapped(items: Replica) -> None:
+    items.target.execute("CREATE UNIQUE INDEX u ON items ((place + 0))")
+    items.source.execute("UPDATE items SET place = 3 - place WHERE id IN (1, 2)")
+
+    assert str(items.try_sync("public.items").error).endswith("drop it, run the sync, and create it again.")
+    items.target.execute("DROP INDEX u")
+    items.sync("public.items")
+    items.target.execute("CREATE UNIQUE INDEX u ON items ((place + 0))")
+    items.assert_equal("public.items")
+
+
 def test_a_value_that_stays_taken_is_an_error_that_says_so(items: Replica) -> None:
     items.target.execute("ALTER TABLE items ADD UNIQUE (code)")
     items.source.execute("UPDATE items SET code = 'c2' WHERE id = 1")
