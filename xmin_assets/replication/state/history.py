@@ -41,8 +41,9 @@ SELECT %(schema)s, %(table)s, last.number + 1, %(sync_id)s, %(mode)s, %(reason)s
        %(snapshot)s, %(extract)s, %(stage)s, %(merge)s, %(target_oid)s,
        -- The id that the merged rows bear is that of the state, which was just written: pg_current_xact_id() may be
        -- forbidden, and is not that of rows that were written behind a savepoint, which is younger.
-       (SELECT h.horizon + (pg_catalog.age((h.horizon %% 4294967296)::text::xid)::int8 & 4294967295)
-                         - pg_catalog.age(s.xmin)
+       -- Both ages count from the same id, which may be lower than either: only their difference means anything.
+       (SELECT h.horizon + ((pg_catalog.age((h.horizon %% 4294967296)::text::xid)::int8 - pg_catalog.age(s.xmin))
+                            & 4294967295)
           FROM xmin_assets.state s,
                (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::int8 AS horizon) h
          WHERE s.target_schema = %(schema)s AND s.target_table = %(table)s),

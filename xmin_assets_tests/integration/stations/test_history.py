@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
+from threading import Event
 
 import pytest
 
@@ -11,6 +13,7 @@ from xmin_assets.replication.state.history import PastMerge
 from xmin_assets.replication.status import table_histories, table_statuses
 from xmin_assets.replication.sync import resync_tables
 from xmin_assets_tests.clusters import Database
+from xmin_assets_tests.integration.interleaving.sessions import Running
 from xmin_assets_tests.replica import Replica
 
 ITEMS = "CREATE TABLE items (id int PRIMARY KEY, n int); INSERT INTO items SELECT i, i FROM generate_series(1, 2000) i"
@@ -62,6 +65,28 @@ def test_target_xid_is_the_transaction_that_wrote_the_rows_of_a_merge(items: Rep
     written = items.target.fetch("SELECT DISTINCT xmin::text::int8 FROM items WHERE id <= 3")
 
     assert written == [(history(items)[0].target_xid,)]
+
+
+def test_target_xid_is_right_while_others_write_in_the_target(items: Replica) -> None:
+    items.sync("public.items")
+    over = Event()
+
+    def write() -> None:
+        with closing(items.target.connect()) as connected, connected.cursor() as cursor:
+            while not over.is_set():
+                cursor.execute("SELECT pg_current_xact_id()")
+
+    writing = Running(write)
+    try:
+        for number in range(5):
+            items.source.execute(f"UPDATE items SET n = 0 WHERE id = {number + 1}")
+            items.sync("public.items")
+    finally:
+        over.set()
+        writing.result()
+
+    written = items.target.fetch("SELECT xmin::text::int8 FROM items WHERE id <= 5 ORDER BY id DESC")
+    assert written == [(merge.target_xid,) for merge in history(items)[:5]]
 
 
 def test_an_idle_sync_is_in_it(items: Replica) -> None:
