@@ -22,14 +22,26 @@ if TYPE_CHECKING:
 @click.command
 @tables
 @click.option("--history", is_flag=True, help="Show each table's last merges, newest first.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "prometheus"]),
+    default="text",
+    help="`prometheus` prints metrics for a textfile collector; `json` is what --json prints.",
+)
 @common
 @click.pass_obj
-def command(invocation: Invocation, tables: tuple[str, ...], history: bool) -> int:
+def command(invocation: Invocation, tables: tuple[str, ...], history: bool, form: str) -> int:
     """Show the last sync of each table.
 
     Of all configured tables, or those named. No table is read.
     """
     config = invocation.load()
+    invocation.json = invocation.json or form == "json"
+    if form == "prometheus":
+        if history or invocation.json:
+            raise click.UsageError("Metrics have a form of their own: leave out --history and --json.")
+        return _metrics(config, tables)
     return _histories(invocation, config, tables) if history else _statuses(invocation, config, tables)
 
 
@@ -53,6 +65,16 @@ def _statuses(invocation: Invocation, config: ReplicationConfig, tables: tuple[s
         _show_source(source, config.settings.held_back_warning, secrets)
         show_failures(failures, secrets)
     return 1 if failures or any(status.failed for status in statuses) else 0
+
+
+def _metrics(config: ReplicationConfig, tables: tuple[str, ...]) -> int:
+    from xmin_assets.cli.metrics import metrics
+    from xmin_assets.replication.status import source_status, table_statuses
+
+    statuses = interruptible(lambda: table_statuses(config, tables=tables))
+    click.echo(metrics(statuses, interruptible(lambda: source_status(config))), nl=False)
+    # What is wrong is in the metrics; a status of 1 would keep a collector from taking them.
+    return 0
 
 
 def _histories(invocation: Invocation, config: ReplicationConfig, tables: tuple[str, ...]) -> int:
@@ -108,6 +130,10 @@ def _note(status: TableStatus, secrets: tuple[str, ...]) -> str:
     if status.failed:
         parts.insert(0, f"the last sync failed {_ago(status.failed.at)}: {redact(status.failed.error, secrets)}")
     state = status.state
+    if status.verified:
+        found = "equal to the source" if status.verified.matched else "different from the source"
+        sample = f", by a sample of {status.verified.sample:.0%}" if status.verified.sample else ""
+        parts.append(f"found {found} {_ago(status.verified.at)}{sample}")
     compared = state.deletes_compared_at if state and state.selection.deletes.detects else None
     if state and compared and compared != state.merged_at:
         parts.append(f"deleted rows were last looked for {_ago(compared)}")
@@ -179,6 +205,8 @@ def _json(status: TableStatus, source: SourceStatus, secrets: tuple[str, ...]) -
         "transactions_behind": _behind(status, source),
         "needs_full_sync": _next_full(status),
         "failed_at": status.failed.at.isoformat() if status.failed else None,
+        "verified_at": status.verified.at.isoformat() if status.verified else None,
+        "verified": ("match" if status.verified.matched else "mismatch") if status.verified else None,
         "failure": redact(status.failed.error, secrets) if status.failed else None,
         "error": redact(status.error, secrets) if status.error is not None else None,
     }

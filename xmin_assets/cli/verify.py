@@ -33,7 +33,7 @@ _FAULTS = ("missing", "extra", "different")
 def command(invocation: Invocation, tables: tuple[str, ...], sample: float | None, workers: int | None) -> int:
     """Compare the target with the source.
 
-    All configured tables, or those named. Nothing is written, and both sides may be written to meanwhile: what the
+    All configured tables, or those named. No table is written, and both sides may be written to meanwhile: what the
     next sync will bring is pending, and no mismatch.
     """
     from xmin_assets.cli.progress import progress_display

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from xmin_assets.replication.runtime.databases import open_databases, open_targe
 from xmin_assets.replication.state.failures import FailedSync, read_failure
 from xmin_assets.replication.state.history import PastMerge, read_history
 from xmin_assets.replication.state.table_state import read_result, read_state
+from xmin_assets.replication.state.verifications import PastVerification, read_verification
 
 TableReport = TypeVar("TableReport")
 
@@ -37,6 +38,10 @@ class TableStatus:
     last: MergedTarget | None = None
     failed: FailedSync | None = None
     """The last sync, if it failed."""
+    verified: PastVerification | None = None
+    """What the last comparison with the source found, if it is known."""
+    steps: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that each station of the last sync took."""
     as_of: datetime | None = None
     """When the source was as the copy is: the time of the last sync's snapshot. None where that is not remembered."""
     error: str | None = None
@@ -85,6 +90,8 @@ def _status(cursor: ext.cursor, table: TableConfig) -> TableStatus:
         read_state(cursor, name),
         read_result(cursor, name),
         read_failure(cursor, name),
+        read_verification(cursor, name),
+        last[0].seconds if last else {},
         last[0].merged_at - timedelta(seconds=since) if last else None,
     )
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from xmin_assets_tests.acceptance.conftest import COMMAND, Cli
 from xmin_assets_tests.clusters import Database
@@ -101,6 +104,61 @@ def test_status_tells_how_old_a_copy_is_and_how_far_behind(cli: Cli, orders: Dat
     assert heads.split() == ["table", "last", "sync", "age", "rows", "watermark", "max", "xmin", "behind"]
     assert int(cells.split()[-1]) >= 2
     assert notes == []
+
+
+def metrics(cli: Cli) -> dict[tuple[str, ...], float]:
+    """The values of `status --format prometheus`, by name and labels other than the target."""
+    run = cli("status", "--format", "prometheus")
+    assert (run.status, run.stderr) == (0, "")
+    if promtool := shutil.which("promtool"):
+        checked = subprocess.run([promtool, "check", "metrics"], input=run.stdout, capture_output=True, text=True)
+        assert (checked.returncode, checked.stderr) == (0, "")
+    found: dict[tuple[str, ...], float] = {}
+    for family in text_string_to_metric_families(run.stdout):
+        for sample in family.samples:
+            labels = [sample.labels[label] for label in ("table", "change", "station") if label in sample.labels]
+            found[(sample.name.removeprefix("xmin_assets_"), *labels)] = sample.value
+    return found
+
+
+def test_metrics_tell_how_every_copy_is(cli: Cli, orders: Database, target_db: Database) -> None:
+    orders.execute("CREATE TABLE items (id int PRIMARY KEY)")
+    cli.configure("public.orders", "public.items")
+    cli("sync", "orders")
+    orders.execute("UPDATE orders SET note = 'x' WHERE id <= 3")
+    cli("sync", "orders")
+
+    found = metrics(cli)
+    assert found["up", "public.orders"] == found["up", "public.items"] == found[("source_up",)] == 1
+    assert (found["rows", "public.orders"], found["needs_full_sync", "public.items"]) == (100, 1)
+    assert ("rows", "public.items") not in found and ("last_verify_matched", "public.orders") not in found
+    assert found["last_sync_rows", "public.orders", "updated"] == 3
+    assert 0 < found["lag_seconds", "public.orders"] < 60
+    assert abs(found["last_sync_timestamp_seconds", "public.orders"] - time.time()) < 60
+    assert found["last_sync_seconds", "public.orders", "merge"] > 0
+    assert found[("held_back_seconds",)] == 0
+    assert found["transactions_behind", "public.orders"] >= 0
+
+    assert cli("verify", "orders").status == 0
+    assert metrics(cli)["last_verify_matched", "public.orders"] == 1
+    assert "found equal to the source" in cli("status", "orders").stdout
+    target_db.execute("UPDATE orders SET note = 'meddled' WHERE id = 5")
+    orders.execute("DROP TABLE items")
+    assert cli("verify", "orders").status == 1
+    assert cli("sync", "items").status == 1
+    found = metrics(cli)
+    assert (found["last_verify_matched", "public.orders"], found["sync_failed", "public.items"]) == (0, 1)
+    assert cli("status", "--json").json["tables"][0]["verified"] == "mismatch"
+    assert cli("status", "--format", "prometheus", "--history").status == 2
+
+
+def test_metrics_are_printed_without_a_source(cli: Cli, orders: Database) -> None:
+    cli("sync")
+    del cli.environment["XMIN_SOURCE_URL"]
+
+    found = metrics(cli)
+    assert (found["up", "public.orders"], found[("source_up",)]) == (1, 0)
+    assert ("transactions_behind", "public.orders") not in found
 
 
 def test_status_tells_of_the_target_when_the_source_is_unknown(cli: Cli, orders: Database) -> None:

@@ -121,6 +121,21 @@ _MIGRATIONS: tuple[str, ...] = (
     COMMENT ON TABLE xmin_assets.failures IS
         'The last sync of each table that failed; what was merged after it counts.';
     """,
+    """
+    CREATE TABLE IF NOT EXISTS xmin_assets.verifications (
+        target_schema text NOT NULL,
+        target_table text NOT NULL,
+        verified_at timestamptz NOT NULL,
+        missing int8 NOT NULL,
+        extra int8 NOT NULL,
+        different int8 NOT NULL,
+        pending int8 NOT NULL,
+        sample float8,
+        PRIMARY KEY (target_schema, target_table)
+    );
+    COMMENT ON TABLE xmin_assets.verifications IS
+        'What the last comparison of each table with its source found.';
+    """,
 )
 
 # The table is read, not to_regnamespace(): that would answer from a cache in which a schema may be missing that another

@@ -39,6 +39,7 @@ from xmin_assets.replication.scan.conditions import where_condition
 from xmin_assets.replication.scan.where_clause import search_path, without_search_path
 from xmin_assets.replication.schema.metadata_columns import not_deleted
 from xmin_assets.replication.state.history import MergeXids
+from xmin_assets.replication.state.verifications import remember_verification
 from xmin_assets.replication.verification.buckets import Buckets, count_both, differing
 from xmin_assets.replication.verification.classification import (
     Classification,
@@ -102,7 +103,8 @@ def verify_tables(
 ) -> Verification:
     """Compare target tables with their sources, side by side; one that fails does not stop the others.
 
-    Nothing is written, and both sides may be written to meanwhile.
+    No table is written, and both sides may be written to meanwhile. What was found is noted in the target, where the
+    role may, for `table_statuses`.
 
     Args:
         config: what is replicated; None loads the file that XMIN_CONFIG names.
@@ -209,7 +211,17 @@ def verify_table(
             watermark_lost=watermark_lost(table, facts, state),
             left_out=columns.left_out,
         )
-        return comparison.run(sample, on_progress, began)
+        found = comparison.run(sample, on_progress, began)
+    remember_verification(
+        target,
+        table,
+        missing=found.missing,
+        extra=found.extra,
+        different=found.different,
+        pending=found.pending,
+        sample=sample,
+    )
+    return found
 
 
 @dataclass(frozen=True)
