@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import AssetKey, AssetSpec
+from dagster import AssetSpec
 
 from xmin_assets.config import Mode, ReplicationConfig, TableConfig
 from xmin_assets.errors import ConfigError
@@ -77,8 +77,8 @@ def table_specs(
     """
     specs: dict[TableConfig, dict[StationName, AssetSpec]] = {}
     translator = translator or DagsterXminTranslator()
-    taken: dict[AssetKey, str] = {}
     known, names = recall(config), names_of(config)
+    taken = {source_key(table, names): f"the source's {table.label}" for table in config.tables}
     for table in config.tables:
         specs[table] = {}
         for station in STATIONS:

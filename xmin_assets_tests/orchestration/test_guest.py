@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dagster import (
+    AssetKey,
     AssetSelection,
     DagsterInstance,
     Definitions,
@@ -204,6 +205,28 @@ def test_configurations_without_names_of_their_own_are_told_so(name: str | None,
     Definitions.validate_loadable(
         Definitions.merge(build_definitions(one), build_definitions(other.model_copy(update={"name": "shop"})))
     )
+
+
+def test_two_databases_with_targets_of_one_name_are_told_apart_by_keys() -> None:
+    one = parse_config({"name": "shop", "tables": ["public.orders"]})
+    said = {"key": "second/{{ table.schema }}/{{ table.name }}", "deps": ["public/orders"]}
+    other = parse_config({"name": "archive", "tables": ["public.orders"], "translation": said})
+
+    graph = Definitions.merge(build_definitions(one), build_definitions(other)).resolve_asset_graph()
+
+    planned = AssetKey(["second", "public", "orders_source_snapshot"])
+    parents = {key.to_user_string() for key in graph.get(planned).parent_keys}
+    assert parents == {"archive/public/orders", "public/orders"}
+
+
+def test_a_key_that_is_the_sources_is_refused_by_name() -> None:
+    said = {"key": "shop/{{ table.schema }}/{{ table.name }}"}
+    config = parse_config({"name": "shop", "tables": ["public.orders"], "translation": said})
+
+    with pytest.raises(
+        ConfigError, match=r"the source's public.orders and merged_target of public.orders the same key"
+    ):
+        build_definitions(config)
 
 
 def test_a_name_is_part_of_identifiers() -> None:

@@ -44,6 +44,8 @@ ROOT = Path(__file__).parents[2]
 SHOP = """
 CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL);
 CREATE TABLE orders (id int PRIMARY KEY, customer_id int NOT NULL, price numeric(10, 2) NOT NULL);
+CREATE TABLE "Order Lines" (id int PRIMARY KEY, "order" int NOT NULL);
+INSERT INTO "Order Lines" VALUES (1, 1), (2, 1), (3, 2);
 INSERT INTO customers VALUES (1, 'Ada'), (2, 'Grace');
 INSERT INTO orders VALUES (1, 1, 10), (2, 1, 20), (3, 2, 5);
 """
@@ -167,9 +169,11 @@ def test_models_stand_below_the_copies_by_the_names_of_their_sources(warehouse: 
 
     assert names(graph.get(AssetKey("spent")).parent_keys) == {"public/customers", "public/orders"}
     assert names(graph.get(AssetKey("owed")).parent_keys) == {"billing/invoices", "spent"}
+    assert names(graph.get(AssetKey("lines")).parent_keys) == {"public/Order_Lines_d02b9b46"}
     assert names(graph.external_asset_keys) == {
         "shop/public/customers",
         "shop/public/orders",
+        "shop/public/Order_Lines_d02b9b46",
         "billing/public/invoices",
     }
 
@@ -184,15 +188,16 @@ def test_models_follow_what_was_synced(warehouse: Warehouse) -> None:
     assert "multiprocess" not in log
     assert "multiprocess" in materialize(warehouse, "group:billing__invoices")
     models = warehouse.due(nothing)
-    assert requested(models) == {"spent", "owed"}
-    materialize(warehouse, "spent,owed")
+    assert requested(models) == {"spent", "owed", "lines"}
+    materialize(warehouse, "spent,owed,lines")
+    assert warehouse.copies.fetch("SELECT order_id, number FROM reports.lines ORDER BY 1") == [(1, 2), (2, 1)]
     assert dict(warehouse.copies.fetch("SELECT customer, total FROM reports.owed")) == {"Ada": 18, "Grace": 0}
     quiet = warehouse.due(models)
     assert requested(quiet) == set()
 
     warehouse.shop.execute("INSERT INTO orders VALUES (4, 2, 7)")
     execute(warehouse, "shop_sync_all_tables")
-    assert requested(warehouse.due(quiet)) == {"spent", "owed"}
+    assert requested(warehouse.due(quiet)) == {"spent", "owed", "lines"}
 
 
 def test_checks_of_copies_and_models_lie_side_by_side(warehouse: Warehouse) -> None:
