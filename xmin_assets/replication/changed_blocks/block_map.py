@@ -12,12 +12,15 @@ from itertools import groupby, pairwise
 import psycopg2.extensions as ext
 
 from xmin_assets.config import TableConfig
+from xmin_assets.errors import XminAssetsError
 from xmin_assets.postgres.catalog import Storage
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import Server, wait_for_flush
+from xmin_assets.postgres.server_facts import is_refusal
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.changed_blocks.prerequisites import (
     BlockMapUnavailable,
+    refused_because,
     require_prerequisites,
     savepoint,
     scan_because,
@@ -62,6 +65,10 @@ def unreadable_wal(
             wal_to_read = UnsummarizedWal(cursor, server.timeline, access).cost(start, server.lsn)
     except BlockMapUnavailable as reason:
         return str(reason)
+    except XminAssetsError as error:
+        if not is_refusal(error):
+            raise
+        return refused_because(error.__cause__ or error)
     if wal_to_read > max(LEAST_BYTES, sum(leaf.main_bytes for leaf in storage)):
         return f"{bytes_text(wal_to_read)} of WAL are more to read than the table"
     return None

@@ -164,6 +164,11 @@ def require_prerequisites(
     return access
 
 
+def refused_because(error: BaseException) -> str:
+    """Say that the source refuses one of the functions, and why."""
+    return f"the source refuses to tell which blocks changed: {one_line(error)}"
+
+
 @contextmanager
 def savepoint(cursor: ext.cursor) -> Iterator[None]:
     """Let the transaction go on whatever is refused. No subtransaction is left, from which none can export."""
@@ -174,7 +179,7 @@ def savepoint(cursor: ext.cursor) -> Iterator[None]:
         if error.pgcode is None:
             raise
         cursor.execute("ROLLBACK TO SAVEPOINT block_map; RELEASE SAVEPOINT block_map")
-        raise BlockMapUnavailable(f"the source refuses to tell which blocks changed: {one_line(error)}") from error
+        raise BlockMapUnavailable(refused_because(error)) from error
     except BlockMapUnavailable:
         cursor.execute("RELEASE SAVEPOINT block_map")
         raise

@@ -18,6 +18,7 @@ from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.server import FACTS, Server
 from xmin_assets.postgres.server_facts import is_refusal
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
+from xmin_assets.replication.manifests.state import State
 
 _TRY_LOCK = """
 SELECT pg_catalog.pg_try_advisory_xact_lock(%(room)s, %(key)s) AS taken
@@ -28,6 +29,7 @@ def require_another_table(
     table: TableConfig,
     source: tuple[Database, Server, int],
     target: tuple[Database, Server, int | None],
+    state: State | None,
 ) -> None:
     """Refuse a table that is its own target.
 
@@ -35,6 +37,7 @@ def require_another_table(
         table: the table's configuration.
         source: the database, its server, and the table's oid.
         target: likewise; without an oid where there is no such table yet.
+        state: of the last sync.
 
     Raises:
         ConfigError: it is.
@@ -49,8 +52,14 @@ def require_another_table(
         return
     if not hidden or (shared := _share_locks(table, there, here)):
         raise ConfigError(f"{table.label}: source and target are the same table. Name another target.")
-    # A standby has locks of its own, and all its tables are its primary's.
-    if shared is None or its_server.in_recovery:
+    # A standby has locks of its own, and all its tables are its primary's. What was copied from these oids before was
+    # judged when there was no such table yet.
+    known = state is not None and (state.identity.database_oid, state.identity.relation_oid, state.target_oid) == (
+        its_server.database_oid,
+        its_oid,
+        oid,
+    )
+    if (shared is None or its_server.in_recovery) and not known:
         raise UnsupportedServer(
             f"{table.label}: source and target have the same oids, and one of them does not tell its system "
             f"identifier, so they may be the same table. Run there: {FACTS['system_identifier'].grant}."

@@ -71,6 +71,7 @@ def snapshot(
         table,
         (source, server, source_facts.identity.relation_oid),
         (target, target_server, target_facts.oid),
+        state,
     )
     target_types = TargetTypes()
     if needs_target_types(source_facts.selection):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from psycopg2 import sql
@@ -10,11 +11,12 @@ from psycopg2 import sql
 from xmin_assets.config import parse_config
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.errors import ConfigError, UnsupportedServer, XminAssetsError
-from xmin_assets.postgres.connection import Database as Endpoint
 from xmin_assets.postgres.server import Server
+from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.planning.same_table import require_another_table
 from xmin_assets.replication.sync import plan_tables, sync_tables
 from xmin_assets_tests.integration.platforms.conftest import PASSWORD, ROLE, Rented
+from xmin_assets_tests.replica import Replica
 
 OTHER = "another_renter"
 
@@ -80,23 +82,31 @@ def test_where_no_lock_tells_either_the_grant_is_named(
     assert "GRANT EXECUTE ON FUNCTION pg_control_system() TO the role" in own_target()
 
 
-def test_tables_of_two_servers_with_the_same_oids_are_told_apart_by_a_lock(source: Rented, target: Rented) -> None:
-    table = parse_config({"tables": ["public.orders"]}).tables[0]
-    sides = [Endpoint(database.url_as(ROLE, PASSWORD), "side") for database in (source, target)]
+def test_tables_of_two_servers_with_the_same_oids_are_told_apart_by_a_lock(
+    rented: Replica, source: Rented, target: Rented
+) -> None:
+    rented.sync("public.orders")
+    with rented.stations("public.orders") as stations:
+        state = stations.snapshot().state
+        assert state is not None
+        copied = replace(state, identity=replace(state.identity, database_oid=5, relation_oid=7), target_oid=7)
 
-    def judge(**facts: object) -> type[XminAssetsError] | None:
-        known = {"version": 180000, "system_identifier": "1", "database_oid": 5, "database": "d", "in_recovery": False}
-        server = Server(**{**known, "timeline": 1, "lsn": 1, "snapshot": "", "started": None, **facts})  # type: ignore[arg-type]
-        try:
-            require_another_table(table, (sides[0], server, 7), (sides[1], server, 7))
-        except XminAssetsError as error:
-            return type(error)
-        return None
+        def judge(state: State | None = None, **facts: object) -> type[XminAssetsError] | None:
+            known = {"version": 180000, "system_identifier": "1", "timeline": 1, "lsn": 1, "snapshot": ""}
+            where = {"database_oid": 5, "database": "d", "in_recovery": False, "started": None}
+            server = Server(**{**known, **where, **facts})  # type: ignore[arg-type]
+            try:
+                require_another_table(stations.table, (stations.source, server, 7), (stations.target, server, 7), state)
+            except XminAssetsError as error:
+                return type(error)
+            return None
 
-    assert judge() is ConfigError
-    assert judge(missing=("system_identifier",)) is None
-    assert judge(missing=("system_identifier",), in_recovery=True) is UnsupportedServer
-    source.forbid("pg_try_advisory_xact_lock")
-    assert judge(missing=("system_identifier",)) is UnsupportedServer
-    for side in sides:
-        side.close()
+        hidden = {"missing": ("system_identifier",)}
+        assert judge() is ConfigError
+        assert judge(**hidden) is None
+        assert judge(**hidden, in_recovery=True) is UnsupportedServer
+        source.forbid("pg_try_advisory_xact_lock")
+        assert judge(**hidden) is UnsupportedServer
+        assert judge(state, **hidden) is UnsupportedServer
+        assert judge(copied, **hidden) is None
+        assert judge(copied) is ConfigError
