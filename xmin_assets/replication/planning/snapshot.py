@@ -99,8 +99,9 @@ def snapshot(
     facts = replace(facts, target=replace(facts.target, borrowed=_borrowed(target, facts)))
     plan = decide(facts)
     if state is None or plan.create_target:
-        with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the role's rights") as cursor:
-            require_room(cursor, table, plan)
+        mode = TransactionMode.WRITE if types.statements else TransactionMode.READ
+        with transaction_on(target, mode, f"{table.label}: looking at the role's rights") as cursor:
+            require_room(cursor, table, plan, types.statements)
     alterable = require_alterable(target, table, facts.target, selection.key, plan, types.statements)
     if alterable.refilled:
         facts = replace(facts, refilled=alterable.refilled)

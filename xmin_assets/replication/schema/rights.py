@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
@@ -12,7 +14,8 @@ from xmin_assets.errors import UnsupportedTable
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.rows import fetch_as, fetch_one_as
 from xmin_assets.replication.manifests.plan import Plan
-from xmin_assets.replication.state.migrations import SCHEMA
+from xmin_assets.replication.schema.type_making import make_type
+from xmin_assets.replication.state.migrations import SCHEMA, lock_schemas
 
 # ALTER TABLE wants each partition and heir to be one's own, too.
 _NOT_OWNED = """
@@ -89,20 +92,38 @@ def _first(table: TableConfig, plan: Plan) -> str:
     return as_text(operation.statement(table.target_name))
 
 
-def require_room(cursor: ext.cursor, table: TableConfig, plan: Plan) -> None:
+def require_room(
+    cursor: ext.cursor, table: TableConfig, plan: Plan, type_statements: Sequence[sql.Composed] = ()
+) -> None:
     """Make sure that the role may make what a first sync makes.
 
     Args:
         cursor: in a transaction at the target.
         table: the table's configuration.
         plan: the first one of the table.
+        type_statements: what the sync will do to types before, which is done and undone here.
 
     Raises:
         UnsupportedTable: it may not.
     """
+    if type_statements:
+        _require_types(cursor, table, type_statements)
     _require_room(cursor, table, SCHEMA, "the tables of the state")
     if plan.create_target:
         _require_room(cursor, table, table.target_name.schema, f"the table {table.target_name}")
+
+
+def _require_types(cursor: ext.cursor, table: TableConfig, statements: Sequence[sql.Composed]) -> None:
+    lock_schemas(cursor)
+    cursor.execute("SAVEPOINT types")
+    try:
+        for statement in statements:
+            make_type(cursor, table.label, statement)
+    except UnsupportedTable as error:
+        # Another sync may have made one just now; whatever else there is, the staging looks again.
+        if isinstance(error.__cause__, psycopg2.errors.InsufficientPrivilege):
+            raise
+    cursor.execute("ROLLBACK TO SAVEPOINT types")
 
 
 def _require_room(cursor: ext.cursor, table: TableConfig, schema: str, what: str) -> None:

@@ -52,9 +52,11 @@ def rejection(
     key, row = snapshot.target_selection.key_columns, dict(zip(columns, fields, strict=False))
     values = [row[column.name] for column in key if column.name in row]
     which = f" It is in the row with {format_key(key, values)}." if values else ""
+    is_check = error.pgcode in (errorcodes.CHECK_VIOLATION, errorcodes.NOT_NULL_VIOLATION)
+    remedy = "If the source has no such constraint, drop it there" if is_check else "Create there what it needs"
     ways = f"type_overrides: {{{column}: text}}" if column else "type_overrides"
     return DataInvalid(
         f"{snapshot.table}: the target refuses a value{f' of column {column}' if column else ''}: "
-        f"{one_line(error)}{which} Create there what it needs, store the column as text with {ways}, or leave it "
-        "out with exclude_columns."
+        f"{one_line(error)}{which} {remedy}, store the column as text with {ways}, or leave it out with "
+        "exclude_columns."
     )

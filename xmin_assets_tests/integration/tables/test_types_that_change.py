@@ -688,3 +688,31 @@ def test_a_renamed_label_is_no_fault_until_the_next_sync_renames_it(replica: Rep
     assert (before.status, before.pending, before.different) == ("match", 1, 0)
     assert "mood prints its values otherwise since the type public.mood was changed" in (before.note or "")
     assert (after.status, after.pending, after.note) == ("match", 0, None)
+
+
+STRICTER = {
+    "a check": ("CHECK (VALUE > 0)", "UPDATE t SET v = 5 WHERE id = 1"),
+    "a check, and the row goes": ("CHECK (VALUE > 0)", "DELETE FROM t WHERE id = 1"),
+    "a value": ("NOT NULL", "UPDATE t SET v = 5 WHERE v IS NULL"),
+}
+
+
+@pytest.mark.parametrize(("demand", "change"), STRICTER.values(), ids=[*STRICTER])
+@pytest.mark.parametrize("mode", ["xmin_incremental", "full_sync"])
+def test_a_domain_that_demands_more_of_the_target_comes_when_its_rows_do(
+    replica: Replica, demand: str, change: str, mode: str
+) -> None:
+    replica.source.execute("CREATE DOMAIN d AS int; CREATE TABLE t (id int PRIMARY KEY, v int)")
+    replica.target.execute(f"CREATE DOMAIN d AS int {demand}")
+    replica.source.execute(f"INSERT INTO t VALUES (1, -5), (2, 3), (3, {'NULL' if 'NULL' in demand else '4'})")
+    table = {"source": "public.t", "mode": mode}
+    replica.sync(table)
+    replica.source.execute(f"{change}; ALTER TABLE t ALTER v TYPE d")
+
+    replica.sync(table)
+
+    replica.assert_equal("public.t")
+    assert replica.verify(table).status == "match"
+    replica.source.execute("INSERT INTO t VALUES (9, %s)", (None if "NULL" in demand else -1,))
+    if mode == "full_sync" or "CHECK" in demand:
+        assert "If the source has no such constraint, drop it" in str(replica.try_sync(table).error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets import parse_config, sync_tables
+from xmin_assets import parse_config, plan_tables, sync_tables
 from xmin_assets_tests.replica import Replica
 
 KIN = """
@@ -151,8 +151,10 @@ def test_a_role_that_may_not_make_a_type_is_told_the_statement(kin: Replica) -> 
     )
     try:
         config = kin.config("public.t").model_dump() | {"target": kin.target.url_as("shy", "shy")}
-        (result,) = sync_tables(parse_config({**config, "source": kin.source.url})).tables
-        assert 'Run, as a role that may: CREATE SCHEMA "My Types"' in (result.error or "")
+        config = parse_config({**config, "source": kin.source.url})
+        (planned,) = plan_tables(config)
+        assert 'Run, as a role that may: CREATE SCHEMA "My Types"' in (planned.error or "")
+        assert [result.error for result in sync_tables(config).tables] == [planned.error]
     finally:
         kin.target.execute("DROP SCHEMA xmin_assets CASCADE; DROP ROLE shy")
 
