@@ -15,9 +15,18 @@ from psycopg2.extensions import encrypt_password
 
 from xmin_assets.demo.cluster import Cluster
 
+_WAL_BLOCKS = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
+
+
+SUMMARIES = 170000
+"""The version of PostgreSQL that brought WAL summaries, as server_version_num has it."""
+
 
 def prepare_source(source: Cluster, passwords: Mapping[str, str]) -> None:
-    """Make what is missing: database ``source`` of ``app``, and ``xmin_reader`` with SELECT alone."""
+    """Make what is missing: database ``source`` of ``app``, ``xmin_reader`` with SELECT alone, and WAL summaries.
+
+    By these, and by the WAL since the last one, syncs read the blocks that changed and no others.
+    """
     with closing(source.connect()) as connected, connected.cursor() as cursor:
         for role in ("app", "xmin_reader"):
             _ensure_role(cursor, role, passwords[role])
@@ -27,6 +36,14 @@ def prepare_source(source: Cluster, passwords: Mapping[str, str]) -> None:
         cursor.execute("GRANT USAGE ON SCHEMA public TO xmin_reader")
         cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO xmin_reader")
         cursor.execute("ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA public GRANT SELECT ON TABLES TO xmin_reader")
+        if connected.server_version >= SUMMARIES:
+            cursor.execute("ALTER SYSTEM SET summarize_wal = on")
+            cursor.execute("SELECT pg_reload_conf()")
+            # A server may have been built without its contributed modules.
+            cursor.execute("SELECT FROM pg_available_extensions WHERE name = 'pg_walinspect'")
+            if cursor.fetchone() is not None:
+                cursor.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
+                cursor.execute(f"GRANT EXECUTE ON FUNCTION {_WAL_BLOCKS} TO xmin_reader")
 
 
 def prepare_target(target: Cluster, passwords: Mapping[str, str]) -> None:

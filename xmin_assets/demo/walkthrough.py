@@ -43,7 +43,8 @@ def run_demo(directory: Path, console: Console | None = None) -> None:
 
     # The tables of the demo, whatever this deployment's configuration names by now.
     spool = directory.resolve() / FOLDER / "spool"
-    config = parse_config({"tables": list(TABLES), "settings": {"spool": str(spool)}})
+    parts = {"tables": list(TABLES), "defaults": {"track_blocks": True}, "settings": {"spool": str(spool)}}
+    config = parse_config(parts)
     with _environment(demo.environment):
         _sync("2", "Sync", config, console)
 
@@ -87,15 +88,16 @@ def _as_table(report: SyncReport) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("table", "mode"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("extracted", "inserted", "updated", "deleted", "max xmin", "seconds"):
+    for heading in ("extracted", "inserted", "updated", "deleted", "blocks", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in report.tables:
         rows = (result.rows_extracted, result.rows_inserted, result.rows_updated, result.rows_deleted)
         table.add_row(
             result.table.removeprefix("public."),
-            result.mode or result.status,
+            (result.mode or result.status).removeprefix("xmin_"),
             *(f"{count:,}" for count in rows),
-            str(result.max_xmin),
+            # The path begins with their number: 12 of 7,859 blocks.
+            "all" if result.blocks_changed is None else (result.path or "").partition(" blocks")[0],
             f"{sum(result.seconds.values()):.2f}",
         )
     return table

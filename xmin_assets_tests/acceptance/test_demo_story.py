@@ -55,6 +55,12 @@ def test_the_story_is_told_again_and_again(project: Path) -> None:
     assert counts(first.stdout, 2, "customers") == [50_000, 50_000, 0, 0]
     for table in ("securities", "orders", "customers"):
         assert counts(first.stdout, 4, table) == [2500, 500, 2000, 250]
+    # The source summarizes its WAL, so a table whose changes lie together is read where it changed.
+    read = re.search(r"^orders .* ([\d,]+) of ([\d,]+) ", first.stdout, re.MULTILINE)
+    assert read
+    changed, blocks = read.groups()
+    assert int(changed.replace(",", "")) * 10 < int(blocks.replace(",", ""))
+    assert max(map(len, first.stdout.splitlines())) <= 80
     assert first.stdout.count(": equal") == 3
     assert "make dev" in first.stdout
     assert "demo down" in first.stdout
