@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
+
+import yaml
 
 from xmin_assets.postgres.identifiers import QualifiedName
 
@@ -12,6 +13,7 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 def as_yaml(name: QualifiedName) -> str:
     """Write a table's name in YAML: quoted where it may be read as something else."""
-    # JSON's strings are YAML's, and quotes in a name need no thought.
     text = str(name)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+    if _PLAIN.fullmatch(text):
+        return text
+    return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=float("inf"))).strip()
