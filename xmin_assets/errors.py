@@ -100,6 +100,10 @@ class SourceBehind(TransientError):
     """The source has not yet replayed what the last sync has already copied."""
 
 
+class RefusedNow(TransientError):
+    """The server refuses what it allowed a moment ago, and is asked for less from now on."""
+
+
 class PlanOutdated(TransientError):
     """The table changed after the sync was planned."""
 

@@ -16,7 +16,7 @@ import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.errors import Cancelled, TransientError, UnsupportedServer
+from xmin_assets.errors import Cancelled, RefusedNow, UnsupportedServer
 from xmin_assets.postgres.connection import Database, cancelled
 from xmin_assets.postgres.error_translation import translate
 from xmin_assets.postgres.server_facts import Lacking, RefusedMeanwhile
@@ -173,9 +173,7 @@ def translate_errors(database: Database, action: str) -> Iterator[None]:
     except Lacking as lacking:
         raise UnsupportedServer(f"{action} ({database}): {lacking}") from lacking
     except RefusedMeanwhile as refusal:
-        raise TransientError(
-            f"{action} ({database}): {refusal} It was allowed a moment ago; run it again."
-        ) from refusal
+        raise RefusedNow(f"{action} ({database}): {refusal} It was allowed a moment ago; run it again.") from refusal
     except psycopg2.Error as error:
         if cancelled():
             # The cause is only that the server did what it was asked to.

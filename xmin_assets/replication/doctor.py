@@ -25,10 +25,11 @@ from xmin_assets.replication.changed_blocks.prerequisites import (
     MissingPrerequisite,
     check_prerequisites,
 )
+from xmin_assets.replication.manifests.facts import TargetFacts
 from xmin_assets.replication.planning.held_back import HOLDER_FACTS
 from xmin_assets.replication.planning.observation import observe_target, read_source
 from xmin_assets.replication.runtime.databases import open_databases
-from xmin_assets.replication.runtime.retries import run_concurrently
+from xmin_assets.replication.runtime.retries import asked_again, run_concurrently
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.state.table_lock import LOCK_FACTS
@@ -88,7 +89,14 @@ def diagnose_servers(config: ReplicationConfig | None = None) -> tuple[ServerDia
         ConfigError: the configuration is wrong.
     """
     with open_databases(config or load_config()) as (source, target):
-        return _asked("source", source), _asked("target", target)
+        return _told("source", source), _told("target", target)
+
+
+def _told(side: Literal["source", "target"], database: Database) -> ServerDiagnosis:
+    try:
+        return asked_again(lambda: _asked(side, database))
+    except XminAssetsError as error:
+        return ServerDiagnosis(side, str(database), error=str(error))
 
 
 def _asked(side: Literal["source", "target"], database: Database) -> ServerDiagnosis:
@@ -98,15 +106,12 @@ def _asked(side: Literal["source", "target"], database: Database) -> ServerDiagn
         else {**TARGET_FACTS, **LOCK_FACTS, **WRITTEN_FACTS}
     )
     action = "Looking at the server"
-    try:
-        with transaction_on(database, TransactionMode.READ, action) as cursor:
-            version = sql.SQL(", pg_catalog.current_setting('server_version') AS server_version")
-            told = ask(cursor, inside, version, require=False)
-        with database.connection() as connection, translate_errors(database, action), connection.cursor() as cursor:
-            ask(cursor, EXPORT_FACTS, sql.SQL(""))
-            lacking = refused(cursor)
-    except XminAssetsError as error:
-        return ServerDiagnosis(side, str(database), error=str(error))
+    with transaction_on(database, TransactionMode.READ, action) as cursor:
+        version = sql.SQL(", pg_catalog.current_setting('server_version') AS server_version")
+        told = ask(cursor, inside, version, require=False)
+    with database.connection() as connection, translate_errors(database, action), connection.cursor() as cursor:
+        ask(cursor, EXPORT_FACTS, sql.SQL(""))
+        lacking = refused(cursor)
     unknown = side == "source" and lacking.issuperset(IDENTITY_FACTS)
     facts = tuple(
         ServerFact(
@@ -137,10 +142,14 @@ def diagnose(config: ReplicationConfig | None = None, *, tables: Sequence[str] =
 
 
 def _diagnosed(source: Database, target: Database, table: TableConfig) -> Diagnosis:
-    try:
-        found = tuple(_missing(source, table))
+    def look() -> tuple[tuple[MissingPrerequisite, ...], TargetFacts]:
+        missing = tuple(_missing(source, table))
         with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target") as cursor:
-            _, target_facts, _ = observe_target(cursor, table, target)
+            _, facts, _ = observe_target(cursor, table, target)
+        return missing, facts
+
+    try:
+        found, target_facts = asked_again(look)
     except XminAssetsError as error:
         return Diagnosis(table.label, error=str(error))
     return Diagnosis(table.label, not found, found, names_of(target_facts.code))

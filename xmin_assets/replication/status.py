@@ -20,6 +20,7 @@ from xmin_assets.replication.manifests.plan import HeldBack
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.planning.held_back import observe_held_back
 from xmin_assets.replication.runtime.databases import open_databases, open_target
+from xmin_assets.replication.runtime.retries import asked_again
 from xmin_assets.replication.state.failures import FailedSync, read_failure
 from xmin_assets.replication.state.history import PastMerge, read_history
 from xmin_assets.replication.state.table_state import read_result, read_state
@@ -153,15 +154,17 @@ class SourceStatus:
     error: str | None = None
 
 
+def _source_status(source: Database) -> SourceStatus:
+    with transaction_on(source, TransactionMode.READ_SNAPSHOT, "Looking at open transactions") as cursor:
+        held_back = observe_held_back(cursor)
+        return SourceStatus(held_back, horizon(cursor) + held_back.transactions)
+
+
 def source_status(config: ReplicationConfig | None = None) -> SourceStatus:
     """Return what holds the source's horizon back right now, or why that cannot be known."""
     config = config or load_config()
     try:
-        with (
-            open_databases(config) as (source, _),
-            transaction_on(source, TransactionMode.READ_SNAPSHOT, "Looking at open transactions") as cursor,
-        ):
-            held_back = observe_held_back(cursor)
-            return SourceStatus(held_back, horizon(cursor) + held_back.transactions)
+        with open_databases(config) as (source, _):
+            return asked_again(lambda: _source_status(source))
     except XminAssetsError as error:
         return SourceStatus(None, error=str(error))

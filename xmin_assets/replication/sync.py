@@ -23,7 +23,7 @@ from xmin_assets.replication.runtime.databases import (
     unreachable,
 )
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
-from xmin_assets.replication.runtime.retries import run_concurrently, with_retries
+from xmin_assets.replication.runtime.retries import asked_again, run_concurrently, with_retries
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.spool.last_sync import remember
 from xmin_assets.replication.spool.spool import Spool
@@ -151,7 +151,7 @@ def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str
             if reason:
                 return TablePlan(table.label, None, reason)
             try:
-                return TablePlan(table.label, snapshot(source, target, table))
+                return TablePlan(table.label, asked_again(lambda: snapshot(source, target, table)))
             except XminAssetsError as error:
                 _log.debug("%s: no plan", table.label, exc_info=True)
                 return TablePlan(table.label, None, str(error))

@@ -32,6 +32,7 @@ from xmin_assets.replication.changed_blocks.wal_positions import start_position
 from xmin_assets.replication.changed_blocks.wal_summaries import changed_files
 from xmin_assets.replication.manifests.state import WalPosition
 from xmin_assets.replication.runtime.databases import open_databases
+from xmin_assets.replication.runtime.retries import asked_again
 from xmin_assets.replication.state.migrations import schema_version
 
 STATEMENT_TIMEOUT = 15
@@ -221,7 +222,7 @@ def probe(config: ReplicationConfig) -> SourceProbe:
     with open_databases(config, settings) as (source, target):
         # The target first: a sync that is merged meanwhile is then not known of, which costs another look.
         merged = merged_syncs(target, config.tables)
-        return _probe_source(source, config.tables, merged)
+        return asked_again(lambda: _probe_source(source, config.tables, merged))
 
 
 def merged_syncs(target: Database, tables: Sequence[TableConfig]) -> dict[TableConfig, LastMerge]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import tenacity
 
 from xmin_assets.config import TableConfig
-from xmin_assets.errors import TransientError, XminAssetsError
+from xmin_assets.errors import RefusedNow, TransientError, XminAssetsError
 from xmin_assets.postgres.connection import pause
 from xmin_assets.replication.manifests.report import Station
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
@@ -72,6 +72,14 @@ def retrying(
         before_sleep=before_sleep,
         reraise=True,
     )
+
+
+def asked_again(look: Callable[[], Result]) -> Result:
+    """Look again if a server refuses what it allowed a moment ago: for looks that nobody else tries again."""
+    try:
+        return look()
+    except RefusedNow:
+        return look()
 
 
 def run_concurrently(

@@ -9,7 +9,10 @@ import pytest
 from xmin_assets.errors import UnsupportedServer
 from xmin_assets.postgres import server_facts
 from xmin_assets.postgres.connection import Database as Endpoint
-from xmin_assets.replication.sync import sync_tables
+from xmin_assets.replication.doctor import diagnose, diagnose_servers
+from xmin_assets.replication.status import source_status
+from xmin_assets.replication.sync import plan_tables, sync_tables
+from xmin_assets.replication.table_fingerprints import probe
 from xmin_assets_tests.integration.platforms.conftest import ROLE, Rented, live
 from xmin_assets_tests.replica import Replica
 
@@ -327,6 +330,53 @@ def test_what_is_taken_away_between_two_syncs_costs_one_attempt(
     assert [result.error for result in report.tables] == [None, None]
     assert max(map(attempts.count, tables)) <= 1
     rented.assert_equal("public.orders")
+
+
+@pytest.mark.parametrize("function", ["pg_control_system", "pg_stat_get_activity", "pg_stat_get_tuples_inserted"])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_is_taken_away_between_two_looks_is_no_error(
+    rented: Replica, source: Rented, target: Rented, function: str, side: str
+) -> None:
+    config = rented.config("public.orders")
+
+    def look() -> list[str | None]:
+        (planned,) = plan_tables(config)
+        (diagnosis,) = diagnose(config)
+        assert probe(config).fingerprints
+        return [
+            planned.error,
+            diagnosis.error,
+            source_status(config).error,
+            *(s.error for s in diagnose_servers(config)),
+        ]
+
+    def forbidden() -> None:
+        {"source": source, "target": target}[side].forbid(function)
+
+    with closing(source.connect()) as session, session.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT pg_current_xact_id()")  # so that somebody holds the watermark back
+        assert look() == [None] * 5
+        forbidden()
+        assert look() == [None] * 5
+        for command in (
+            lambda: plan_tables(config)[0].error,
+            lambda: diagnose(config)[0].error,
+            lambda: source_status(config).error,
+            lambda: diagnose_servers(config)[0].error,
+            lambda: diagnose_servers(config)[1].error,
+            lambda: None if probe(config).fingerprints else "nothing was seen",
+        ):
+            server_facts.forget()
+            source.execute(f"GRANT EXECUTE ON FUNCTION {function_oid(source, function)} TO PUBLIC")
+            target.execute(f"GRANT EXECUTE ON FUNCTION {function_oid(target, function)} TO PUBLIC")
+            look()
+            forbidden()
+            assert command() is None
+
+
+def function_oid(database: Rented, function: str) -> str:
+    ((oid,),) = database.fetch("SELECT oid::regprocedure::text FROM pg_proc WHERE proname = %s", (function,))
+    return str(oid)
 
 
 def test_what_is_refused_beside_the_facts_is_said_at_once(rented: Replica, source: Rented) -> None:
