@@ -31,12 +31,13 @@ from xmin_assets.replication.schema.metadata_columns import metadata_columns
 Metadata = dict[str, Any]
 
 
-def of_source_snapshot(made: SourceSnapshot) -> Metadata:
+def of_source_snapshot(made: SourceSnapshot, upstream: AssetKey) -> Metadata:
     """Return what is going to be read, and why."""
     return {
         "xmin_assets/summary": f"about {made.rows_estimate:,} rows at the source, {bytes_text(made.bytes)}",
         **_decision(made.plan.mode.value, made.plan.reason),
         **column_schema(made.target_selection, made.comments),
+        **_lineage(made.target_selection, upstream),
         "xmin_assets/key": key_text(made.target_selection),
         "xmin_assets/watermark_xid": made.plan.watermark or 0,
         "xmin_assets/horizon_xid": made.horizon,

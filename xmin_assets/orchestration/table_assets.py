@@ -27,7 +27,7 @@ from dagster import (
 from xmin_assets.config import ReplicationConfig, TableConfig
 from xmin_assets.errors import DataInvalid, KeyInvalid, XminAssetsError
 from xmin_assets.orchestration import checks, metadata
-from xmin_assets.orchestration.names import STATIONS, StationName, names_of
+from xmin_assets.orchestration.names import STATIONS, StationName, names_of, source_key
 from xmin_assets.orchestration.station_step import MergeConfig, StationStep
 from xmin_assets.orchestration.termination import terminable
 from xmin_assets.replication.extraction.extract import extract
@@ -68,6 +68,7 @@ class TableAssets:
         self.specs = specs
         self.keys = {station: spec.key for station, spec in specs.items()}
         self.names = names_of(config)
+        self.source = source_key(table, self.names)
         self.step = StationStep(config, table, self.keys["source_snapshot"], self.names.settings, retry_policy)
 
     def stages(self) -> list[AssetsDefinition]:
@@ -111,7 +112,7 @@ class TableAssets:
                 context.log.warning(f"{self.table.label}: {warning}")
             context.log.info(f"{merged.table}: {metadata.changes(merged)}")
             made = {
-                "source_snapshot": metadata.of_source_snapshot(planned),
+                "source_snapshot": metadata.of_source_snapshot(planned, self.source),
                 "csv_extract": metadata.of_csv_extract(extracted, keys["source_snapshot"]),
                 "staged_table": metadata.of_staged_table(staged, keys["csv_extract"]),
                 "merged_target": metadata.of_merged_target(merged, staged, keys["staged_table"]),
@@ -145,7 +146,8 @@ class TableAssets:
                 context.log.warning(f"{self.table.label}: {warning}")
             # The checks alone may be asked for: what they need is a plan.
             if key in context.selected_asset_keys:
-                yield MaterializeResult(asset_key=key, value=made, metadata=metadata.of_source_snapshot(made))
+                facts = metadata.of_source_snapshot(made, self.source)
+                yield MaterializeResult(asset_key=key, value=made, metadata=facts)
             yield from checks.selected(context, checks.snapshot_results(self.config, key, made))
 
         return source_snapshot

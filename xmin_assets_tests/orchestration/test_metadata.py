@@ -142,7 +142,8 @@ def test_the_mode_and_its_reason_are_what_was_done(deployment: Deployment) -> No
 
 
 def test_the_target_has_its_columns_and_where_they_come_from(deployment: Deployment) -> None:
-    found = metadata(deployment.run(), "merged_target")
+    result = deployment.run()
+    found = metadata(result, "merged_target")
     schema, lineage = found["dagster/column_schema"], found["dagster/column_lineage"]
     assert isinstance(schema, TableSchema)
     assert isinstance(lineage, TableColumnLineage)
@@ -155,6 +156,13 @@ def test_the_target_has_its_columns_and_where_they_come_from(deployment: Deploym
     assert schema.columns[0].constraints.nullable is False
     assert [dep.asset_key for dep in lineage.deps_by_column["price"]] == [key("staged_table")]
     assert "source_xmin" not in lineage.deps_by_column
+    upstream = []
+    for station in STATIONS:
+        of_station = metadata(result, station)["dagster/column_lineage"]
+        assert isinstance(of_station, TableColumnLineage)
+        upstream += [dep.asset_key.to_user_string() for dep in of_station.deps_by_column["price"]]
+    assert upstream[0] == "source/public/orders"
+    assert upstream[1:] == [key(station).to_user_string() for station in STATIONS[:-1]]
 
 
 def test_comments_of_the_source_describe_columns_and_tables(deployment: Deployment, source_db: Database) -> None:
