@@ -60,7 +60,9 @@ WITH RECURSIVE tree AS (
 SELECT c.oid::int8 AS oid, c.oid::regclass::text AS name,
        pg_catalog.pg_get_partkeydef(c.oid) AS partitioned_by,
        pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bounds,
-       ARRAY(SELECT e.inhparent::int8 FROM edges e WHERE e.inhrelid = c.oid) AS parents
+       ARRAY(SELECT e.inhparent::int8 FROM edges e WHERE e.inhrelid = c.oid) AS parents,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attidentity <> '' AND NOT a.attisdropped) AS identities
   FROM pg_catalog.pg_class c
  WHERE c.oid IN (SELECT oid FROM chosen UNION SELECT inhparent FROM edges)
  ORDER BY c.oid <> %(table)s, c.oid
@@ -78,6 +80,8 @@ class _Member:
     bounds: str | None
     """Of a partition."""
     parents: Sequence[int]
+    identities: Sequence[str]
+    """Columns that are GENERATED AS IDENTITY."""
 
 
 @dataclass
@@ -143,14 +147,19 @@ class Twins:
     def _create(self, member: _Member, name: str) -> None:
         twin = sql.Identifier("pg_temp", name)
         self.cursor.execute(
-            sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {} INCLUDING ALL{}){}").format(
+            sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY){}").format(
                 sql.Identifier(name),
                 sql.SQL(member.name),
-                # A partition has its parent's.
-                sql.SQL(" EXCLUDING IDENTITY" if member.bounds else ""),
                 sql.SQL(f" PARTITION BY {member.partitioned_by}" if member.partitioned_by else ""),
             )
         )
+        # LIKE makes a sequence of bigint for each, whatever the column is. A partition has its parent's.
+        for column in member.identities if not member.bounds else ():
+            self.cursor.execute(
+                sql.SQL("ALTER TABLE {} ALTER COLUMN {} ADD GENERATED ALWAYS AS IDENTITY").format(
+                    twin, sql.Identifier(column)
+                )
+            )
         for parent in member.parents:
             if parent not in self._names:
                 continue
