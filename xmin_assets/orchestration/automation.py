@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from dagster import (
     AssetCheckKey,
@@ -16,6 +16,8 @@ from dagster import (
     DefaultSensorStatus,
     FreshnessPolicy,
 )
+from dagster._core.definitions.asset_selection import TagAssetSelection
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from xmin_assets.config import ReplicationConfig
 from xmin_assets.orchestration.names import StationName, names_of
@@ -23,6 +25,13 @@ from xmin_assets.orchestration.names import StationName, names_of
 AUTOMATION_TAG = "xmin_assets/automation"
 """The tag of the assets that a sensor looks after, with the configuration's name: the sensor's page would else show a
 list of hundreds of keys."""
+
+
+class _Tagged(TagAssetSelection):
+    """Assets with a tag, shown as such: Dagster's own selection by tags becomes a list of keys on the sensor's page."""
+
+    def to_serializable_asset_selection(self, asset_graph: BaseAssetGraph[Any]) -> AssetSelection:  # noqa: ARG002
+        return AssetSelection.tag(self.key, self.value)
 
 
 class Automation(TypedDict):
@@ -73,7 +82,7 @@ def automation_sensor(
 def _selection(config: ReplicationConfig, assets: Sequence[AssetsDefinition]) -> AssetSelection:
     tag = config.name or ""
     if all(spec.tags.get(AUTOMATION_TAG) == tag for made in assets for spec in made.specs):
-        return AssetSelection.tag(AUTOMATION_TAG, tag)
+        return _Tagged(key=AUTOMATION_TAG, value=tag, include_sources=False)
     # A translator has its own tags.
     return AssetSelection.assets(*assets)
 

@@ -114,7 +114,7 @@ def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey
         "dagster/row_count": made.rows,
         "xmin_assets/watermark_xid": made.watermark,
         "xmin_assets/watermark_before_xid": made.watermark_before or 0,
-        "xmin_assets/watermark_lag_transactions": planned.held_back.transactions,
+        "xmin_assets/held_back_transactions": planned.held_back.transactions,
         "xmin_assets/max_xmin": made.max_xmin,
         "xmin_assets/rows_extracted": made.rows_extracted,
         "xmin_assets/rows_inserted": made.inserted,

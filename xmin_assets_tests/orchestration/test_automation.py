@@ -18,6 +18,7 @@ from dagster import (
     FreshnessPolicy,
     evaluate_automation_conditions,
 )
+from dagster._core.remote_representation.external_data import SensorSnap
 
 from xmin_assets.config import parse_config
 from xmin_assets.errors import ConfigError
@@ -113,8 +114,10 @@ def test_the_sensors_page_names_its_assets_by_one_tag(deployment: Deployment) ->
         made = definitions(deployment, automation="eager", **({"name": name} if name else {}))
         sensor = made.get_repository_def().get_sensor_def(f"{name}_automation_sensor" if name else "automation_sensor")
         assert isinstance(sensor, AutomationConditionSensorDefinition)
-        assert str(sensor.asset_selection) == shown
-        assert sensor.asset_selection.resolve(made.resolve_asset_graph()) == {SNAPSHOT, *FOLLOWERS}
+        on_the_page = SensorSnap.from_def(sensor, made.get_repository_def()).asset_selection
+        assert str(on_the_page) == shown
+        for selection in (sensor.asset_selection, on_the_page):
+            assert selection and selection.resolve(made.resolve_asset_graph()) == {SNAPSHOT, *FOLLOWERS}
 
 
 def test_the_sensor_knows_assets_whose_tags_are_a_translators_own(deployment: Deployment) -> None:
