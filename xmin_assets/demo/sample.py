@@ -94,6 +94,16 @@ SELECT (ARRAY['EMEA', 'AMER', 'APAC'])[1 + i % 3],
 FROM generate_series(1, 50000) AS i
 """
 
+COMMENTS = """
+COMMENT ON TABLE public.securities IS 'What is traded, one row for each security.';
+COMMENT ON TABLE public.orders IS 'What customers have ordered.';
+COMMENT ON COLUMN public.orders.reference IS 'Printed on the invoice.';
+COMMENT ON COLUMN public.orders.amount IS 'In euros, with tax.';
+COMMENT ON COLUMN public.orders.warranty IS 'NULL where the law says how long.';
+COMMENT ON TABLE public.customers IS 'Everybody who has ever ordered.';
+COMMENT ON COLUMN public.customers.customer_no IS 'Unique within a region.';
+"""
+
 
 def create_sample(app_url: str) -> bool:
     """Create and fill the sample tables in one transaction; return False when they were there already."""
@@ -102,7 +112,7 @@ def create_sample(app_url: str) -> bool:
         (exists,) = cursor.fetchone() or (False,)
         if exists:
             return False
-        for statement in (SECURITIES, FILL_SECURITIES, ORDERS, FILL_ORDERS, CUSTOMERS, FILL_CUSTOMERS):
+        for statement in (SECURITIES, FILL_SECURITIES, ORDERS, FILL_ORDERS, CUSTOMERS, FILL_CUSTOMERS, COMMENTS):
             cursor.execute(statement)
         cursor.execute("ANALYZE public.securities, public.orders, public.customers")
     return True

@@ -14,7 +14,7 @@ from xmin_assets.errors import ConfigError
 
 _FOR_USERS = """How tables are synced: over how many connections, how long to wait, where files go on their way.
 
-What is said here, in the launchpad, holds for one run. `settings:` in the configuration file holds for all of them.
+What the launchpad says of it holds for one run, `settings:` in the configuration file for all of them.
 """
 
 

@@ -159,7 +159,7 @@ def description(table: TableConfig, station: StationName, last: LastSync | None 
     if table.exclude_columns:
         facts["Without the columns"] = _names(table.exclude_columns)
     if last:
-        facts["Last sync, when loaded"] = (
+        facts["Last sync before this code was loaded"] = (
             f"{last.rows:,} rows, watermark {last.watermark}, {last.at:%Y-%m-%d %H:%M} UTC"
         )
     what = _WHAT[station].format(source=_plain(table.label), target=_plain(str(table.target_name)))

@@ -146,6 +146,8 @@ def test_tables_are_synced_and_looked_at_in_the_browser(
     expect(page.get_by_text("Never materialized")).to_be_visible()
     expect(page.get_by_role("cell", name="customer_no", exact=True)).to_be_visible()
     expect(page.get_by_text("Key: region, customer_no")).to_be_visible()
+    expect(page.get_by_text("Everybody who has ever ordered.")).to_be_visible()
+    expect(page.get_by_role("cell", name="Unique within a region.")).to_be_visible()
     ui.shoot("before-a-run")
 
     ui.materialize_all(runs=1)
@@ -169,12 +171,25 @@ def test_tables_are_synced_and_looked_at_in_the_browser(
     for key, rows in {"extracted": 2500, "inserted": 500, "updated": 2000, "deleted": 250}.items():
         expect(ui.metadata(f"rows_{key}")).to_have_text(str(rows))
     ui.shoot("merged-target")
-    page.get_by_text("xmin_assets/mode", exact=True).scroll_into_view_if_needed()
+    page.set_viewport_size({"width": 1280, "height": 940})
+    page.get_by_text("xmin_assets/rows_extracted", exact=True).scroll_into_view_if_needed()
     ui.shoot("metadata")
+    page.set_viewport_size(VIEWPORT)
     page.get_by_role("button", name="Plots").click()
     expect(page.locator("canvas").first).to_be_visible()
     page.get_by_text("xmin_assets/rows_extracted", exact=True).first.scroll_into_view_if_needed()
     ui.shoot("plots")
+
+    # Seen at the first glance and without a reload: what the source's people say, and what identifies a row.
+    ui.open("public/orders_csv_extract")
+    expect(page.get_by_role("cell", name="In euros, with tax.")).to_be_visible()
+    expect(ui.metadata("path")).to_contain_text("every block")
+    expect(page.get_by_text(re.compile("blocks_changed|wal_bytes|seconds_saved"))).to_have_count(0)
+    page.get_by_text("xmin_assets/path", exact=True).scroll_into_view_if_needed()
+    ui.shoot("csv-extract")
+    page.goto(f"{address}/locations/__repository__@xmin_assets/resources/replication_settings")
+    expect(page.get_by_text("What the launchpad says of it holds for one run")).to_be_visible()
+    ui.shoot("settings")
 
     page.set_viewport_size({"width": 2460, "height": 560})  # room for five assets in a row
     ui.open("public/orders", "Lineage")

@@ -57,7 +57,7 @@ def test_after_a_sync_the_description_has_the_key_and_the_watermark(deployment: 
     watermark = numbers(deployment.run(), "merged_target")["xmin_assets/watermark_xid"]
     text = merged_target(deployment).description or ""
     assert "- Key: `id`" in text
-    assert f"- Last sync, when loaded: 50 rows, watermark {watermark}, " in text
+    assert f"- Last sync before this code was loaded: 50 rows, watermark {watermark}, " in text
 
 
 def test_a_later_sync_brings_the_later_columns(deployment: Deployment, source_db: Database) -> None:
