@@ -199,6 +199,7 @@ def test_a_target_that_does_not_count_shows_what_a_trigger_has_done(
     rented.source.execute("UPDATE orders SET item = 'changed' WHERE id = 7; INSERT INTO orders VALUES (1000, 'new')")
     assert rented.sync("public.orders").rows_updated == 1
     rented.assert_equal("public.orders")
+    assert rented.verify("public.orders").status == "match"
 
     target.execute("CREATE TRIGGER more AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION harmful()")
     rented.source.execute("INSERT INTO orders VALUES (1001, 'newer')")
