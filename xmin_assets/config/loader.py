@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from xmin_assets.config.pattern import TablePattern, is_pattern
 from xmin_assets.config.replication import ReplicationConfig
-from xmin_assets.config.templates import only_variables, render
+from xmin_assets.config.templates import names_env_alone, render
 from xmin_assets.config.validation_messages import explain, nearest, place_of
 from xmin_assets.errors import ConfigError
 
@@ -137,7 +137,7 @@ def _render(
     if isinstance(value, list):
         return [_render(item, (*path, number), data, origin, scope) for number, item in enumerate(value)]
     # The databases' variables are looked up when they are connected to: planning and loading need no connection.
-    if not isinstance(value, str) or (path in (("source",), ("target",)) and only_variables(value)):
+    if not isinstance(value, str) or (path in (("source",), ("target",)) and names_env_alone(value)):
         return value
     *parents, last = path
     place = place_of(path, data)[:-2] if isinstance(last, int) else f"{place_of(parents, data)}{last}"

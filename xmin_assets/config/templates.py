@@ -33,7 +33,7 @@ def render(text: str, place: str, scope: Mapping[str, Any] | None = None) -> Any
     Raises:
         ConfigError: a variable is not set, a name is unknown, or it is no template.
     """
-    if only_variables(text):
+    if _has_variables_alone(text):
         # By far the most common, and Jinja takes longer to import than the rest of the configuration to read.
         return _VARIABLE.sub(lambda match: _variable(match.group(1), place), text)
     from jinja2 import TemplateError, UndefinedError
@@ -62,8 +62,20 @@ def render(text: str, place: str, scope: Mapping[str, Any] | None = None) -> Any
         raise ConfigError(f"{place}: its template raises {type(error).__name__}: {error}") from error
 
 
-def only_variables(text: str) -> bool:
-    """Whether no template but ``{{ env.NAME }}`` is in a text."""
+def names_env_alone(text: str) -> bool:
+    """Whether a text needs nothing but variables of the environment to be rendered."""
+    if _has_variables_alone(text):
+        return True
+    from jinja2 import TemplateSyntaxError
+    from jinja2.meta import find_undeclared_variables
+
+    try:
+        return find_undeclared_variables(_jinja().parse(text)) <= {"env"}
+    except TemplateSyntaxError:
+        return False
+
+
+def _has_variables_alone(text: str) -> bool:
     return not _BRACES.search(_VARIABLE.sub("", text))
 
 

@@ -165,6 +165,20 @@ def test_each_component_has_the_databases_that_its_file_names(
     assert target.fetch("SELECT count(*) FROM orders") == [(10,)]
 
 
+@pytest.mark.parametrize("template", ["{{ env.NOT_YET }}", "{{ env('NOT_YET') }}", "{{ env('NOT_YET') + '/db' }}"])
+def test_loading_needs_no_variable_of_a_database(
+    importable: Path, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(importable, f'source: "{template}"\ntables: [public.orders]')
+
+    load(importable).get_repository_def()
+    config = load_config(file)
+    with pytest.raises(ConfigError, match="uses the variable NOT_YET, which is not set"):
+        config.source_url()
+    monkeypatch.setenv("NOT_YET", "postgresql://h/d")
+    assert config.source_url().startswith("postgresql://h/d")
+
+
 def test_the_command_reads_files_of_one_configuration(importable: Path) -> None:
     file = write(importable, "tables: [public.orders]")
     file.write_text(f"{file.read_text()}---\n{file.read_text()}")
