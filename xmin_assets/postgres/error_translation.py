@@ -58,7 +58,7 @@ _HINTS = {
     errorcodes.RESTRICT_VIOLATION: _ANOTHER_TABLE,
     errorcodes.UNIQUE_VIOLATION: _NOT_AT_THE_SOURCE_OR_SWAPPED,
     errorcodes.CHECK_VIOLATION: _NOT_AT_THE_SOURCE,
-    errorcodes.NOT_NULL_VIOLATION: _NOT_AT_THE_SOURCE,
+    errorcodes.NOT_NULL_VIOLATION: f"{_NOT_AT_THE_SOURCE} An identity has it until ALTER COLUMN ... DROP IDENTITY.",
     errorcodes.EXCLUSION_VIOLATION: _NOT_AT_THE_SOURCE_OR_SWAPPED,
     errorcodes.INSUFFICIENT_PRIVILEGE: "Grant it to the role, or connect as another one (see the README's grants).",
     errorcodes.QUERY_CANCELED: "If it was the time limit, raise statement_timeout in the settings.",

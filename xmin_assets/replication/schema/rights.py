@@ -13,6 +13,7 @@ from xmin_assets.config import TableConfig
 from xmin_assets.errors import UnsupportedTable
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.rows import fetch_as, fetch_one_as
+from xmin_assets.replication.manifests.operations import AddColumn
 from xmin_assets.replication.manifests.plan import Plan
 from xmin_assets.replication.schema.type_making import make_type
 from xmin_assets.replication.state.migrations import SCHEMA, lock_schemas
@@ -85,6 +86,11 @@ def require_ownership(cursor: ext.cursor, table: TableConfig, oid: int, plan: Pl
     if plan.add_key:
         made = f"the index of {as_text(plan.add_key.statement(table.target_name))}"
         _require_room(cursor, table, table.target_name.schema, made)
+    if any(
+        isinstance(operation, AddColumn) and operation.name == table.block_column
+        for operation in plan.column_operations
+    ):
+        _require_room(cursor, table, table.target_name.schema, f"the index of {table.block_column}")
 
 
 def _first(table: TableConfig, plan: Plan) -> str:

@@ -135,6 +135,14 @@ def test_an_index_that_the_role_may_not_make(writer: Replica) -> None:
     writer.assert_equal("public.items")
 
 
+def test_an_index_of_blocks_that_the_role_may_not_make(writer: Replica) -> None:
+    writer.target.execute("ALTER TABLE items OWNER TO writer; REVOKE CREATE ON SCHEMA public FROM writer")
+
+    error = str(writer.plan({"source": "public.items", "track_blocks": True}).error)
+
+    assert "the index of source_block" in error
+
+
 def test_a_type_that_the_role_may_not_use(writer: Replica) -> None:
     for side in (writer.source, writer.target):
         side.execute("CREATE TYPE mood AS ENUM ('sad')")
