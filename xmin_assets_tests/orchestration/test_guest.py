@@ -142,6 +142,44 @@ def test_each_has_its_own_tables(
     assert repository.get_job("shop_clean_up").execute_in_process(instance=instance).success
 
 
+ODD = """
+CREATE SCHEMA "ünï"; CREATE SCHEMA "select"; CREATE SCHEMA "a.b";
+CREATE TABLE "ünï"."Bestel lungen" ("key" int PRIMARY KEY, "group" text, "näme, x" text);
+INSERT INTO "ünï"."Bestel lungen" VALUES (1, 'x', 'y');
+CREATE TABLE "select"."from" ("where" int PRIMARY KEY); INSERT INTO "select"."from" VALUES (1);
+CREATE TABLE "a.b"."c""d" ("e.f" int PRIMARY KEY); INSERT INTO "a.b"."c""d" VALUES (1);
+CREATE TABLE "名前" (id int PRIMARY KEY); INSERT INTO "名前" VALUES (1);
+CREATE TABLE orders_staged_table (id int PRIMARY KEY); INSERT INTO orders_staged_table VALUES (1);
+"""
+
+
+@pytest.mark.filterwarnings("ignore::dagster_shared.utils.warnings.BetaWarning")
+def test_odd_names_run_beside_each_other(
+    importable: Path, databases: tuple[Database, Database], instance: DagsterInstance
+) -> None:
+    source, target = databases
+    source.execute(ODD)
+    odd = ['"ünï.Bestel lungen"', "select.from", '\'"a.b"."c""d"\'', "public.名前", "public.orders_staged_table"]
+    component(importable, "名前 x/class.1", *odd, "public.orders")
+    moved = [f"{{source: {name}, target: '\"two.words\".t{number}'}}" for number, name in enumerate(odd)]
+    component(importable, "two", *moved, extra="  steps: table\n")
+    component(importable, "two", "{source: public.orders, target: again.orders}")
+    repository = Definitions.merge(load(importable), host()).get_repository_def()
+
+    for what in ("sync_all_tables", "verify_all_tables", "clean_up"):
+        jobs = [name for name in repository.job_names if name.endswith(f"_{what}")]
+        assert len(jobs) == 3
+        for name in jobs:
+            result = repository.get_job(name).execute_in_process(instance=instance)
+            assert all(check.passed for check in result.get_asset_check_evaluations())
+
+    context = build_sensor_context(instance, repository_def=repository)
+    looking = [sensor for sensor in repository.sensor_defs if sensor.name.endswith("_source_change_sensor")]
+    requested = [sensor.evaluate_tick(context).run_requests or () for sensor in looking]
+    assert sorted(len(runs) for runs in requested) == [1, len(odd), len(odd) + 1]
+    assert target.fetch('SELECT "e.f" FROM "a.b"."c""d"') == target.fetch('SELECT "e.f" FROM "two.words".t2') == [(1,)]
+
+
 def test_what_is_built_in_python_is_merged(databases: tuple[Database, Database], tmp_path: Path) -> None:
     settings = {"spool": str(tmp_path / "spool")}
     configs = [
