@@ -6,7 +6,7 @@ with the source, which reads both; it has a job and a schedule of its own.
 
 # No `from __future__ import annotations` here: Dagster reads the annotations of the functions below as they are.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -195,7 +195,7 @@ def equality_check(config: ReplicationConfig, table: TableConfig, asset: AssetKe
 
 
 def standing_evaluation(
-    context: AssetExecutionContext, config: ReplicationConfig, asset: AssetKey, basis: str
+    context: AssetExecutionContext, config: ReplicationConfig, asset: AssetKey, basis: Callable[[], str]
 ) -> AssetCheckEvaluation | None:
     """Return what was last found of a merged target, to stand for what a run has just made of it.
 
@@ -206,7 +206,7 @@ def standing_evaluation(
         context: of the step that merges.
         config: has the check's settings.
         asset: the merged target.
-        basis: what a comparison rests on now.
+        basis: asks what a comparison rests on now, for which the target is looked at.
     """
     said, key = config.checks.target_equals_source, AssetCheckKey(asset, EQUAL)
     if not said.enabled or any(key in data.assets_def.check_keys for data in context.job_def.asset_layer.data):
@@ -214,7 +214,7 @@ def standing_evaluation(
     found = _last_comparison(context.instance, key)
     if found is None:
         return None
-    result = _as_it_stands(found, said, basis) if found.passed else _still_failed(found)
+    result = _as_it_stands(found, said, basis()) if found.passed else _still_failed(found)
     return result and AssetCheckEvaluation(
         asset_key=asset,
         check_name=EQUAL,

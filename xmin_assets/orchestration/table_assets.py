@@ -287,10 +287,12 @@ class TableAssets:
     def _carry_on(self, context: AssetExecutionContext, sync: SyncContext) -> None:
         """Have the last comparison of source and target stand after this merge, unless the run compares them itself."""
         try:
-            basis = comparison_basis(sync.target, self.table)
+            stands = checks.standing_evaluation(
+                context, self.config, self.keys["merged_target"], lambda: comparison_basis(sync.target, self.table)
+            )
         except XminAssetsError as error:
             # The merge is done, and stands without it.
             context.log.info(f"{self.table.label}: what was last found by {checks.EQUAL} is not carried on: {error}")
             return
-        if stands := checks.standing_evaluation(context, self.config, self.keys["merged_target"], basis):
+        if stands:
             context.log_event(stands)

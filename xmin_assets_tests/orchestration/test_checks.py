@@ -16,6 +16,8 @@ from dagster import (
 )
 from dagster._core.loader import LoadingContextForTest
 
+from xmin_assets.errors import ConnectionFailed
+from xmin_assets.orchestration import table_assets
 from xmin_assets.orchestration.assets import build_xmin_assets, build_xmin_checks
 from xmin_assets.orchestration.definitions_builder import build_definitions, build_resources
 from xmin_assets.orchestration.names import STATIONS
@@ -220,6 +222,31 @@ def test_a_failure_stands_however_often_it_could_not_be_compared_again(
     assert deployment.run().success
     found, of_the_latest = latest(deployment)
     assert (found.passed, of_the_latest) == (False, True)
+
+
+@pytest.mark.parametrize("steps", ["stages", "table"])
+def test_a_sync_looks_at_the_target_once_more_only_where_a_good_result_may_stand(
+    deployment: Deployment, target_db: Database, monkeypatch: pytest.MonkeyPatch, steps: str
+) -> None:
+    asked: list[str] = []
+
+    def unreachable(*_: object) -> str:
+        asked.append("")
+        raise ConnectionFailed("The target is gone.")
+
+    deployment.options = {"steps": steps}
+    monkeypatch.setattr(table_assets, "comparison_basis", unreachable)
+    assert deployment.run().success
+    target_db.execute("UPDATE orders SET item = 'x' WHERE id = 7")
+    assert not verify(deployment).passed
+    assert deployment.run().success
+    assert latest(deployment)[1]
+    assert not asked
+
+    target_db.execute("UPDATE orders SET item = 'item 7' WHERE id = 7")
+    assert verify(deployment).passed
+    assert deployment.run().success, "what is merged is merged, whatever becomes of the check's result"
+    assert (latest(deployment)[1], asked) == (False, [""])
 
 
 def test_a_run_that_compares_has_one_result(deployment: Deployment) -> None:
