@@ -195,6 +195,26 @@ def test_what_is_built_in_python_is_merged(databases: tuple[Database, Database],
     assert {"public/items", "public/orders", "report"} <= found
 
 
+POST_PROCESSING = """
+post_processing:
+  assets:
+    - target: "tag:xmin_assets/station=merged_target"
+      attributes: {owners: ["team:data"], group_name: hub}
+"""
+
+
+@pytest.mark.filterwarnings("ignore::dagster_shared.utils.warnings.BetaWarning")
+def test_what_dagster_does_with_any_components_assets_it_does_with_these(importable: Path) -> None:
+    component(importable, "sales", "public.orders", extra=POST_PROCESSING)
+    made = load(importable)
+    Definitions.validate_loadable(made)
+    graph = made.resolve_asset_graph()
+    owned = {node.key.to_user_string(): node.group_name for node in graph.asset_nodes if node.owners}
+    assert owned == {"public/orders": "hub"}
+    synced = made.get_repository_def().get_job("sales_sync_all_tables").asset_layer.selected_asset_keys
+    assert AssetKey(["public", "orders"]) in synced
+
+
 @pytest.mark.filterwarnings("ignore::dagster_shared.utils.warnings.BetaWarning")
 def test_hundreds_of_tables_load_in_seconds(importable: Path) -> None:
     component(importable, "many", *(f"public.t{number}" for number in range(300)))
