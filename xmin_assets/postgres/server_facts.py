@@ -117,9 +117,8 @@ def ask(
         Lacking: the server refuses a fact that is required.
         RefusedMeanwhile: it refuses what it told a moment ago.
     """
-    known = refused(cursor)
-    if require:
-        _require(facts, known)
+    # What is required is asked for each time: somebody who reads the error grants it, and tries again at once.
+    known = refused(cursor) - {name for name, fact in facts.items() if fact.required}
     if then is None and {*facts} <= known | _lately(_told, cursor):
         statement = _select(facts, known, rest)
         with refused_meanwhile(cursor, statement.as_string(cursor)):
@@ -139,7 +138,10 @@ def ask(
             _require(facts, known)
         cursor.execute(_select(facts, known, rest))
     row = fetch(cursor)
-    _told.setdefault(_server(cursor), {}).update(dict.fromkeys({*facts} - known, time.monotonic()))
+    told = {*facts} - known
+    _told.setdefault(_server(cursor), {}).update(dict.fromkeys(told, time.monotonic()))
+    for name in told:
+        _refused.get(_server(cursor), {}).pop(name, None)
     if then is not None:
         cursor.execute(end + _select(then[0], known, then[1]))
     elif in_transaction:
@@ -225,7 +227,8 @@ def _server(cursor: ext.cursor) -> tuple[object, ...]:
 
 def _lately(asked: Mapping[tuple[object, ...], Mapping[str, float]], cursor: ext.cursor) -> frozenset[str]:
     now = time.monotonic()
-    return frozenset(name for name, at in asked.get(_server(cursor), {}).items() if now - at < ASK_AGAIN_S)
+    known = list(asked.get(_server(cursor), {}).items())  # at once: other threads ask, too
+    return frozenset(name for name, at in known if now - at < ASK_AGAIN_S)
 
 
 def forget(cursor: ext.cursor | None = None) -> None:

@@ -124,6 +124,13 @@ def test_without_it_the_plan_is_refused_with_the_grant(
     error = str(rented.plan("public.orders").error)
 
     assert f"looking at the {side}" in error and "the server refuses" in error
+    database = {"source": source, "target": target}[side]
+    database.execute(f"GRANT EXECUTE ON FUNCTION {function_oid(database, function)} TO PUBLIC")
+    assert rented.plan("public.orders").error is None
+    servers = diagnose_servers(rented.config("public.orders"))
+    assert not [fact for server in servers for fact in server.facts if fact.stops]
+    database.forbid(function)
+    error = str(rented.plan("public.orders").error)
     assert "GRANT EXECUTE ON FUNCTION pg_current_snapshot(), pg_snapshot_xmin(pg_snapshot) TO the role" in error
     assert not list(rented.spool.glob("**/*.csv"))
 
