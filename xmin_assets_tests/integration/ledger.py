@@ -38,7 +38,7 @@ SELECT id, pg_relation_filenode(tableoid)::int8 << 32 | (ctid::text::point)[0]::
 
 # Why every block is read of a table whose blocks are tracked, by what the reason of its plan says.
 WHOLE = {
-    "restarted": "the whole copy is checked by a checksum",
+    "by a checksum": "the whole copy is checked by a checksum",
     "attached since": "the table has other files than at the last sync",
     "rewritten or truncated": "the table has other files than at the last sync",
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg2.extensions as ext
 
@@ -220,6 +220,7 @@ class _Extract:
             blocks_read=found.blocks_read,
             wal_positions=resume.wal_positions,
             unflushed=resume.unflushed,
+            wal_records=resume.wal_records,
             scan_seconds=found.scan_seconds,
             workers=len(reader.workers),
             seconds=time.monotonic() - self.began,
@@ -240,11 +241,11 @@ def _require_as_planned(snapshot: SourceSnapshot, facts: SourceFacts) -> None:
         )
     # Days may have gone by, and behind one address there may be several standbys.
     plan, state = snapshot.plan, snapshot.state
-    if state is None or plan.watermark is None:
+    if state is None or (plan.watermark is None and plan.cursor_from is None):
         return
     other = rewound(facts, state)
     if other is None and not plan.checksum:
-        other = unproven(facts, state)
+        other = unproven(replace(facts, proven_start=plan.proven_start), state)
     if other:
         raise PlanOutdated(f"{snapshot.table}: after the sync was planned, {other}. Plan it again.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xmin_assets.postgres.wal_records import WalRecords
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import Unflushed, WalPosition
 
@@ -78,4 +79,6 @@ class CsvExtract:
     null_cursors: int = 0
     """Rows read whose cursor is NULL: they are read by every sync."""
     unflushed: Unflushed | None = None
+    """See `State`."""
+    wal_records: WalRecords | None = None
     """See `State`."""

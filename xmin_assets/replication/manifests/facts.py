@@ -27,6 +27,11 @@ class SourceFacts:
     filled: frozenset[str] = frozenset()
     """Columns that have a value in rows which nobody has written since they were added (see `Storage.filled`)."""
     comments: Comments = NO_COMMENTS
+    proven_start: str | None = None
+    """The start of the server after which its WAL was found to have what the last sync saw; None: not looked, or not
+    found."""
+    unproven_wal: str | None = None
+    """Why its WAL does not prove that, in words."""
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ class Plan:
     """Indexes, constraints and statistics of the target that go with columns that are dropped, for people."""
     unproven: str | None = None
     """Why nothing proves that the source is the one of the last sync, where `checksum` is to show it."""
+    proven_start: str | None = None
+    """See `SourceFacts`: the extract is made under that start of the source."""
     another_source: str | None = None
     """Which source has taken the place of which, in words: the merge then makes sure that it has the same rows."""
 

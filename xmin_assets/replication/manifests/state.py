@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from xmin_assets.postgres.types import UserType
+from xmin_assets.postgres.wal_records import WalRecords
 from xmin_assets.replication.manifests.table import Identity, Selection, TypeMap
 
 
@@ -76,3 +77,5 @@ class State:
     """
     borrowed: tuple[UserType, ...] = ()
     """Enums and composites of the target that its columns have, though not as the source's (see `borrowed_types`)."""
+    wal_records: WalRecords | None = None
+    """The source's last ones before `source_lsn`; None where it does not show them, or all was not on its disk."""

@@ -84,6 +84,7 @@ def state_after(
         scan_seconds=extract.scan_seconds or (before.scan_seconds if before else 0.0),
         types=_stored_types(staged, before, keeps_columns),
         borrowed=snapshot.borrowed,
+        wal_records=extract.wal_records,
     )
 
 

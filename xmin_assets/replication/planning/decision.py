@@ -32,6 +32,7 @@ from xmin_assets.replication.manifests.table import Selection
 from xmin_assets.replication.planning.block_map_start import block_map_start
 from xmin_assets.replication.planning.full_sync_reason import full_sync_reason
 from xmin_assets.replication.planning.source_identity import (
+    RESTARTED,
     altered_leaves,
     replaced,
     require_caught_up,
@@ -128,7 +129,7 @@ def decide(facts: Facts) -> Plan:
         plan = _by_xmin(source, facts.selection, known, alterations)
     if known:
         plan = _without_deletes(plan, table, target, known)
-    plan = replace(plan, triggers=names_of(target.code))
+    plan = replace(plan, triggers=names_of(target.code), proven_start=source.proven_start)
     return _with_statements(_with_block_map(plan, facts), facts, alterations)
 
 
@@ -273,6 +274,8 @@ def _by_xmin(source: SourceFacts, selection: Selection, state: State, alteration
     if alterations.columns:
         reason.append(describe(alterations.columns))
     doubt = unproven(source, state)
+    if source.proven_start:
+        reason.append(f"{RESTARTED}, and its WAL is the one that the last sync saw")
     if doubt:
         reason.append(f"{doubt}, so the whole copy is checked against it by a checksum")
     return Plan(

@@ -16,10 +16,12 @@ import psycopg2.extensions as ext
 
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.server import Server, flushed_lsn, snapshot_and_lsn, wait_for_flush
+from xmin_assets.postgres.wal_records import WalRecords
 from xmin_assets.replication.changed_blocks.wal_positions import remember_position
 from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.state import State, Unflushed, WalPosition
+from xmin_assets.replication.planning.wal_proof import note_records
 
 UNMOVED = 1_000_000
 """Transactions for which the watermark may stay where it is while nothing changes."""
@@ -33,6 +35,7 @@ class ResumePoint:
     lsn: int | None
     wal_positions: tuple[WalPosition, ...]
     unflushed: Unflushed | None = None
+    wal_records: WalRecords | None = None
 
 
 def covering(cursor: ext.cursor, planned: SourceSnapshot, server: Server) -> int | None:
@@ -64,7 +67,7 @@ def resume_point(
     has found nothing need not wait for it: where it began is as good, as long as rows' ages are far from telling less.
 
     Args:
-        cursor: at the source; the extract's transaction is over.
+        cursor: at the source, in a transaction; the extract's is over.
         snapshot: the sync.
         facts: as the extract saw them.
         next_xid: the next xid64 to be assigned, as it was read after the server's position in the facts; None where
@@ -93,7 +96,9 @@ def resume_point(
         )
         moves = plan.checksum or plan.full_leaves or plan.statements or facts.horizon - state.watermark > UNMOVED
         if not found and not moves and flushed_lsn(cursor, lsn) is None:
-            return replace(before, lsn=state.source_lsn)
+            # What else the state has of the source was then seen after its WAL position, too, and must be the same.
+            same = (snapshot.identity, snapshot.target_selection) == (state.identity, state.selection)
+            return replace(before, lsn=state.source_lsn, wal_records=state.wal_records if same else None)
     # The id was read after the position: whatever has it, or a later one, has written nothing before. A crash must not
     # let the position be reached again, though, by what is written after it.
     position = None if next_xid is None else WalPosition(min(facts.server.lsn, lsn), next_xid)
@@ -102,7 +107,12 @@ def resume_point(
     if on_disk is None:
         # The older one will be on disk before a newer one, so a busy source does not put it off for ever.
         return replace(before, unflushed=before.unflushed or Unflushed(facts.horizon, lsn, position))
-    return ResumePoint(facts.horizon, on_disk, _with(before.wal_positions, position, facts.horizon))
+    return ResumePoint(
+        facts.horizon,
+        on_disk,
+        _with(before.wal_positions, position, facts.horizon),
+        wal_records=note_records(cursor, facts.server, on_disk),
+    )
 
 
 def caught_up(state: State, server: Server, is_flushed: Callable[[int], bool]) -> State:

@@ -23,6 +23,7 @@ from xmin_assets.replication.planning.observation import (
 )
 from xmin_assets.replication.planning.resume_point import caught_up
 from xmin_assets.replication.planning.same_table import require_another_table
+from xmin_assets.replication.planning.wal_proof import with_proof
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback, ignore_progress
 from xmin_assets.replication.scan.where_clause import try_out
 from xmin_assets.replication.schema.alteration import require_alterable
@@ -63,6 +64,7 @@ def snapshot(
             require_same_start(cursor, server, table)
             source_facts, storage = read_source(cursor, server, table)
             try_out(cursor, table, source_facts.selection.terms)
+            source_facts = with_proof(cursor, source_facts, storage, state)
             held_back = observe_held_back(cursor)
             on_disk = None if server.in_recovery else flushed_lsn(cursor, server.lsn)
             if state:

@@ -95,9 +95,10 @@ def unproven(source: SourceFacts, state: State) -> str | None:
     """Say why nothing proves that the source's history goes on where the last sync saw it; None if something does.
 
     A copy of the data directory from before that sync, a storage snapshot say, has the same identity and timeline, and
-    once it has done enough of its own, later WAL and ids. Only its start gives it away. Likewise a server that has
-    recovered from a crash may have lost what was visible and not yet on disk. A server that keeps its start, timeline
-    or WAL position to itself proves nothing, nor does one that did so when the last sync saw it.
+    once it has done enough of its own, later WAL and ids. Its start gives it away. Likewise a server that has
+    recovered from a crash may have lost what was visible and not yet on disk. After another start only its WAL can
+    prove what went before (`wal_proof`). A server that keeps its start, timeline or WAL position to itself proves
+    nothing, nor does one that did so when the last sync saw it.
     """
     server, before = source.server, state.identity
     told = {
@@ -107,7 +108,9 @@ def unproven(source: SourceFacts, state: State) -> str | None:
     }
     if missing := [what for what, values in told.items() if None in values]:
         return UNTOLD.format(facts=" or ".join(missing))
-    return RESTARTED if server.started != state.source_started else None
+    if server.started in (state.source_started, source.proven_start):
+        return None
+    return f"{RESTARTED} ({source.unproven_wal})" if source.unproven_wal else RESTARTED
 
 
 def require_caught_up(table: TableConfig, source: SourceFacts, state: State | None) -> None:

@@ -18,6 +18,7 @@ from xmin_assets.replication.manifests.facts import SourceFacts
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.planning.observation import locked_source
 from xmin_assets.replication.planning.source_identity import require_caught_up
+from xmin_assets.replication.planning.wal_proof import with_proof
 from xmin_assets.replication.scan.conditions import read_lock
 from xmin_assets.replication.state.history import MergeXids, merge_xids
 from xmin_assets.replication.state.table_state import read_state
@@ -84,6 +85,7 @@ def opened_source(source: Database, table: TableConfig, state: State, action: st
         locked_source(source, connection, table, kind, action) as (cursor, facts, leaves),
     ):
         require_caught_up(table, facts, state)
+        facts = with_proof(cursor, facts, leaves, state)
         yield SourceRead(cursor, facts, leaves, catalog.columns_of(cursor, facts.identity.relation_oid))
 
 

@@ -321,8 +321,8 @@ class _Comparison:
         if self.watermark_lost:
             yield f"every difference counts, none as pending: {self.watermark_lost}"
         elif (doubt := unproven(self.facts, self.state)) and _status(classification) == "mismatch":
-            since = " since the last sync" if doubt == RESTARTED else ""
-            yield f"{doubt}{since}: what that saw may have been undone, and the next compares all rows"
+            doubt = f"{RESTARTED} since the last sync" if doubt.startswith(RESTARTED) else doubt
+            yield f"{doubt}: what that saw may have been undone, and the next compares all rows"
         if self.left_out:
             yield f"not compared: {', '.join(self.left_out)}"
         if buckets.chosen is not None:
