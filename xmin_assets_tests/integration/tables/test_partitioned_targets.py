@@ -83,7 +83,8 @@ def test_parts_with_something_of_their_own_follow_what_they_can(replica: Replica
         "PRIMARY KEY (id, a)) PARTITION BY RANGE (id); CREATE INDEX ON items (b); ALTER TABLE items ADD CHECK (c > 0);"
         "CREATE TABLE items_1 PARTITION OF items DEFAULT PARTITION BY HASH (a);"
         "CREATE TABLE items_2 PARTITION OF items_1 (CHECK (c > -1)) FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
-        "CREATE INDEX ON items_2 (c); CREATE STATISTICS ON b, c FROM items_2; ALTER TABLE items_2 ALTER b DROP DEFAULT",
+        "CREATE INDEX ON items_2 (c); CREATE STATISTICS s ON b, c FROM items_2;"
+        "ALTER TABLE items_2 ALTER b DROP DEFAULT",
         ITEMS.replace("(id)", "(id, a)"),
     )
     items.source.execute(
