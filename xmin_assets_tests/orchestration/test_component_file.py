@@ -229,6 +229,7 @@ def test_no_mistake_shows_a_password(importable: Path, attributes: str, capfd: p
     assert SECRET not in "".join([*told, *capfd.readouterr()])
 
 
+@pytest.mark.timeout(300)
 def test_dg_shows_no_password_either(project: Path) -> None:
     write(project, f"source: {URL}\ntarget: {URL}\ntabels: [public.orders]\nsettings: {{workers: many}}")
 
