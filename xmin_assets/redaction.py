@@ -15,7 +15,8 @@ HIDDEN = "****"
 _VARIABLES = ("XMIN_SOURCE_URL", "XMIN_TARGET_URL", "DAGSTER_POSTGRES_URL")
 # A password may have any character in it, as keys of object stores have slashes.
 _IN_URL = re.compile(r"(\w+://[^\s:/?#@'\"]*):([^\s'\"]+)@")
-_AS_KEYWORD = re.compile(r"(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'&\"]+)")
+_CONNECTION = re.compile(r"(?i)://|password")
+_AS_KEYWORD = re.compile(r"(?i)\b(\w*password\s*[=:]\s*)('(?:[^'\\]|\\.)*'|[^\s'&\"]+)")
 
 
 def redact(text: str, connection_strings: Iterable[str] = ()) -> str:
@@ -28,6 +29,19 @@ def redact(text: str, connection_strings: Iterable[str] = ()) -> str:
         # As a word of its own: a password "data" must not make "database" unreadable.
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
     return text
+
+
+def may_be_shown(text: str) -> bool:
+    """Return whether a text that somebody has written is no connection string, as far as its form tells.
+
+    Of one, `redact` finds the password only where it is written as libpq wants it.
+    """
+    return not _CONNECTION.search(text)
+
+
+def shown(value: object) -> str:
+    """Return a value that is wrong as an error quotes it, if it may be shown."""
+    return repr(value) if may_be_shown(str(value)) else "something that looks like a connection string"
 
 
 def _passwords(url: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from xmin_assets.config.base import Strict
 from xmin_assets.config.durations import seconds
+from xmin_assets.redaction import shown
 
 
 def _duration(value: object) -> object:
@@ -20,7 +21,7 @@ def _cron(value: object) -> object:
     from croniter import croniter  # what Dagster judges by; here, because only a schedule needs it
 
     if not (len(value.split()) == 5 or value.startswith("@")) or not croniter.is_valid(value):
-        raise ValueError(f"is no schedule: {value!r}; write five fields as cron does, such as 0 3 * * *")
+        raise ValueError(f"is no schedule: {shown(value)}; write five fields as cron does, such as 0 3 * * *")
     return value
 
 

@@ -15,6 +15,7 @@ from xmin_assets.config.replication import ReplicationConfig
 from xmin_assets.config.templates import names_env_alone, render
 from xmin_assets.config.validation_messages import explain, nearest, place_of
 from xmin_assets.errors import ConfigError
+from xmin_assets.redaction import shown
 
 DEFAULT_CONFIG = Path("xmin_assets/defs/replication/defs.yaml")
 
@@ -74,7 +75,9 @@ def _attributes(file: Path) -> Any:
     if isinstance(data, dict) and "attributes" in data:
         for key in data:
             if key not in _COMPONENT_KEYS:
-                raise ConfigError(f"{file}: unknown key {key!r} beside attributes.{nearest(str(key), _COMPONENT_KEYS)}")
+                raise ConfigError(
+                    f"{file}: unknown key {shown(key)} beside attributes.{nearest(str(key), _COMPONENT_KEYS)}"
+                )
         data = data["attributes"]
     return data
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xmin_assets.config.validation_messages import nearest
 from xmin_assets.errors import ConfigError
+from xmin_assets.redaction import may_be_shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,14 +53,16 @@ def render(text: str, place: str, scope: Mapping[str, Any] | None = None) -> Any
     except ConfigError:
         raise
     except UndefinedError as error:
-        raise ConfigError(f"{place}: {_unknown(str(error.message), scope)}") from None
+        raise ConfigError(f"{place}: {_unknown(str(error.message), scope, may_quote=may_be_shown(text))}") from None
     except TemplateError as error:
+        # Jinja quotes the text, in which a password may have braces.
+        why = f" ({str(error.message).rstrip('.')})" if may_be_shown(text) else ""
         raise ConfigError(
-            f"{place} has braces in it that are no template ({str(error.message).rstrip('.')}). Braces that are meant "
-            "as they stand are written {% raw %}...{% endraw %}."
+            f"{place} has braces in it that are no template{why}. Braces that are meant as they stand are written "
+            "{% raw %}...{% endraw %}."
         ) from None
-    except Exception as error:  # a template may call the user's own functions
-        raise ConfigError(f"{place}: its template raises {type(error).__name__}: {error}") from error
+    except Exception as error:  # noqa: BLE001 - a template may call the user's own functions
+        raise ConfigError(f"{place}: its template raises {type(error).__name__}: {error}") from None
 
 
 def names_env_alone(text: str) -> bool:
@@ -109,9 +112,11 @@ class _Variables:
         return _variable(name, self._place)
 
 
-def _unknown(problem: str, scope: Mapping[str, Any] | None) -> str:
+def _unknown(problem: str, scope: Mapping[str, Any] | None, *, may_quote: bool) -> str:
     name, undefined, _ = problem.partition(" is undefined")
-    name = name.strip("'")
+    name = name.strip("'") if may_quote else "a name"
+    if not undefined and not may_quote:
+        return "its template cannot be rendered."
     if not undefined:
         return f"its template cannot be rendered: {problem}."
     if scope is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from xmin_assets.redaction import may_be_shown, shown
+
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
@@ -75,13 +77,13 @@ def _keys_of(problem: ErrorDetails, data: object) -> tuple[int | str, ...]:
 
 def _unknown_key(problem: ErrorDetails, data: object, model: type[BaseModel]) -> str:
     *parents, name = problem["loc"]
-    return f"{place_of(parents, data)}unknown key {name!r}.{nearest(str(name), _keys(parents, model))}"
+    return f"{place_of(parents, data)}unknown key {shown(name)}.{nearest(str(name), _keys(parents, model))}"
 
 
 def _problem(problem: ErrorDetails, data: object) -> str:
     location, kind, value = list(problem["loc"]), problem["type"], problem["input"]
     if kind in ("enum", "literal_error"):
-        message = f"is {value!r}, which is not one of {problem['ctx']['expected']}"
+        message = f"is {shown(value)}, which is not one of {problem['ctx']['expected']}"
     elif kind in _MESSAGES:
         message = _MESSAGES[kind]
     else:
@@ -102,6 +104,7 @@ def place_of(parents: Sequence[int | str], data: object) -> str:
     if parents[0] == "tables" and len(parents) > 1 and isinstance(number := parents[1], int):
         table = data["tables"][number] if isinstance(data, Mapping) else None
         source = table.get("source") if isinstance(table, Mapping) else table
+        source = source if may_be_shown(str(source)) else None
         rest = [str(part) for part in parents[2:]]
         return f"{'.'.join([f'table {source or number + 1}', *rest])}: "
     return f"{'.'.join(str(part) for part in parents)}: "

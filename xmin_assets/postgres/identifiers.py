@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 
 from xmin_assets.errors import ConfigError
+from xmin_assets.redaction import shown
 
 NAMEDATALEN = 64
 """Bytes of an identifier, its closing NUL included (src/include/pg_config_manual.h)."""
@@ -50,13 +51,13 @@ class QualifiedName:
             position += 1
         if position != len(text) or text.endswith(".") or len(parts) not in (1, 2) or "" in parts:
             raise ConfigError(
-                f"{text!r} is not a table name. Write schema.table, and quote a part that has a dot or a "
+                f"{shown(text)} is not a table name. Write schema.table, and quote a part that has a dot or a "
                 'quote in it: "my.schema"."my table".'
             )
         for part in parts:
             if "\0" in part or len(part.encode()) >= NAMEDATALEN:
                 raise ConfigError(
-                    f"{part!r} cannot be a name in PostgreSQL: names have at most {NAMEDATALEN - 1} bytes."
+                    f"{shown(part)} cannot be a name in PostgreSQL: names have at most {NAMEDATALEN - 1} bytes."
                 )
         return cls(parts[0] if len(parts) == 2 else default_schema, parts[-1])
 

@@ -9,7 +9,7 @@ import pytest
 from dagster import DagsterInstance
 from dagster.components.core.component_tree import ComponentTreeException
 
-from xmin_assets.config import load_config
+from xmin_assets.config import load_config, parse_config
 from xmin_assets.errors import ConfigError
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.orchestration.test_guest import databases, importable, load
@@ -210,6 +210,56 @@ PLANTED = [
     f"tables: [o]\nsettings: {{spool: 's3://key:{SECRET}/x@bucket', worker: 2}}",
     f"tables: [o]\nsource: {URL}\nsource: {URL}",
 ]
+
+
+ODD_PASSWORDS = (
+    "{%hunter2secret",
+    "se{{hunter2secret}}",
+    '{{"x"|hunter2secret}}',
+    'a/"hunter2secret',
+    "a'hunter2secret",
+    "x hunter2secret y",
+)
+ODD_STRINGS = [
+    *(f"postgresql://u:{password}@h/db" for password in ODD_PASSWORDS),
+    *(f"host=h password='{password}" for password in ODD_PASSWORDS),
+    "password: hunter2secret",
+    "PGPASSWORD=hunter2secret",
+]
+
+
+@pytest.mark.parametrize("string", ODD_STRINGS)
+def test_a_password_of_any_form_is_shown_under_no_key(string: str) -> None:
+    wrong = [
+        {"source": string, "tables": "o"},
+        {"target": [string], "tables": ["o"]},
+        {"tables": [string]},
+        {"tables": string},
+        {"tables": [{"source": string, "mode": 1}]},
+        {"tables": ["o"], string: 1},
+        {"tables": ["o"], "schedule": string},
+        {"tables": ["o"], "steps": string},
+        {"tables": ["o"], "name": string},
+        {"tables": ["o"], "settings": {string: 1}},
+        {"tables": ["o"], "settings": {"workers": string}},
+        {"tables": ["o"], "defaults": {"deletes": string}},
+        {"tables": ["o"], "defaults": {"mode": string}},
+        {"tables": ["o"], "freshness": {"fail_after": string}},
+        {"tables": [{"source": "o", "delete_detection": string}]},
+        {"tables": [{"source": "o", "convert": string}]},
+        {"tables": [{"source": "o", "type_overrides": {"a": [string]}}]},
+    ]
+    for scope in (None, {"region": "x"}):
+        assert [data for data in wrong if SECRET in told_about(data, scope)] == []
+
+
+def told_about(data: dict[str, object], scope: dict[str, str] | None) -> str:
+    """What is said of a configuration that may be wrong, causes included."""
+    try:
+        parse_config(data, scope=scope)
+    except ConfigError as error:
+        return "".join(traceback.format_exception(error))
+    return ""
 
 
 @pytest.mark.parametrize("attributes", PLANTED)

@@ -18,8 +18,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED: dict[str, set[str]] = {
     "redaction": set(),
     "errors": {"redaction"},
-    "postgres": {"errors"},
-    "config": {"errors", "postgres.expression", "postgres.identifiers"},
+    "postgres": {"errors", "redaction"},
+    "config": {"errors", "redaction", "postgres.expression", "postgres.identifiers"},
     "replication": {"errors", "postgres", "config"},
     "cli": {"errors", "redaction", "postgres", "config", "replication", "demo"},
     "demo": {"errors", "postgres", "config", "replication"},
