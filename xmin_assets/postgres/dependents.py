@@ -9,14 +9,25 @@ import psycopg2.extensions as ext
 
 from xmin_assets.postgres.rows import fetch_as
 
-# Tables that inherit from the table, partitions among them, are altered along with it. What PostgreSQL looks for is in
-# RememberAllDependentForRebuilding() of src/backend/commands/tablecmds.c; the rest it alters or drops by itself.
-_OF_COLUMNS = """
-WITH RECURSIVE tree AS (
+FAMILY = """tree AS (
     SELECT %(table)s::oid AS oid
      UNION
     SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
-)
+)"""
+"""The table of a query and all that inherit from it, partitions among them: these are altered along with it."""
+
+# A partition's key goes with its parent's.
+_KEYS = """keys AS (
+    SELECT c.oid, c.conindid FROM pg_catalog.pg_constraint c
+     WHERE c.conrelid = %(table)s AND c.conname = %(constraint)s
+     UNION
+    SELECT c.oid, c.conindid FROM keys k JOIN pg_catalog.pg_constraint c ON c.conparentid = k.oid
+)"""
+
+# What PostgreSQL looks for is in RememberAllDependentForRebuilding() of src/backend/commands/tablecmds.c; the rest it
+# alters or drops by itself.
+_OF_COLUMNS = f"""
+WITH RECURSIVE {FAMILY}
 SELECT a.attname::text AS column,
        CASE WHEN v.relkind = 'm' THEN 'the materialized view ' || pg_catalog.format('%%I.%%I', n.nspname, v.relname)
             WHEN v.oid IS NOT NULL AND v.relkind <> 'v' THEN pg_catalog.pg_describe_object(d.classid, d.objid, 0)
@@ -44,14 +55,8 @@ SELECT a.attname::text AS column,
  ORDER BY 1, 2
 """
 
-# A partition's key goes with its parent's.
-_OF_A_KEY = """
-WITH RECURSIVE keys AS (
-    SELECT c.oid, c.conindid FROM pg_catalog.pg_constraint c
-     WHERE c.conrelid = %(table)s AND c.conname = %(constraint)s
-     UNION
-    SELECT c.oid, c.conindid FROM keys k JOIN pg_catalog.pg_constraint c ON c.conparentid = k.oid
-)
+_OF_A_KEY = f"""
+WITH RECURSIVE {_KEYS}
 SELECT '' AS column, 'other' AS kind,
        pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) AS object
   FROM keys k
@@ -65,17 +70,8 @@ SELECT '' AS column, 'other' AS kind,
 
 # What makes a table one that is published is in GetRelationPublications() and its like, of
 # src/backend/catalog/pg_publication.c: a partition is published with the tables that it is a partition of.
-_UNIDENTIFIED = """
-WITH RECURSIVE tree AS (
-    SELECT %(table)s::oid AS oid
-     UNION
-    SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
-), keys AS (
-    SELECT c.oid, c.conindid FROM pg_catalog.pg_constraint c
-     WHERE c.conrelid = %(table)s AND c.conname = %(constraint)s
-     UNION
-    SELECT c.oid, c.conindid FROM keys k JOIN pg_catalog.pg_constraint c ON c.conparentid = k.oid
-), above AS (
+_UNIDENTIFIED = f"""
+WITH RECURSIVE {FAMILY}, {_KEYS}, above AS (
     SELECT c.oid, c.oid AS parent
       FROM tree t
       JOIN pg_catalog.pg_class c ON c.oid = t.oid AND c.relkind = 'r'
@@ -102,12 +98,8 @@ SELECT DISTINCT a.oid::regclass::text AS table
 """
 
 # What is dropped along with a column is not in the way: indexes, constraints, sequences. What uses one of these is.
-_OF_DROPPED_COLUMNS = """
-WITH RECURSIVE tree AS (
-    SELECT %(table)s::oid AS oid
-     UNION
-    SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
-), going AS (
+_OF_DROPPED_COLUMNS = f"""
+WITH RECURSIVE {FAMILY}, going AS (
     SELECT 'pg_catalog.pg_class'::regclass::oid AS classid, a.attrelid AS objid, a.attnum::int AS objsubid,
            a.attname::text AS column
       FROM tree t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = ANY(%(columns)s)
@@ -128,12 +120,8 @@ SELECT g.column, 'other' AS kind, pg_catalog.pg_describe_object(d.classid, d.obj
 
 # As PostgreSQL looks for them (find_composite_type_dependencies() in src/backend/commands/tablecmds.c): columns that
 # are stored, of a type that has rows of the table in it.
-_OF_ROWS = """
-WITH RECURSIVE tree AS (
-    SELECT %(table)s::oid AS oid
-     UNION
-    SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
-), types AS (
+_OF_ROWS = f"""
+WITH RECURSIVE {FAMILY}, types AS (
     SELECT c.reltype AS oid FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid WHERE c.reltype <> 0
      UNION
     SELECT coalesce(c.reltype, d.objid)

@@ -11,6 +11,7 @@ from psycopg2 import sql
 
 from xmin_assets.config import TableConfig
 from xmin_assets.errors import UnsupportedTable
+from xmin_assets.postgres.dependents import FAMILY
 from xmin_assets.postgres.identifiers import as_text
 from xmin_assets.postgres.rows import fetch_as, fetch_one_as
 from xmin_assets.replication.manifests.operations import AddColumn
@@ -19,12 +20,8 @@ from xmin_assets.replication.schema.type_making import make_type
 from xmin_assets.replication.state.migrations import SCHEMA, lock_schemas
 
 # ALTER TABLE wants each partition and heir to be one's own, too.
-_NOT_OWNED = """
-WITH RECURSIVE tree AS (
-    SELECT %(table)s::oid AS oid
-     UNION
-    SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
-)
+_NOT_OWNED = f"""
+WITH RECURSIVE {FAMILY}
 SELECT c.oid::regclass::text AS table, pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)) AS owner
   FROM tree t
   JOIN pg_catalog.pg_class c ON c.oid = t.oid

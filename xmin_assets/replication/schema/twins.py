@@ -12,7 +12,7 @@ import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.postgres.dependents import columns_of_rows
+from xmin_assets.postgres.dependents import FAMILY, columns_of_rows
 from xmin_assets.postgres.foreign_keys import foreign_keys_of, imitate
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.rows import fetch_as
@@ -21,12 +21,8 @@ TWIN = QualifiedName("pg_temp", "xmin_assets_twin")
 """The one that stands for the target."""
 
 # A partition that has nothing of its own does what its parent does. The rest is bounded by what a transaction may lock.
-_FAMILY = """
-WITH RECURSIVE tree AS (
-    SELECT %(table)s::oid AS oid
-     UNION
-    SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
-), chosen AS (
+_MEMBERS = f"""
+WITH RECURSIVE {FAMILY}, chosen AS (
     SELECT c.oid
       FROM tree t
       JOIN pg_catalog.pg_class c ON c.oid = t.oid
@@ -103,7 +99,7 @@ class Twins:
             table: the target's oid.
         """
         twins = cls(cursor)
-        cursor.execute(_FAMILY, {"table": table})
+        cursor.execute(_MEMBERS, {"table": table})
         members = {member.oid: member for member in fetch_as(cursor, _Member)}
         for member in members.values():
             twins._make(member, members)
