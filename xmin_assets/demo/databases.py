@@ -14,12 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import encrypt_password
 
 from xmin_assets.demo.cluster import Cluster
-
-_WAL_BLOCKS = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
-
-
-SUMMARIES = 170000
-"""The version of PostgreSQL that brought WAL summaries, as server_version_num has it."""
+from xmin_assets.replication.changed_blocks.prerequisites import BLOCK_INFO, MIN_VERSION
 
 
 def prepare_source(source: Cluster, passwords: Mapping[str, str]) -> None:
@@ -36,14 +31,14 @@ def prepare_source(source: Cluster, passwords: Mapping[str, str]) -> None:
         cursor.execute("GRANT USAGE ON SCHEMA public TO xmin_reader")
         cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO xmin_reader")
         cursor.execute("ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA public GRANT SELECT ON TABLES TO xmin_reader")
-        if connected.server_version >= SUMMARIES:
+        if connected.server_version // 10000 >= MIN_VERSION:
             cursor.execute("ALTER SYSTEM SET summarize_wal = on")
             cursor.execute("SELECT pg_reload_conf()")
             # A server may have been built without its contributed modules.
             cursor.execute("SELECT FROM pg_available_extensions WHERE name = 'pg_walinspect'")
             if cursor.fetchone() is not None:
                 cursor.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
-                cursor.execute(f"GRANT EXECUTE ON FUNCTION {_WAL_BLOCKS} TO xmin_reader")
+                cursor.execute(f"GRANT EXECUTE ON FUNCTION {BLOCK_INFO} TO xmin_reader")
 
 
 def prepare_target(target: Cluster, passwords: Mapping[str, str]) -> None:

@@ -40,7 +40,8 @@ SELECT coalesce(pg_catalog.has_function_privilege(
            AS may_inspect
 """
 
-_BLOCK_INFO = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
+BLOCK_INFO = "pg_get_wal_block_info(pg_lsn, pg_lsn, boolean)"
+"""The function of pg_walinspect that tells of WAL which is not summarized yet."""
 
 
 class BlockMapUnavailable(Exception):
@@ -144,7 +145,7 @@ def check_prerequisites(
         )
     inspector = offered.inspector
     if inspector is not None:
-        cursor.execute(_INSPECTS, {"schema": inspector, "function": _BLOCK_INFO})
+        cursor.execute(_INSPECTS, {"schema": inspector, "function": BLOCK_INFO})
         inspector = inspector if fetch_value(cursor, bool) else None
     # On a standby it would be a restartpoint, and summaries end where the primary's checkpoints do.
     return WalAccess(inspector, offered.may_checkpoint and checkpoint and not server.in_recovery), missing
