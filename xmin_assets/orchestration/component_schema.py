@@ -7,7 +7,6 @@ Dagster loads it, and that one shows no values.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from pydantic import RootModel
@@ -26,13 +25,12 @@ class Attributes(RootModel[Any]):
         """Return the configuration's JSON schema, in which a template may stand for any value."""
         schema = ReplicationConfig.model_json_schema(*args, **kwargs)
         definitions = schema.pop("$defs")
-        strict = copy.deepcopy({**schema, "$defs": definitions})
-        for model in (strict, *strict["$defs"].values()):
+        configuration = {**schema}
+        for model in (configuration, *definitions.values()):
             model["properties"] = {name: _or_template(value) for name, value in model.get("properties", {}).items()}
         # A table may be its name alone.
-        tables = strict["properties"]["tables"]["else"]
+        tables = configuration["properties"]["tables"]["else"]
         tables["items"] = {"if": {"type": "string"}, "then": {}, "else": tables["items"]}
-        strict["$defs"] |= {"configuration": {k: v for k, v in strict.items() if k != "$defs"}, "clean": _CLEAN}
         return {
             "title": schema["title"],
             "description": schema["description"],
@@ -40,7 +38,7 @@ class Attributes(RootModel[Any]):
             "properties": {name: _described(value) for name, value in schema["properties"].items()},
             "if": {"$ref": "#/$defs/clean"},
             "then": {"$ref": "#/$defs/configuration"},
-            "$defs": strict["$defs"],
+            "$defs": {**definitions, "configuration": configuration, "clean": _CLEAN},
         }
 
 

@@ -20,6 +20,7 @@ from xmin_assets.orchestration.schedules import build_schedules, clean_up_job
 from xmin_assets.orchestration.sensors import source_change_sensor
 from xmin_assets.orchestration.specs import source_specs, table_specs
 from xmin_assets.orchestration.translator import DagsterXminTranslator
+from xmin_assets.replication.spool.last_sync import recall
 
 
 def build_resources(settings: Settings | None = None, name: str | None = None) -> dict[str, Any]:
@@ -53,7 +54,8 @@ def build_definitions(
         scope: what templates under `translation:` may name beside Dagster's own, such as a component's variables.
     """
     keep_files_open()
-    specs = table_specs(config, translator, scope)
+    known = recall(config)
+    specs = table_specs(config, translator, scope, known)
     assets = assets_of(config, specs, DEFAULT_RETRY_POLICY)
     checks = checks_of(config, specs)
     verified = AssetSelection.checks(*checks)
@@ -81,7 +83,7 @@ def build_definitions(
         automation_sensor(config, assets),
     )
     return Definitions(
-        assets=[*assets, *source_specs(config)],
+        assets=[*assets, *source_specs(config, known)],
         asset_checks=checks,
         jobs=[*jobs, clean_up_job(config)],
         schedules=build_schedules(config),

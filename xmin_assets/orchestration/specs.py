@@ -63,7 +63,10 @@ TableSpecs = Mapping[TableConfig, Mapping[StationName, AssetSpec]]
 
 
 def table_specs(
-    config: ReplicationConfig, translator: DagsterXminTranslator | None, scope: Mapping[str, Any] | None = None
+    config: ReplicationConfig,
+    translator: DagsterXminTranslator | None,
+    scope: Mapping[str, Any] | None = None,
+    known: Mapping[TableConfig, LastSync] | None = None,
 ) -> TableSpecs:
     """Return the specs of all assets, as the translator wants them, or the default one.
 
@@ -71,13 +74,14 @@ def table_specs(
         config: what is replicated.
         translator: what the assets are called and look like.
         scope: what templates under `translation:` may name beside Dagster's own.
+        known: what `recall` gives, if it was read before.
 
     Raises:
         ConfigError: two assets have the same key.
     """
     specs: dict[TableConfig, dict[StationName, AssetSpec]] = {}
     translator = translator or DagsterXminTranslator()
-    known, names = recall(config), names_of(config)
+    known, names = recall(config) if known is None else known, names_of(config)
     taken = {source_key(table, names): f"the source's {table.label}" for table in config.tables}
     for table in config.tables:
         specs[table] = {}
@@ -98,9 +102,14 @@ def table_specs(
     return specs
 
 
-def source_specs(config: ReplicationConfig) -> list[AssetSpec]:
-    """Return the source's tables, which are there without Dagster; a table may be copied more than once."""
-    names, known = names_of(config), recall(config)
+def source_specs(config: ReplicationConfig, known: Mapping[TableConfig, LastSync] | None = None) -> list[AssetSpec]:
+    """Return the source's tables, which are there without Dagster; a table may be copied more than once.
+
+    Args:
+        config: what is replicated.
+        known: what `recall` gives, if it was read before.
+    """
+    known, names = recall(config) if known is None else known, names_of(config)
     specs = {
         key: AssetSpec(
             key,
