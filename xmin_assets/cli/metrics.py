@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from xmin_assets.replication.manifests.merge import MergedTarget
 from xmin_assets.replication.status import SourceStatus, TableStatus
-
-_LABELS = ("table", "target")
 
 
 def metrics(statuses: Sequence[TableStatus], source: SourceStatus) -> str:
@@ -36,54 +35,57 @@ class _Statuses(Collector):
         yield from self._of_source()
 
     def _of_tables(self) -> Iterator[GaugeMetricFamily]:
-        synced = [one for one in self._statuses if one.state]
-        yield self._family("up", "Whether the target tells the state of the table.", self._statuses, _is_known)
-        yield self._family(
-            "sync_failed",
-            "Whether the last sync has failed.",
-            self._statuses,
-            lambda one: float(one.failed is not None),
-        )
-        yield self._family(
+        every = self._statuses
+        synced = [(one, one.state) for one in every if one.state]
+        verified = [(one, one.verified) for one in every if one.verified]
+        yield _family("up", "Whether the target tells the state of the table.", ((o, o.error is None) for o in every))
+        yield _family("sync_failed", "Whether the last sync has failed.", ((o, o.failed is not None) for o in every))
+        yield _family(
             "needs_full_sync",
             "Whether the next sync reads the whole table.",
-            self._statuses,
-            lambda one: float(one.state is None or one.state.resync is not None),
+            ((one, one.state is None or one.state.resync is not None) for one in every),
         )
-        yield self._family(
+        yield _family(
             "lag_seconds",
             "Age of the copy: the time since the snapshot that it equals.",
-            synced,
-            lambda one: (self._now - (one.as_of or _merged_at(one))).total_seconds(),
+            ((one, (self._now - (one.as_of or state.merged_at)).total_seconds()) for one, state in synced),
         )
-        yield self._family(
+        yield _family(
             "last_sync_timestamp_seconds",
             "When the last sync was merged.",
-            synced,
-            lambda one: _merged_at(one).timestamp(),
+            ((one, state.merged_at.timestamp()) for one, state in synced),
         )
-        yield self._family("rows", "Rows that the target shares with the source.", synced, _rows)
+        yield _family(
+            "rows", "Rows that the target shares with the source.", ((one, state.rows) for one, state in synced)
+        )
+        ahead = [(one, self._source.transactions_above(state)) for one, state in synced]
         if self._source.next_xid:
-            yield self._family(
+            yield _family(
                 "transactions_behind",
                 "Transactions that the source has begun above the table's watermark.",
-                synced,
-                lambda one: float(max(0, self._source.next_xid - (one.state.watermark if one.state else 0))),
+                ((one, transactions) for one, transactions in ahead if transactions is not None),
             )
-        yield self._steps(synced)
-        yield self._changes(synced)
-        verified = [one for one in self._statuses if one.verified]
-        yield self._family(
+        yield _family(
+            "last_sync_seconds",
+            "What the last sync took, by station.",
+            ((one, seconds, station) for one, _ in synced for station, seconds in one.steps.items()),
+            "station",
+        )
+        yield _family(
+            "last_sync_rows",
+            "What the last sync did to rows.",
+            ((one, rows, change) for one, _ in synced if one.last for change, rows in _changes(one.last)),
+            "change",
+        )
+        yield _family(
             "last_verify_timestamp_seconds",
             "When the target was last compared with the source.",
-            verified,
-            lambda one: one.verified.at.timestamp() if one.verified else 0.0,
+            ((one, found.at.timestamp()) for one, found in verified),
         )
-        yield self._family(
+        yield _family(
             "last_verify_matched",
             "Whether that comparison found the rows that the last sync had left.",
-            verified,
-            lambda one: float(one.verified is not None and one.verified.matched),
+            ((one, found.matched) for one, found in verified),
         )
 
     def _of_source(self) -> Iterator[GaugeMetricFamily]:
@@ -104,43 +106,19 @@ class _Statuses(Collector):
             held_back.transactions,
         )
 
-    def _family(
-        self, name: str, text: str, statuses: Iterable[TableStatus], value: Callable[[TableStatus], float]
-    ) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(f"xmin_assets_{name}", text, labels=_LABELS)
-        for one in statuses:
-            family.add_metric((one.table, one.target), value(one))
-        return family
 
-    def _steps(self, synced: Iterable[TableStatus]) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(
-            "xmin_assets_last_sync_seconds", "What the last sync took, by station.", labels=(*_LABELS, "station")
-        )
-        for one in synced:
-            for station, seconds in one.steps.items():
-                family.add_metric((one.table, one.target, station), seconds)
-        return family
-
-    def _changes(self, synced: Iterable[TableStatus]) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(
-            "xmin_assets_last_sync_rows", "What the last sync did to rows.", labels=(*_LABELS, "change")
-        )
-        for one in synced:
-            if one.last:
-                done = {"inserted": one.last.inserted, "updated": one.last.updated, "deleted": one.last.deleted}
-                for change, rows in {"extracted": one.last.rows_extracted, **done}.items():
-                    family.add_metric((one.table, one.target, change), rows)
-        return family
+def _family(
+    name: str, text: str, samples: Iterable[tuple[TableStatus, float] | tuple[TableStatus, float, str]], *label: str
+) -> GaugeMetricFamily:
+    """Return a metric of these tables; a sample has the value of the further label last, if there is one."""
+    family = GaugeMetricFamily(f"xmin_assets_{name}", text, labels=("table", "target", *label))
+    for one, value, *further in samples:
+        family.add_metric((one.table, one.target, *further), value)
+    return family
 
 
-def _is_known(one: TableStatus) -> float:
-    return float(one.error is None)
-
-
-def _rows(one: TableStatus) -> float:
-    return float(one.state.rows if one.state else 0)
-
-
-def _merged_at(one: TableStatus) -> datetime:
-    assert one.state
-    return one.state.merged_at
+def _changes(last: MergedTarget) -> Iterator[tuple[str, int]]:
+    yield "extracted", last.rows_extracted
+    yield "inserted", last.inserted
+    yield "updated", last.updated
+    yield "deleted", last.deleted

@@ -151,14 +151,9 @@ def _row(status: TableStatus, source: SourceStatus, secrets: tuple[str, ...]) ->
         state.rows,
         str(state.watermark),
         str(state.max_xmin),
-        _behind(status, source),
+        source.transactions_above(state),
     )
     return Row(cells, note, failed=status.failed is not None)
-
-
-def _behind(status: TableStatus, source: SourceStatus) -> int | None:
-    """Return how many transactions the source has begun above the watermark: what the next sync may have to read."""
-    return max(0, source.next_xid - status.state.watermark) if status.state and source.next_xid else None
 
 
 def _age(moment: datetime) -> str:
@@ -202,7 +197,7 @@ def _json(status: TableStatus, source: SourceStatus, secrets: tuple[str, ...]) -
         "rows": state.rows if state else None,
         "watermark": state.watermark if state else None,
         "max_xmin": state.max_xmin if state else None,
-        "transactions_behind": _behind(status, source),
+        "transactions_behind": source.transactions_above(state) if state else None,
         "needs_full_sync": _next_full(status),
         "failed_at": status.failed.at.isoformat() if status.failed else None,
         "verified_at": status.verified.at.isoformat() if status.verified else None,

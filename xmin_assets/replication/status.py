@@ -153,6 +153,13 @@ class SourceStatus:
     """The xid64 that the source's next transaction gets: a watermark this high is up to date."""
     error: str | None = None
 
+    def transactions_above(self, state: State) -> int | None:
+        """Return how many transactions the source has begun above a table's watermark; None where it is not known.
+
+        What they have written, the next sync may have to read.
+        """
+        return max(0, self.next_xid - state.watermark) if self.next_xid else None
+
 
 def _source_status(source: Database) -> SourceStatus:
     with transaction_on(source, TransactionMode.READ_SNAPSHOT, "Looking at open transactions") as cursor:
