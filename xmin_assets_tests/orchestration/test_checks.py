@@ -12,6 +12,7 @@ from dagster import (
     AssetCheckSeverity,
     AssetSelection,
     DagsterInstance,
+    ExecuteInProcessResult,
     materialize,
 )
 from dagster._core.loader import LoadingContextForTest
@@ -277,16 +278,23 @@ def test_checks_can_be_left_out_of_a_selection_and_guard_it_all_the_same(
     assert target_db.fetch("SELECT count(*) FROM orders") == [(50,)]
 
 
-def test_the_checks_of_a_plan_can_be_asked_for_alone(deployment: Deployment) -> None:
-    assets = build_xmin_assets(deployment.config)
-    (planner,) = [asset for asset in assets if key("source_snapshot") in asset.keys]
-
-    result = materialize(
+def checks_alone(deployment: Deployment, station: str) -> ExecuteInProcessResult:
+    """A run of the checks that come with an asset, without it."""
+    assets = build_xmin_assets(deployment.config, retry_policy=deployment.retry_policy)
+    (made,) = [asset for asset in assets if key(station) in asset.keys]
+    return materialize(
         assets,
-        selection=AssetSelection.checks(*planner.check_keys),
+        selection=AssetSelection.checks(*made.check_keys),
         instance=deployment.instance,
         resources=build_resources(deployment.config.settings),
+        raise_on_error=False,
     )
+
+
+def test_the_checks_of_a_plan_can_be_asked_for_alone(deployment: Deployment) -> None:
+    result = checks_alone(deployment, "source_snapshot")
+
+    assert result.success
     assert {found.check_name for found in result.get_asset_check_evaluations()} == {
         "far_from_wraparound",
         "watermark_is_not_held_back",
@@ -297,16 +305,9 @@ def test_the_checks_of_a_plan_can_be_asked_for_alone(deployment: Deployment) -> 
 
 def test_the_checks_of_a_staged_table_come_with_it_alone(deployment: Deployment) -> None:
     deployment.run()
-    assets = build_xmin_assets(deployment.config, retry_policy=deployment.retry_policy)
-    (stager,) = [asset for asset in assets if key("staged_table") in asset.keys]
 
-    result = materialize(
-        assets,
-        selection=AssetSelection.checks(*stager.check_keys),
-        instance=deployment.instance,
-        resources=build_resources(deployment.config.settings),
-        raise_on_error=False,
-    )
+    result = checks_alone(deployment, "staged_table")
+
     assert "Materialize public/orders_staged_table, and they come with it." in failure(result, "staged_table")
 
 

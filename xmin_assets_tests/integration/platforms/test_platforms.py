@@ -75,6 +75,14 @@ def test_an_aurora_writer_as_the_target_is_written_as_any_other(rented: Replica,
     assert not any("checksum" in reason for _, reason in others)
 
 
+def furnish(database: Rented, attributes: str = "") -> None:
+    """Make a table of 100 rows, and the role that may read it."""
+    database.execute(f"CREATE ROLE {ROLE} LOGIN {attributes} PASSWORD '{PASSWORD}'")
+    database.execute("CREATE TABLE orders (id int PRIMARY KEY, item text)")
+    database.execute("INSERT INTO orders SELECT i, 'item ' || i FROM generate_series(1, 100) i")
+    database.execute(f"GRANT SELECT ON orders TO {ROLE}")
+
+
 @pytest.fixture
 def reader(workshop: Workshop, target: Rented, tmp_path: Path) -> Iterator[tuple[Replica, Cluster, Cluster]]:
     """A standby whose replay positions raise, and its primary, on which a table is written."""
@@ -82,10 +90,7 @@ def reader(workshop: Workshop, target: Rented, tmp_path: Path) -> Iterator[tuple
     standby = standby_of(primary, workshop, "aurora-reader")
     try:
         written = Rented(primary, Database.create(primary).name)
-        written.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
-        written.execute("CREATE TABLE orders (id int PRIMARY KEY, item text)")
-        written.execute("INSERT INTO orders SELECT i, 'item ' || i FROM generate_series(1, 100) i")
-        written.execute(f"GRANT SELECT ON orders TO {ROLE}")
+        furnish(written)
         written.let_raise(NOT_FOR_AURORA, *REPLAY_FUNCTIONS)
         written.let_raise(NOT_LOGICAL, *WAL_FUNCTIONS)
         await_replay(standby, primary)
@@ -122,10 +127,7 @@ def hosted(workshop: Workshop, target: Rented, tmp_path: Path) -> Iterator[Rente
     server = workshop.start("hosted")
     try:
         source = Rented(server, Database.create(server).name)
-        source.execute(f"CREATE ROLE {ROLE} LOGIN BYPASSRLS PASSWORD '{PASSWORD}'")
-        source.execute("CREATE TABLE orders (id int PRIMARY KEY, item text)")
-        source.execute("INSERT INTO orders SELECT i, 'item ' || i FROM generate_series(1, 100) i")
-        source.execute(f"GRANT SELECT ON orders TO {ROLE}")
+        furnish(source, "BYPASSRLS")
         yield RentedReplica(source, target, tmp_path / "spool", {"workers": 2, "batch_size": 10})
         target.disconnect()
     finally:
