@@ -6,8 +6,7 @@ the reason is given in words, and the table is read as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Sequence
 
 import psycopg2.extensions as ext
 
@@ -18,6 +17,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import Server, wait_for_flush
 from xmin_assets.postgres.server_facts import is_refusal
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
+from xmin_assets.replication.changed_blocks.block_ranges import MOST_RANGES, BlockRanges
 from xmin_assets.replication.changed_blocks.prerequisites import (
     BlockMapUnavailable,
     refused_because,
@@ -27,16 +27,13 @@ from xmin_assets.replication.changed_blocks.prerequisites import (
 )
 from xmin_assets.replication.changed_blocks.wal_positions import lsn_text
 from xmin_assets.replication.changed_blocks.wal_summaries import UnsummarizedWal, Wal
-from xmin_assets.replication.manifests.extract import BlockMap, BlockRange
+from xmin_assets.replication.manifests.extract import BlockMap
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE, CtidRange
 
-MOST_RANGES = 1 << 16
-"""Ranges that a table is read by; blocks between near ones are read along with them."""
-
 MOST_BLOCKS = 1 << 18
-"""Blocks that are read by a map, 2 GiB: the target finds the rows of each in an array of them all."""
+"""Blocks that are read by a map, 2 GiB: the target makes an array of them all, to find the rows of each."""
 
 MOST_SHARE = 0.5
 """Share of a table's blocks up to which reading those that changed is worth more than the map costs."""
@@ -95,17 +92,17 @@ def read(
     Raises:
         BlockMapUnavailable: they cannot be found, or are too many.
     """
+    in_all = sum(leaf.main_bytes // BLOCK_SIZE for leaf in storage)
+    most = min(MOST_BLOCKS, MOST_SHARE * in_all)
     with savepoint(cursor):
         access = require_prerequisites(cursor, server, storage, checkpoint=table.checkpoint)
         assert server.timeline is not None  # a prerequisite
         summarized = UnsummarizedWal(cursor, server.timeline, access).reach(start, stop)
         wal = Wal(cursor, server, [leaf.relfilenode for leaf in storage], access.inspector)
-        found, wal_bytes = wal.blocks(start, summarized, stop)
-    ranges = ranges_of(found)
-    to_read, in_all = sum(r.end - r.start for r in ranges), sum(leaf.main_bytes // BLOCK_SIZE for leaf in storage)
-    if to_read > min(MOST_BLOCKS, MOST_SHARE * in_all):
-        raise BlockMapUnavailable(f"{len(found):,} of its {in_all:,} blocks changed")
-    return BlockMap(ranges, len(found), in_all, wal_bytes)
+        found, wal_bytes = wal.ranges(start, summarized, stop, most)
+    if found.ranges is None:
+        raise BlockMapUnavailable(too_much_because(found, most, in_all))
+    return BlockMap(found.ranges, found.changed, in_all, wal_bytes)
 
 
 def attempt(
@@ -135,27 +132,23 @@ def attempt(
     return made, f"{made.changed:,} of {made.in_all:,} blocks: those changed since WAL position {lsn_text(start)}"
 
 
+def too_much_because(found: BlockRanges, most: float, in_all: int) -> str:
+    """Say why ranges were not fetched.
+
+    Args:
+        found: what is known of them.
+        most: blocks that are worth reading.
+        in_all: blocks that the table has.
+    """
+    changed = f"{found.changed:,} of its {in_all:,} blocks changed"
+    if found.changed > most:
+        return changed
+    if found.spanned > most:
+        return f"{changed}, scattered so that {found.spanned:,} would be read with those between them"
+    return f"{changed}, in more than {MOST_RANGES:,} places"
+
+
 def ranges_to_read(found: BlockMap, storage: Sequence[Storage]) -> list[CtidRange]:
     """Return the ranges of a map, as they are read."""
     leaves = {leaf.relfilenode: leaf for leaf in storage}
     return [CtidRange(leaves[r.filenode], r.start, r.end, r.end - r.start) for r in found.ranges]
-
-
-def ranges_of(blocks: Iterable[tuple[int, int]]) -> tuple[BlockRange, ...]:
-    """Return blocks as ranges, by file and in order: as many as may be, and blocks between near ones for the rest.
-
-    Args:
-        blocks: pairs of a relfilenode and a block number.
-    """
-    ordered = sorted(blocks)
-    gaps = sorted(b[1] - a[1] for a, b in pairwise(ordered) if a[0] == b[0])
-    apart = gaps[-MOST_RANGES] if len(gaps) >= MOST_RANGES else 1
-    ranges: list[BlockRange] = []
-    for filenode, of_file in groupby(ordered, key=lambda block: block[0]):
-        for _, block in of_file:
-            last = ranges[-1] if ranges and ranges[-1].filenode == filenode else None
-            if last and block - (last.end - 1) <= apart:
-                ranges[-1] = BlockRange(filenode, last.start, block + 1)
-            else:
-                ranges.append(BlockRange(filenode, block, block + 1))
-    return tuple(ranges)

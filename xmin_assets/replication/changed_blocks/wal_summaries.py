@@ -17,8 +17,9 @@ from typing import NamedTuple
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
-from xmin_assets.postgres.rows import fetch_one_as
+from xmin_assets.postgres.rows import fetch_one_as, fetch_value
 from xmin_assets.postgres.server import Server
+from xmin_assets.replication.changed_blocks.block_ranges import NO_BLOCKS, BlockRanges, fetch_ranges
 from xmin_assets.replication.changed_blocks.prerequisites import (
     WAY_TO_THE_PRESENT,
     BlockMapUnavailable,
@@ -47,17 +48,27 @@ SELECT start_lsn - '0/0'::pg_lsn, end_lsn - '0/0'::pg_lsn
  ORDER BY 1, 2
 """
 
-_FROM_SUMMARIES = """
-SELECT DISTINCT c.relfilenode::int8, c.relblocknumber, c.is_limit_block
+_IN_SUMMARIES = """
+SELECT c.relfilenode::int8, c.relblocknumber, c.is_limit_block
   FROM unnest(%(starts)s::numeric[], %(ends)s::numeric[]) AS s (start, stop),
        LATERAL pg_catalog.pg_wal_summary_contents(%(timeline)s, '0/0'::pg_lsn + s.start, '0/0'::pg_lsn + s.stop) AS c
  WHERE c.reldatabase = %(database)s AND c.relforknumber = 0 AND c.relfilenode = ANY(%(filenodes)s::oid[])
 """
 
-_FROM_WAL = """
-SELECT DISTINCT b.relfilenode::int8, b.relblocknumber::int8
-  FROM {}.pg_get_wal_block_info('0/0'::pg_lsn + %(start)s::numeric, '0/0'::pg_lsn + %(stop)s::numeric, false) AS b
+# DISTINCT at once: WAL names a block as often as it was written to.
+_IN_WAL = """
+SELECT DISTINCT b.relfilenode::int8, b.relblocknumber::int8, false
+  FROM unnest(%(wal_starts)s::numeric[], %(wal_ends)s::numeric[]) AS w (start, stop),
+       LATERAL {}.pg_get_wal_block_info('0/0'::pg_lsn + w.start, '0/0'::pg_lsn + w.stop, false) AS b
  WHERE b.reldatabase = %(database)s AND b.relforknumber = 0 AND b.relfilenode = ANY(%(filenodes)s::oid[])
+"""
+
+_HAS_LIMIT = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_wal_summary_contents(
+               %(timeline)s, '0/0'::pg_lsn + %(start)s::numeric, '0/0'::pg_lsn + %(stop)s::numeric) AS c
+     WHERE c.reldatabase = %(database)s AND c.relforknumber = 0 AND c.relfilenode = ANY(%(filenodes)s::oid[])
+       AND c.is_limit_block) AS has_limit
 """
 
 _FILES_IN_SUMMARIES = """
@@ -82,10 +93,6 @@ _LOGGED = (
 )
 
 
-class _Truncated(BlockMapUnavailable):
-    """A summary lacks blocks."""
-
-
 @dataclass(frozen=True)
 class Wal:
     """The source's WAL, asked about some relations."""
@@ -95,60 +102,64 @@ class Wal:
     filenodes: list[int]
     inspector: str | None
 
-    def blocks(self, start: int, summarized: int, stop: int) -> tuple[set[tuple[int, int]], int]:
-        """Return the blocks, by file and number, that were modified between two positions, and the bytes of WAL read.
+    def ranges(self, start: int, summarized: int, stop: int, most_blocks: float) -> tuple[BlockRanges, int]:
+        """Return the blocks that were modified between two positions, and the bytes of WAL read.
 
         Args:
             start: of the map.
             summarized: where the summaries end, or the map, if it ends before.
             stop: where the map ends.
+            most_blocks: see `fetch_ranges`.
 
         Raises:
             BlockMapUnavailable: they cannot be found.
         """
-        found: set[tuple[int, int]] = set()
-        read = 0
+        assert self.server.timeline is not None  # a prerequisite
+        summaries: list[tuple[int, int]] = []
+        wal: list[tuple[int, int]] = []
         if start < summarized:
-            assert self.server.timeline is not None  # a prerequisite
-            first, *others = _covering(self.cursor, self.server.timeline, start, summarized)
-            found |= self._in_summaries(others)
-            try:
-                found |= self._in_summaries([first])
-            except _Truncated:
-                # A file that is made has such an entry, too. In a summary that begins before the map, it may be older.
-                if first[0] >= start or self.inspector is None:
-                    raise
-                found |= self._in_wal(start, first[1])
-                read += first[1] - start
+            summaries = _covering(self.cursor, self.server.timeline, start, summarized)
+            first = summaries[0]
+            # A file that is made has a limit, too. In a summary that begins before the map, it may be older.
+            if first[0] < start and self.inspector is not None and self._has_limit(first):
+                summaries = summaries[1:]
+                wal.append((start, first[1]))
         if summarized < stop:
-            found |= self._in_wal(max(start, summarized), stop)
-            read += stop - max(start, summarized)
-        return found, read
-
-    def _in_summaries(self, summaries: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
-        if not summaries:
-            return set()
-        starts, ends = zip(*summaries, strict=True)
-        self.cursor.execute(
-            _FROM_SUMMARIES,
-            {**self._about, "timeline": self.server.timeline, "starts": [*starts], "ends": [*ends]},
-        )
-        rows = self.cursor.fetchall()
-        if any(limit for _, _, limit in rows):
-            raise _Truncated(
+            wal.append((max(start, summarized), stop))
+        found = self._read(summaries, wal, most_blocks)
+        if found.has_limit:
+            raise BlockMapUnavailable(
                 "the table was truncated by a vacuum, and summaries do not tell what was beyond its new end"
             )
-        return {(filenode, block) for filenode, block, _ in rows}
+        return found, sum(end - begin for begin, end in wal)
 
-    def _in_wal(self, start: int, stop: int) -> set[tuple[int, int]]:
-        assert self.inspector is not None
-        statement = sql.SQL(_FROM_WAL).format(sql.Identifier(self.inspector))
-        self.cursor.execute(statement, {**self._about, "start": start, "stop": stop})
-        return {(filenode, block) for filenode, block in self.cursor.fetchall()}
+    def _has_limit(self, summary: tuple[int, int]) -> bool:
+        self.cursor.execute(_HAS_LIMIT, {**self._about, "start": summary[0], "stop": summary[1]})
+        return fetch_value(self.cursor, bool)
+
+    def _read(
+        self, summaries: Sequence[tuple[int, int]], wal: Sequence[tuple[int, int]], most_blocks: float
+    ) -> BlockRanges:
+        modified: list[sql.Composable] = []
+        values = self._about
+        if summaries:
+            modified.append(sql.SQL(_IN_SUMMARIES))
+            values |= {"starts": [begin for begin, _ in summaries], "ends": [end for _, end in summaries]}
+        if wal:
+            assert self.inspector is not None
+            modified.append(sql.SQL(_IN_WAL).format(sql.Identifier(self.inspector)))
+            values |= {"wal_starts": [begin for begin, _ in wal], "wal_ends": [end for _, end in wal]}
+        if not modified:
+            return NO_BLOCKS
+        return fetch_ranges(self.cursor, sql.SQL("UNION ALL").join(modified), values, most_blocks)
 
     @property
     def _about(self) -> dict[str, object]:
-        return {"database": self.server.database_oid, "filenodes": self.filenodes}
+        return {
+            "timeline": self.server.timeline,
+            "database": self.server.database_oid,
+            "filenodes": self.filenodes,
+        }
 
 
 def _covering(cursor: ext.cursor, timeline: int, start: int, stop: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ class Part:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BlockRange:
     """Blocks of a relation's file, from `start` to before `end`."""
 

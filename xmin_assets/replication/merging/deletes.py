@@ -28,11 +28,25 @@ def missing_rows(rows: RowMerge, keys: str, *, within: BlockMap | None) -> sql.C
     missing = _key_is_missing(rows, keys)
     if within is None:
         return missing
-    # An array and not ranges, of whose size the planner would know nothing: it must find the rows by their index.
-    blocks = [block_key(r.filenode, block) for r in within.ranges for block in range(r.start, r.end)]
-    return sql.SQL("t.{block} = ANY({blocks}::int8[]) AND {missing}").format(
-        block=sql.Identifier(rows.selection.block_column or ""), blocks=sql.Literal(blocks), missing=missing
+    return sql.SQL("t.{block} = ANY({blocks}) AND {missing}").format(
+        block=sql.Identifier(rows.selection.block_column or ""), blocks=blocks_of(within), missing=missing
     )
+
+
+def blocks_of(found: BlockMap) -> sql.Composed:
+    """Build the array of all blocks of a map, as a target has them (see `block_key`). Ranges are sent.
+
+    The target must find the rows of blocks by their index. Of a join with ranges the planner would know nothing; an
+    array that is a subquery's result it takes for one of ten blocks.
+    """
+    firsts = ",".join(str(block_key(r.filenode, r.start)) for r in found.ranges)
+    lasts = ",".join(str(block_key(r.filenode, r.end - 1)) for r in found.ranges)
+    # As text and not as lists, of which the driver would quote every number.
+    return sql.SQL("""ARRAY(
+        SELECT b.block
+          FROM unnest({firsts}::int8[], {lasts}::int8[]) AS r (first, last),
+               LATERAL pg_catalog.generate_series(r.first, r.last) AS b (block))
+    """).format(firsts=sql.Literal(f"{{{firsts}}}"), lasts=sql.Literal(f"{{{lasts}}}"))
 
 
 def delete_missing(rows: RowMerge, missing: sql.Composable, *, allow_mass_delete: bool) -> int:

@@ -29,7 +29,7 @@ RANGES_PER_WORKER = 16
 """Ranges that a large table gives each worker at least, so that none is idle for long while another does the last."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CtidRange:
     """Blocks `start` to `end` (not included; None is no end) of one leaf relation, or all rows of the table."""
 

@@ -12,6 +12,7 @@ import pytest
 
 from xmin_assets.demo.cluster import Cluster
 from xmin_assets.errors import PlanOutdated, SourceBehind
+from xmin_assets.replication.changed_blocks.block_ranges import BlockRanges
 from xmin_assets.replication.changed_blocks.wal_summaries import Wal
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets_tests.clusters import Database, Workshop
@@ -228,14 +229,14 @@ def test_recovery_conflict_while_the_changed_blocks_are_told_is_retried(
     ledger.change(1, 1)
     await_replay(standby, primary)
     conflicts: list[None] = []
-    tell = Wal.blocks
+    tell = Wal.ranges
 
-    def conflict(wal: Wal, *positions: int) -> tuple[set[tuple[int, int]], int]:
+    def conflict(wal: Wal, start: int, summarized: int, stop: int, most_blocks: float) -> tuple[BlockRanges, int]:
         if not conflicts:
             conflicts.append(_remove_what_snapshots_see(ledger, primary, standby))
-        return tell(wal, *positions)
+        return tell(wal, start, summarized, stop, most_blocks)
 
-    monkeypatch.setattr(Wal, "blocks", conflict)
+    monkeypatch.setattr(Wal, "ranges", conflict)
     result = there.sync_once()
 
     assert (len(conflicts), result.rows_updated) == (1, 20)
