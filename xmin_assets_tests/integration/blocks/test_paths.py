@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xmin_assets.replication.changed_blocks import block_map
+from xmin_assets.replication.changed_blocks import block_map, block_ranges
 from xmin_assets_tests.clusters import Database
 from xmin_assets_tests.integration.blocks.conftest import TABLE, Tracked
 from xmin_assets_tests.integration.ledger import counts
@@ -50,7 +50,11 @@ def test_summaries_and_the_rest_of_the_wal_together_tell_all_changes(tracked: Tr
 
 
 @pytest.mark.usefixtures("always")
-def test_several_rounds_with_everything_that_happens_to_a_table(tracked: Tracked) -> None:
+@pytest.mark.parametrize("most_ranges", [block_ranges.MOST_RANGES, 4])
+def test_several_rounds_with_everything_that_happens_to_a_table(
+    tracked: Tracked, monkeypatch: pytest.MonkeyPatch, most_ranges: int
+) -> None:
+    monkeypatch.setattr(block_ranges, "MOST_RANGES", most_ranges)
     for turn in range(6):
         tracked.source.execute(f"UPDATE items SET n = {turn} WHERE id % 97 = {turn}")
         tracked.source.execute(f"DELETE FROM items WHERE id % 89 = {turn}")
