@@ -11,10 +11,11 @@ from xmin_assets.cli.options import Invocation, common, tables
 
 @click.command
 @tables
+@click.option("--restart", is_flag=True, help="Give up a load by chunks that is under way: it begins anew.")
 @click.option("--all", "everything", is_flag=True, help="All configured tables.")
 @common
 @click.pass_obj
-def command(invocation: Invocation, tables: tuple[str, ...], everything: bool) -> int:
+def command(invocation: Invocation, tables: tuple[str, ...], everything: bool, restart: bool) -> int:
     """Make the next sync read everything.
 
     The named tables' watermarks are forgotten: their next sync reads and compares every row.
@@ -24,7 +25,7 @@ def command(invocation: Invocation, tables: tuple[str, ...], everything: bool) -
     from xmin_assets.replication.sync import resync_tables
 
     config = invocation.load()
-    forgotten = interruptible(lambda: resync_tables(config, tables=tables))
+    forgotten = interruptible(lambda: resync_tables(config, tables=tables, restart=restart))
     if invocation.json:
         show_json({"tables": list(forgotten)})
         return 0

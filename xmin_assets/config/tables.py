@@ -14,6 +14,7 @@ from xmin_assets.config.base import Strict
 from xmin_assets.config.dagster import Translation
 from xmin_assets.config.deletes import DeleteDetection, Deletes, interval_of
 from xmin_assets.config.durations import seconds
+from xmin_assets.config.sizes import size_of
 from xmin_assets.errors import ConfigError
 from xmin_assets.postgres.expression import expression_error
 from xmin_assets.postgres.identifiers import NAMEDATALEN, SYSTEM_COLUMNS, QualifiedName
@@ -142,6 +143,11 @@ class TableDefaults(Strict):
         "timeline, database or table has taken the source's place, for targets of 1000 rows or more.",
     )
 
+    load_chunk: str | int = Field(
+        default="4 GiB",
+        description="The size of what a full sync reads under one snapshot: a larger table is loaded in chunks of this "
+        "size, and a load that was cut off goes on after the last one. Such as `256 MiB`; a number is bytes.",
+    )
     translation: Translation | None = Field(
         default=None,
         description="What the table's assets are called and look like in Dagster; it goes before that for all tables.",
@@ -151,6 +157,12 @@ class TableDefaults(Strict):
     @classmethod
     def _interval(cls, value: object) -> object:
         return seconds(value) if isinstance(value, (str, int, float)) and value not in [*DeleteDetection] else value
+
+    @field_validator("load_chunk")
+    @classmethod
+    def _is_a_size(cls, value: str | int) -> str | int:
+        size_of(value)
+        return value
 
     @field_validator("convert", mode="before")
     @classmethod
@@ -237,6 +249,11 @@ class TableConfig(TableDefaults):
         if isinstance(self.convert, str):
             return self.convert == "refill" and not is_converted
         return column in self.convert
+
+    @property
+    def load_chunk_bytes(self) -> int:
+        """Bytes of a table that a full sync reads under one snapshot."""
+        return size_of(self.load_chunk)
 
     @property
     def delete_interval(self) -> float | None:

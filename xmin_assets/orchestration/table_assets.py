@@ -30,7 +30,7 @@ from xmin_assets.orchestration import checks, metadata
 from xmin_assets.orchestration.names import STATIONS, StationName, names_of, source_key
 from xmin_assets.orchestration.station_step import MergeConfig, StationStep
 from xmin_assets.orchestration.termination import terminable
-from xmin_assets.replication.extraction.extract import extract
+from xmin_assets.replication.chunked_load import read_source_table
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
@@ -162,7 +162,7 @@ class TableAssets:
         ) -> MaterializeResult[CsvExtract]:
             with self.step.open(context, source_snapshot) as sync:
                 made = terminable(
-                    lambda: extract(
+                    lambda: read_source_table(
                         sync.source,
                         source_snapshot,
                         sync.spool,

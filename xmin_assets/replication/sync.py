@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
 from xmin_assets.errors import ConnectionFailed, XminAssetsError
 from xmin_assets.postgres.connection import Database
-from xmin_assets.replication.extraction.extract import extract
+from xmin_assets.replication.chunked_load import drop_load, read_source_table
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.report import SyncReport, TableResult
@@ -159,8 +159,15 @@ def plan_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str
         return tuple(run_concurrently(plan, chosen, workers_for(config.settings)))
 
 
-def resync_tables(config: ReplicationConfig | None = None, *, tables: Sequence[str] = ()) -> tuple[str, ...]:
+def resync_tables(
+    config: ReplicationConfig | None = None, *, tables: Sequence[str] = (), restart: bool = False
+) -> tuple[str, ...]:
     """Make the next sync of the tables read and compare everything; the names of those that would not have anyway.
+
+    Args:
+        config: what to replicate; None loads the file that XMIN_CONFIG names.
+        tables: names of the tables; none means all.
+        restart: whether a load by chunks that is under way is given up, too, and begins anew.
 
     Raises:
         XminAssetsError: the configuration is wrong, or the target failed.
@@ -168,7 +175,9 @@ def resync_tables(config: ReplicationConfig | None = None, *, tables: Sequence[s
     config = config or load_config()
     chosen = config.select(list(tables))
     with open_target(config) as target:
-        return tuple(table.label for table in chosen if resync(target, table))
+        return tuple(
+            table.label for table in chosen if any([restart and drop_load(target, table), resync(target, table)])
+        )
 
 
 def sync_table(context: SyncContext, table: TableConfig) -> TableResult:
@@ -188,7 +197,7 @@ def sync_table(context: SyncContext, table: TableConfig) -> TableResult:
         status="success",
         mode=merged.mode.value,
         reason=merged.reason,
-        rows_extracted=extracted.rows,
+        rows_extracted=merged.rows_extracted,
         rows_inserted=merged.inserted,
         rows_updated=merged.updated,
         rows_deleted=merged.deleted,
@@ -227,7 +236,7 @@ def _run_stations(context: SyncContext, table: TableConfig) -> tuple[StagedTable
             if loads_during_extract(planned):
                 early = StagedTableLoader.during_extract(target, planned, spool, settings, on_progress)
                 loader = stack.enter_context(early)
-            extracted = extract(
+            extracted = read_source_table(
                 source,
                 planned,
                 spool,

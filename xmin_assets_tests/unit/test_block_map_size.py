@@ -6,7 +6,8 @@ import tracemalloc
 
 from xmin_assets.replication.changed_blocks.block_map import too_much_because
 from xmin_assets.replication.changed_blocks.block_ranges import MOST_RANGES, BlockRanges
-from xmin_assets.replication.manifests.extract import BlockMap, BlockRange
+from xmin_assets.replication.manifests.extract import BlockMap
+from xmin_assets.replication.manifests.plan import BlockRange
 from xmin_assets.replication.manifests.serialization import from_json, to_json
 from xmin_assets.replication.merging.deletes import blocks_of
 

@@ -13,7 +13,7 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.postgres.rows import fetch_one_as
-from xmin_assets.replication.manifests.extract import BlockRange
+from xmin_assets.replication.manifests.plan import BlockRange
 
 MOST_RANGES = 1 << 16
 """Ranges that a table is read by; the manifest has some 60 bytes of each, and the target is told of all in 2 MB."""

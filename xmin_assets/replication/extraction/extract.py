@@ -132,12 +132,14 @@ class _Extract:
                     on_progress=self.on_progress,
                     on_part_complete=self.on_part_complete,
                 )
-                ranges = cut_into_ranges(storage, self.workers)
+                ranges = self._ranges(storage)
                 with self._pool(cursor, reader) as pool:
                     found = self._read(cursor, reader, pool, storage, ranges, lsn)
                 self._require_same_names(cursor, facts, ranges)
             with transaction(source, connection, TransactionMode.READ, self.action) as cursor:
                 _require_types_as_read(cursor, snapshot)
+                if snapshot.plan.chunk:  # the next sync resumes where the load began
+                    return self._result(reader, found, ResumePoint(snapshot.plan.chunk.below, lsn, ()))
                 resume = resume_point(
                     cursor,
                     snapshot,
@@ -148,6 +150,13 @@ class _Extract:
                     found=bool(reader.changed_rows or found.keys_copied),
                 )
         return self._result(reader, found, resume)
+
+    def _ranges(self, storage: tuple[catalog.Storage, ...]) -> list[CtidRange]:
+        chunk = self.snapshot.plan.chunk
+        if chunk is None:
+            return cut_into_ranges(storage, self.workers)
+        leaves = {leaf.relfilenode: leaf for leaf in storage}
+        return [CtidRange(leaves[r.filenode], r.start, r.end, r.end - r.start) for r in chunk.ranges]
 
     def _pool(self, cursor: ext.cursor, reader: TableReader) -> SnapshotWorkers[ReadWorker]:
         return SnapshotWorkers(

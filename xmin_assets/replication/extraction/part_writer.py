@@ -13,6 +13,7 @@ from psycopg2 import sql
 from xmin_assets.errors import SpoolError
 from xmin_assets.postgres.copy import copy_out
 from xmin_assets.replication.manifests.extract import Part
+from xmin_assets.replication.manifests.plan import BlockRange
 from xmin_assets.replication.spool.spool import PART_BYTES, Spool, rewind
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class PartWriter:
         self._bytes = 0
         self._appended = 0
         self._end = 0
+        self._noted: list[BlockRange] = []
+        self._ranges: list[BlockRange] = []
 
     @property
     def _path(self) -> Path | UPath:
@@ -79,6 +82,10 @@ class PartWriter:
             raise SpoolError(f"The spool file {self._path} cannot be written: {error.strerror or error}.") from error
         return rows
 
+    def note(self, block_range: BlockRange) -> None:
+        """Remember with the file that what was appended are the rows of these blocks. It counts when they are kept."""
+        self._noted.append(block_range)
+
     def rotate(self) -> None:
         """Close the file and report it as complete, if it is large enough.
 
@@ -89,17 +96,19 @@ class PartWriter:
         if self._on_part_complete is None or part is None or part.bytes < PART_BYTES:
             return
         self._closing.close()
-        self._file, self._rows, self._bytes, self._end = None, 0, 0, 0
+        self._file, self._rows, self._bytes, self._end, self._ranges = None, 0, 0, 0, []
         self._completed.append(part)
         self._on_part_complete(part)
 
     def keep(self) -> None:
         """Let what was appended count: all of its task is done, and nobody does it again."""
         self._rows, self._bytes, self._appended = self._rows + self._appended, self._end, 0
+        self._ranges += self._noted
+        self._noted = []
 
     def discard(self) -> None:
         """Drop what a failed task has left, batches included that were complete: another worker does it again."""
-        self._appended, self._end = 0, self._bytes
+        self._appended, self._end, self._noted = 0, self._bytes, []
         if self._file is not None:
             with suppress(OSError):
                 rewind(self._file, self._bytes)
@@ -114,4 +123,4 @@ class PartWriter:
         return [*self._completed, *([last] if (last := self._open_part()) else [])]
 
     def _open_part(self) -> Part | None:
-        return Part(str(self._path), self._rows, self._bytes) if self._rows else None
+        return Part(str(self._path), self._rows, self._bytes, tuple(self._ranges)) if self._rows else None

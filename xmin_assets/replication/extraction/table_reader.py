@@ -19,7 +19,7 @@ from xmin_assets.replication.extraction.part_writer import PartWriter
 from xmin_assets.replication.extraction.unsendable import Unsendable, is_unsendable
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.facts import SourceFacts
-from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.plan import BlockRange, SourceSnapshot
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
@@ -182,6 +182,8 @@ class TableReader:
             rows = _raise_if_unsendable(
                 batch, lambda: worker.rows.append(worker.cursor, worker.query.rows(batch, common_xid))
             )
+            if self.snapshot.plan.chunk and batch.leaf and batch.end is not None:
+                worker.rows.note(BlockRange(batch.leaf.relfilenode, batch.start, batch.end))
             if not rows:
                 max_xid = 0
             elif not all_rows:

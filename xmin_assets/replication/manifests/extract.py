@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xmin_assets.postgres.wal_records import WalRecords
-from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.plan import BlockRange, SourceSnapshot
 from xmin_assets.replication.manifests.state import Unflushed, WalPosition
 
 
@@ -16,16 +16,8 @@ class Part:
     uri: str
     rows: int
     bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class BlockRange:
-    """Blocks of a relation's file, from `start` to before `end`."""
-
-    filenode: int
-    """pg_class.relfilenode of the table or leaf partition."""
-    start: int
-    end: int
+    ranges: tuple[BlockRange, ...] = ()
+    """The blocks whose rows it has, all of them; only of a load by chunks."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,54 @@ class HeldBack:
         return max((holder.seconds or 0.0 for holder in self.by), default=0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class BlockRange:
+    """Blocks of a relation's file, from `start` to before `end`."""
+
+    filenode: int
+    """pg_class.relfilenode of the table or leaf partition."""
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a load: the blocks that are read under one snapshot."""
+
+    below: int
+    """Only row versions with an xid64 below it are read: all of their transactions had ended when the load began."""
+    ranges: tuple[BlockRange, ...]
+
+
+@dataclass(frozen=True)
+class PlannedLoad:
+    """A full sync that is read in chunks, each under a snapshot of its own."""
+
+    chunks: int
+    """That are still to be read."""
+    bytes: int
+    """Of the table, when the load began."""
+    loaded_bytes: int = 0
+    """Of the table, in blocks whose rows are loaded already."""
+    loaded_rows: int = 0
+    load_id: str | None = None
+    """Of the load under way that the sync goes on with; None: it begins one."""
+
+
+@dataclass(frozen=True)
+class ClosedLoad:
+    """What the closing sync of a load ends."""
+
+    planned: SourceSnapshot
+    """The full sync that it was planned as."""
+    load_id: str
+    rows: int
+    """That were loaded by chunks."""
+    csv_bytes: int
+    chunks: int
+    """That this process has read."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The decision for one sync, made before anything is copied."""
@@ -80,6 +128,8 @@ class Plan:
     """Why nothing proves that the source is the one of the last sync, where `checksum` is to show it."""
     proven_start: str | None = None
     """See `SourceFacts`: the extract is made under that start of the source."""
+    chunk: Chunk | None = None
+    """The part of the table that is read; None: the whole table."""
     another_source: str | None = None
     """Which source has taken the place of which, in words: the merge then makes sure that it has the same rows."""
 
@@ -130,6 +180,10 @@ class SourceSnapshot:
     borrowed: tuple[UserType, ...] = ()
     """See `State`."""
     comments: Comments = NO_COMMENTS
+    load: PlannedLoad | None = None
+    """How the table is read in chunks; None: under one snapshot."""
+    closes: ClosedLoad | None = None
+    """The load that this sync closes: it is merged into the load's table, and that into the target."""
 
     @property
     def base(self) -> tuple[int, str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xmin_assets.config.deletes import Deletes
 from xmin_assets.postgres.types import UserType
@@ -68,6 +68,10 @@ class Identity:
     """The highest number that a column of the relation has or had; 0 where it is not known."""
     database: str = field(default="", compare=False)
     """Its name, for people: a database that is renamed is the same one."""
+
+    def with_leaves(self, leaves: tuple[Leaf, ...]) -> Identity:
+        """Return the identity of the table with these leaves."""
+        return replace(self, leaves=leaves)
 
     def is_same_relation_as(self, other: Identity) -> bool:
         """Return whether it is one relation: oids mean something only within one database of one cluster."""

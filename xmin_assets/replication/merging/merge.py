@@ -26,6 +26,7 @@ from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.postgres.user_triggers import UserCode
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
 from xmin_assets.replication.manifests.operations import AddColumn, AlterColumnType, names_after
+from xmin_assets.replication.manifests.plan import ClosedLoad
 from xmin_assets.replication.manifests.state import State
 from xmin_assets.replication.merging.deletes import clear_source_xmin, delete_missing, missing_rows
 from xmin_assets.replication.merging.keyless import replace_contents
@@ -43,11 +44,19 @@ from xmin_assets.replication.schema.key_changes import changed_key
 from xmin_assets.replication.schema.keys import add_key, ensure_index, target_keys_of
 from xmin_assets.replication.schema.table_definition import target_columns
 from xmin_assets.replication.schema.type_making import require_as_made
+from xmin_assets.replication.staging.load_table import mark_as_staged
 from xmin_assets.replication.staging.staged_table import count_staged, drop_staged, lock_own, require_target
 from xmin_assets.replication.state.history import append
+from xmin_assets.replication.state.loads import forget_load
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
 from xmin_assets.replication.state.resync import resync
-from xmin_assets.replication.state.table_state import lock_table_state, read_result, read_state, write_state
+from xmin_assets.replication.state.table_state import (
+    forget_state,
+    lock_table_state,
+    read_result,
+    read_state,
+    write_state,
+)
 
 
 def merge(
@@ -80,10 +89,54 @@ def merge(
     snapshot = staged.extract.snapshot
     try:
         with transaction_on(target, TransactionMode.WRITE, f"{snapshot.table}: merging") as cursor:
+            if snapshot.closes:
+                return _close_load(cursor, staged, snapshot.closes, limits)
             return _Merge(cursor, staged, limits).run()
     except TargetDrifted as drift:
         resync(target, snapshot.config, drift.found)
         raise
+
+
+def _close_load(cursor: ext.cursor, staged: StagedTable, closes: ClosedLoad, limits: _Limits) -> MergedTarget:
+    """Merge the closing sync of a load into the load's table, and that into the target.
+
+    After the first merge the load's table has the rows of the source as of the closing sync's snapshot. So it is what a
+    full sync under that snapshot would have staged, and the second merge is that full sync's.
+    """
+    extract, planned = staged.extract, closes.planned
+    name = extract.snapshot.config.target_name
+    lock_table_state(cursor, planned.config.target_name)
+    before = read_state(cursor, planned.config.target_name)
+    if before and before.sync_id == planned.sync_id:
+        result = read_result(cursor, planned.config.target_name)
+        assert result is not None
+        return replace(result, repeated=True)
+    closed = _Merge(cursor, staged, limits).run()
+    forget_state(cursor, name)
+    forget_load(cursor, planned.config.target_name)
+    mark_as_staged(cursor, name.name, planned.sync_id)
+    whole = StagedTable(
+        extract=replace(
+            extract,
+            snapshot=planned,
+            parts=(),
+            key_parts=None,
+            rows=closes.rows + extract.rows,
+            bytes=closes.csv_bytes + extract.bytes,
+            source_rows=closed.rows,
+            max_xmin=max(closed.max_xmin, extract.max_xmin),
+            checksum=None,
+            block_map=None,
+        ),
+        name=name.name,
+        keys_name=None,
+        rows=closed.rows,
+        keys=0,
+        seconds=staged.seconds,
+        types=staged.types,
+        target_started=started(cursor),
+    )
+    return _Merge(cursor, whole, limits).run()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from xmin_assets.replication.changed_blocks.block_map import unreadable_wal
 from xmin_assets.replication.manifests.plan import FlushedSnapshot, SourceSnapshot
 from xmin_assets.replication.planning.decision import Facts, decide
 from xmin_assets.replication.planning.held_back import observe_held_back
+from xmin_assets.replication.planning.load_plan import may_be_chunked, plan_load
 from xmin_assets.replication.planning.observation import (
     MIN_SOURCE,
     observe_target,
@@ -39,6 +40,7 @@ from xmin_assets.replication.schema.type_mapping import (
     read_target_types,
 )
 from xmin_assets.replication.spool.sync_id import new_sync_id
+from xmin_assets.replication.state.loads import read_load, read_progress
 
 
 def snapshot(
@@ -113,6 +115,11 @@ def snapshot(
         unreadable = unreadable_wal(source, server, table, storage, plan.map_from)
         plan = decide(replace(facts, unreadable_wal=unreadable))
     plan = replace(plan, dropped_along=alterable.dropped_along)
+    load = None
+    if may_be_chunked(table, source_facts.identity.kind, selection, plan, storage):
+        with transaction_on(target, TransactionMode.READ, f"{table.label}: looking at the target") as cursor:
+            begun = read_load(cursor, table.target_name)
+            load = plan_load(table, storage, (begun, read_progress(cursor, begun)) if begun else None)
     result = SourceSnapshot(
         sync_id=new_sync_id(table.target_name, (target_server.system_identifier, target_server.database_oid)),
         table=table.label,
@@ -135,6 +142,7 @@ def snapshot(
         target_types=target_types.with_parts(source_facts.selection),
         borrowed=facts.target.borrowed,
         comments=source_facts.comments,
+        load=load,
     )
     on_progress(Progress(table.label, "snapshot", 0, result.rows_estimate, f"{plan.mode.value}: {plan.reason}"))
     return result

@@ -189,7 +189,15 @@ class Query:
         return sql.SQL("({changed} OR tableoid = ANY({leaves}::oid[]))").format(changed=changed, leaves=leaves)
 
     def _where(self) -> sql.Composable | None:
-        return where_condition(self._selection.where)
+        conditions = [c for c in (self._below(), where_condition(self._selection.where)) if c is not None]
+        return all_of(*conditions) if conditions else None
+
+    def _below(self) -> sql.Composable | None:
+        """Build the condition that a version is of those that a load by chunks reads."""
+        chunk = self._plan.chunk
+        if chunk is None or self.next_xid is None or self.next_xid <= chunk.below:
+            return None  # in the last case no version is of a later transaction
+        return sql.SQL("NOT ({})").format(xid.at_or_above(chunk.below, self.next_xid))
 
 
 def _of_each(ranges: Sequence[CtidRange], query: Callable[[CtidRange], sql.Composable]) -> sql.Composable:

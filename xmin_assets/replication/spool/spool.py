@@ -175,6 +175,10 @@ class Spool:
         elif folder.exists():
             folder.rmdir(recursive=True)
 
+    def remove_file(self, uri: str) -> None:
+        """Delete one file that nobody needs any more; whether it is there does not matter."""
+        _path(uri).unlink(missing_ok=True)
+
     def remove_merged(self, sync_id: str) -> None:
         """Delete the files of a sync that was merged, and those of earlier ones of its table, which cannot be any more.
 

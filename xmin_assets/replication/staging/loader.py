@@ -13,13 +13,11 @@ import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.config import Settings
-from xmin_assets.errors import DataInvalid, KeyInvalid, StaleExtract
+from xmin_assets.errors import DataInvalid, StaleExtract
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.copy import copy_in
-from xmin_assets.postgres.error_translation import one_line
 from xmin_assets.postgres.identifiers import QualifiedName
-from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import TransactionMode, give_memory, transaction_on
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
@@ -32,8 +30,8 @@ from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.keys import ensure_index
 from xmin_assets.replication.schema.table_definition import column_definitions, target_columns
 from xmin_assets.replication.schema.type_making import ensure_types
-from xmin_assets.replication.spool.csv_records import format_key
 from xmin_assets.replication.spool.spool import Spool
+from xmin_assets.replication.staging.key_proof import INDEX_MEMORY, prove_key
 from xmin_assets.replication.staging.rejected_values import rejection
 from xmin_assets.replication.staging.staged_table import (
     COMMENT_PREFIX,
@@ -45,9 +43,6 @@ from xmin_assets.replication.staging.staged_table import (
 )
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
 from xmin_assets.replication.state.table_state import lock_table_state
-
-INDEX_MEMORY = 256 << 20
-"""Memory to sort a key by. With the server's default, 64 MB, more than a million rows are sorted on disk."""
 
 
 class StagedTableLoader:
@@ -241,9 +236,9 @@ class StagedTableLoader:
                 self._require_count(cursor, self.keys_name, sum(part.rows for part in extract.key_parts))
             if key:
                 give_memory(cursor, "maintenance_work_mem", INDEX_MEMORY)
-                self._add_key(cursor, table, key)
+                prove_key(cursor, self._snapshot, table, key)
                 if extract.key_parts is not None and not self._snapshot.target_selection.unique_key:
-                    self._add_key(cursor, sql.Identifier(SCHEMA, self.keys_name), key, with_others=False)
+                    prove_key(cursor, self._snapshot, sql.Identifier(SCHEMA, self.keys_name), key, with_others=False)
             if self._snapshot.plan.create_target and self._snapshot.target_selection.block_column:
                 self._index_blocks(cursor, table, self._snapshot.target_selection.block_column)
             if not self._snapshot.plan.create_target:  # else nothing is joined with it, and autovacuum analyzes it
@@ -255,41 +250,3 @@ class StagedTableLoader:
         ensure_index(cursor, QualifiedName(SCHEMA, self.name), column)
         # Without statistics the first syncs would rather read the whole target than look blocks up.
         cursor.execute(sql.SQL("ANALYZE {} ({})").format(table, sql.Identifier(column)))
-
-    def _add_key(
-        self, cursor: ext.cursor, table: sql.Composable, key: tuple[str, ...], *, with_others: bool = True
-    ) -> None:
-        columns = sql.SQL(", ").join(map(sql.Identifier, key))
-        cursor.execute("SAVEPOINT key")
-        try:
-            cursor.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, columns))
-        except (psycopg2.errors.UniqueViolation, psycopg2.errors.NotNullViolation) as error:
-            example = one_line(error)
-            if isinstance(error, psycopg2.errors.NotNullViolation):
-                cursor.execute("ROLLBACK TO SAVEPOINT key")
-                example = self._null_key(cursor, table, with_others)
-            # The source's values may differ, and be the same once they are what the configuration makes of them.
-            overridden = [c.name for c in self._snapshot.target_selection.key_columns if c.override]
-            otherwise = f", or take {', '.join(overridden)} out of type_overrides" if overridden else ""
-            raise KeyInvalid(
-                f"{self._snapshot.table}: the key ({', '.join(key)}) does not identify its rows. {example} Name "
-                f"another key, or mend the rows at the source{otherwise}."
-            ) from error
-
-    def _null_key(self, cursor: ext.cursor, table: sql.Composable, with_others: bool) -> str:
-        """Return a row with a NULL in its key, known by what else it has, if the table has that."""
-        selection = self._snapshot.target_selection
-        others = [column for column in selection.columns if with_others and column.name not in selection.key]
-        shown = (*selection.key_columns, *others[:3])
-        texts = (sql.SQL("left({column}::text, 60)").format(column=sql.Identifier(c.name)) for c in shown)
-        is_null = (sql.SQL("{column} IS NULL").format(column=sql.Identifier(name)) for name in selection.key)
-        cursor.execute(
-            sql.SQL("""
-                SELECT ARRAY[{texts}] AS texts
-                  FROM {staged}
-                 WHERE {is_null}
-                 LIMIT 1
-            """).format(texts=sql.SQL(", ").join(texts), staged=table, is_null=sql.SQL(" OR ").join(is_null))
-        )
-        values = ["NULL" if value is None else value for value in fetch_value(cursor, list)]
-        return f"It is NULL in the row with {format_key(shown, values)}."

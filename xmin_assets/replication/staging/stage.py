@@ -48,7 +48,7 @@ def stage(
     whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
     nothing = not whole and not extract.rows and extract.key_parts is None
     types = loader.types if loader else None
-    if not loader and (not nothing or snapshot.plan.statements):
+    if not loader and (not nothing or snapshot.plan.statements or snapshot.closes):
         types = ensure_types(target, snapshot)
     if nothing:
         return StagedTable(
@@ -73,4 +73,4 @@ def stage(
 def loads_during_extract(snapshot: SourceSnapshot) -> bool:
     """Return whether files are worth loading while others are still written."""
     whole = snapshot.plan.create_target or snapshot.plan.mode is Mode.FULL_SYNC
-    return whole and snapshot.bytes > 2 * PART_BYTES
+    return whole and snapshot.load is None and snapshot.bytes > 2 * PART_BYTES

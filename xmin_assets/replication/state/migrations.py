@@ -136,6 +136,33 @@ _MIGRATIONS: tuple[str, ...] = (
     COMMENT ON TABLE xmin_assets.verifications IS
         'What the last comparison of each table with its source found.';
     """,
+    """
+    CREATE TABLE xmin_assets.loads (
+        target_schema text NOT NULL,
+        target_table text NOT NULL,
+        load_id text NOT NULL UNIQUE,
+        load_table text NOT NULL,
+        bytes int8 NOT NULL,
+        started_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+        updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+        facts jsonb NOT NULL,
+        PRIMARY KEY (target_schema, target_table)
+    );
+    COMMENT ON TABLE xmin_assets.loads IS
+        'One row per load by chunks that is under way: where it began, and the table that it fills.';
+    CREATE TABLE xmin_assets.loaded_ranges (
+        load_id text NOT NULL,
+        filenode int8 NOT NULL,
+        first_block int8 NOT NULL,
+        end_block int8 NOT NULL,
+        rows int8 NOT NULL,
+        bytes int8 NOT NULL,
+        max_xid int8 NOT NULL,
+        PRIMARY KEY (load_id, filenode, first_block)
+    );
+    COMMENT ON TABLE xmin_assets.loaded_ranges IS
+        'Blocks of the source whose rows a load has in its table already; end_block is not one of them.';
+    """,
 )
 
 # The table is read, not to_regnamespace(): that would answer from a cache in which a schema may be missing that another

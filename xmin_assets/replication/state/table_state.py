@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import psycopg2.extensions as ext
+from psycopg2 import sql
 
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.rows import fetch_as
 from xmin_assets.replication.manifests.merge import MergedTarget
 from xmin_assets.replication.manifests.serialization import from_json, to_json
 from xmin_assets.replication.manifests.state import State
-from xmin_assets.replication.state.migrations import FACTS_WITH_WAL_POSITIONS, schema_version
+from xmin_assets.replication.state.migrations import FACTS_WITH_WAL_POSITIONS, SCHEMA, schema_version
 
 # A state is read before anything is written: the schema may still be of an older release.
 _READ = f"""
@@ -99,3 +100,14 @@ def write_state(cursor: ext.cursor, target: QualifiedName, state: State, result:
             "result": to_json(result).decode(),
         },
     )
+
+
+def forget_state(cursor: ext.cursor, target: QualifiedName) -> None:
+    """Remove the state of a table that a load has filled, and what was noted of its merges."""
+    for table in ("state", "history", "failures"):
+        cursor.execute(
+            sql.SQL("DELETE FROM {} WHERE target_schema = %(schema)s AND target_table = %(table)s").format(
+                sql.Identifier(SCHEMA, table)
+            ),
+            {"schema": target.schema, "table": target.name},
+        )

@@ -14,7 +14,8 @@ from psycopg2 import sql
 from benchmarks.watch import high_water_mark
 from xmin_assets.replication.changed_blocks import block_ranges
 from xmin_assets.replication.changed_blocks.block_ranges import NO_BLOCKS, BlockRanges, fetch_ranges
-from xmin_assets.replication.manifests.extract import BlockMap, BlockRange
+from xmin_assets.replication.manifests.extract import BlockMap
+from xmin_assets.replication.manifests.plan import BlockRange
 from xmin_assets.replication.manifests.serialization import from_json, to_json
 from xmin_assets.replication.merging.deletes import blocks_of
 from xmin_assets_tests.clusters import Database

@@ -1,0 +1,275 @@
+"""Full syncs that are read in chunks, with everything happening between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from xmin_assets.replication.clean import clean
+from xmin_assets.replication.runtime.progress import Progress
+from xmin_assets.replication.state.table_lock import TableLocks
+from xmin_assets.replication.sync import resync_tables
+from xmin_assets_tests.clusters import Database
+from xmin_assets_tests.replica import Replica
+from xmin_assets_tests.servers import restart
+
+TABLE = "public.t"
+CHUNKED = {"source": TABLE, "load_chunk": "64 KiB"}
+
+
+@dataclass
+class Between:
+    """Does something before each chunk."""
+
+    replica: Replica
+    steps: dict[int, Callable[[], Any]] = field(default_factory=dict)
+    chunks: int = 0
+    notes: list[str] = field(default_factory=list)
+    every: Callable[[int], Any] | None = None
+
+    def __call__(self, step: Progress) -> None:
+        if step.note:
+            self.notes.append(step.note)
+        if not step.note.startswith("loading by chunks"):
+            return
+        self.chunks += 1
+        if self.every:
+            self.every(self.chunks)
+        if then := self.steps.get(self.chunks):
+            then()
+
+    def sync(self, **options: Any) -> Any:
+        return self.replica.sync({**CHUNKED, **options}, on_progress=self)
+
+
+@pytest.fixture
+def between(replica: Replica, source_db: Database) -> Between:
+    source_db.execute("""
+        CREATE TABLE t (id int PRIMARY KEY, n int, filler text);
+        INSERT INTO t SELECT i, 0, repeat('x', 300) FROM generate_series(1, 2000) i;
+    """)
+    return Between(replica)
+
+
+def left_behind(target: Database) -> list[Any]:
+    return target.fetch("""
+        SELECT relname::text FROM pg_class WHERE relnamespace = 'xmin_assets'::regnamespace
+           AND (relname LIKE 'load\\_%' OR relname LIKE 'staged%') AND relkind = 'r'
+         UNION ALL SELECT load_id FROM xmin_assets.loads UNION ALL SELECT load_id FROM xmin_assets.loaded_ranges
+         UNION ALL SELECT target_table FROM xmin_assets.state WHERE target_schema = 'xmin_assets'
+    """)
+
+
+def test_a_large_table_is_loaded_in_chunks_and_equal(between: Between, replica: Replica, target_db: Database) -> None:
+    result = between.sync()
+
+    assert between.chunks > 5
+    assert (result.rows_extracted, result.rows_inserted) == (2000, 2000)
+    replica.assert_equal(TABLE)
+    assert left_behind(target_db) == []
+    assert replica.sync(CHUNKED).rows_extracted == 0
+    assert replica.verify(TABLE).status == "match"
+
+
+def test_what_changes_between_chunks_is_in_the_copy(between: Between, replica: Replica, source_db: Database) -> None:
+    source_db.execute("INSERT INTO t SELECT i, 0, repeat('y', 300) FROM generate_series(2001, 4000) i")
+
+    def change(chunk: int) -> None:
+        source_db.execute(f"UPDATE t SET n = {chunk} WHERE id % 97 = {chunk}")
+        source_db.execute(f"DELETE FROM t WHERE id % 89 = {chunk}")
+        source_db.execute(f"UPDATE t SET id = -id WHERE id % 83 = {chunk}")
+        source_db.execute(f"INSERT INTO t VALUES ({10000 + chunk}, {chunk}, 'new')")
+        source_db.execute("VACUUM t")
+
+    between.every = change
+    between.sync()
+
+    assert between.chunks > 10
+    replica.assert_equal(TABLE)
+    assert replica.verify(TABLE).status == "match"
+
+
+def test_until_the_load_is_closed_there_is_no_target(between: Between, target_db: Database) -> None:
+    seen: list[Any] = []
+    between.every = lambda _: seen.append(target_db.fetch("SELECT to_regclass('public.t') IS NULL")[0])
+    between.sync()
+
+    assert seen and all(row[0] for row in seen)
+
+
+@pytest.mark.parametrize("cut", [1, 4])
+def test_a_load_that_is_cut_off_goes_on(between: Between, replica: Replica, source_db: Database, cut: int) -> None:
+    class Cut(Exception):
+        pass
+
+    def stop() -> None:
+        raise Cut
+
+    between.steps[cut + 1] = stop
+    replica.try_sync(CHUNKED, on_progress=between)
+    source_db.execute("DELETE FROM t WHERE id % 10 = 0")
+    again = Between(replica)
+    again.sync()
+
+    assert any("are loaded" in note and "0 % are loaded" not in note for note in again.notes[:4])
+    replica.assert_equal(TABLE)
+
+
+def test_a_table_that_is_rewritten_meanwhile_is_begun_anew(
+    between: Between, replica: Replica, source_db: Database
+) -> None:
+    between.steps[3] = lambda: source_db.execute("VACUUM FULL t")
+    result = replica.try_sync(CHUNKED, on_progress=between)
+
+    assert result.status == "success", result.error
+    assert any("begins anew: public.t was rewritten" in note for note in between.notes)
+    replica.assert_equal(TABLE)
+
+
+def test_a_table_that_is_truncated_meanwhile_is_equal(between: Between, replica: Replica, source_db: Database) -> None:
+    between.steps[3] = lambda: source_db.execute("TRUNCATE t; INSERT INTO t VALUES (1, 1, 'new')")
+    between.sync()
+
+    replica.assert_equal(TABLE)
+
+
+def test_a_column_that_is_added_meanwhile_is_in_the_copy(
+    between: Between, replica: Replica, source_db: Database
+) -> None:
+    between.steps[3] = lambda: source_db.execute("ALTER TABLE t ADD COLUMN late int DEFAULT 7")
+    between.sync()
+
+    assert any("begins anew: its columns" in note for note in between.notes)
+    replica.assert_equal(TABLE)
+
+
+@pytest.mark.parametrize("deletes", ["hard", "soft"])
+def test_a_resync_of_a_table_that_exists_goes_by_chunks(
+    between: Between, replica: Replica, source_db: Database, target_db: Database, deletes: str
+) -> None:
+    options = {"deletes": deletes}
+    replica.sync({"source": TABLE, **options})
+    target_db.execute("UPDATE t SET n = 99 WHERE id % 7 = 0")
+    source_db.execute("DELETE FROM t WHERE id % 3 = 0")
+    resync_tables(replica.config({"source": TABLE, **options}))
+    between.steps[4] = lambda: source_db.execute("DELETE FROM t WHERE id % 5 = 0; UPDATE t SET n = 1 WHERE id % 11 = 0")
+    between.sync(**options)
+
+    assert between.chunks > 5
+    live = "source_deleted_at IS NULL" if deletes == "soft" else "true"
+    assert target_db.fetch(f"SELECT id, n FROM t WHERE {live} ORDER BY id") == source_db.fetch(
+        "SELECT id, n FROM t ORDER BY id"
+    )
+    assert left_behind(target_db) == []
+
+
+def test_partitions_are_loaded_one_after_the_other_and_may_come_and_go(replica: Replica, source_db: Database) -> None:
+    source_db.execute("""
+        CREATE TABLE t (id int PRIMARY KEY, n int, filler text) PARTITION BY RANGE (id);
+        CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (1000);
+        CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (1000) TO (2000);
+        CREATE TABLE t3 PARTITION OF t FOR VALUES FROM (2000) TO (3000);
+        INSERT INTO t SELECT i, 0, repeat('x', 300) FROM generate_series(0, 2999) i;
+    """)
+    between = Between(replica)
+    between.steps[2] = lambda: source_db.execute("UPDATE t SET id = id + 2000 WHERE id < 10 AND id + 2000 < 0")
+    between.steps[3] = lambda: source_db.execute("ALTER TABLE t DETACH PARTITION t3")
+    between.steps[5] = lambda: source_db.execute("""
+        CREATE TABLE t4 PARTITION OF t FOR VALUES FROM (3000) TO (4000);
+        INSERT INTO t SELECT i, 0, 'new' FROM generate_series(3000, 3100) i;
+        DELETE FROM t3 WHERE id % 2 = 0;
+        ALTER TABLE t ATTACH PARTITION t3 FOR VALUES FROM (2000) TO (3000);
+    """)
+    between.sync()
+
+    assert between.chunks > 5
+    replica.assert_equal(TABLE)
+
+
+def test_a_transaction_that_was_open_when_the_load_began_arrives(
+    between: Between, replica: Replica, source_db: Database
+) -> None:
+    with closing(source_db.connect()) as session, session.cursor() as cursor:
+        session.autocommit = False
+        cursor.execute("UPDATE t SET n = 5 WHERE id = 7")
+        cursor.execute("DELETE FROM t WHERE id = 8")
+        between.steps[2] = session.commit
+        between.sync()
+
+    replica.assert_equal(TABLE)
+
+
+def test_a_small_table_is_read_in_one_piece(between: Between, replica: Replica) -> None:
+    replica.sync({"source": TABLE}, on_progress=between)
+
+    assert between.chunks == 0
+
+
+class Cut(Exception):
+    """The end of a process, as far as a test needs it."""
+
+
+def cut_off(between: Between, before_chunk: int = 4) -> None:
+    def stop() -> None:
+        raise Cut
+
+    between.steps[before_chunk] = stop
+    assert between.replica.try_sync(CHUNKED, on_progress=between).status == "failed"
+
+
+def test_a_load_begins_anew_when_that_is_asked_for(between: Between, replica: Replica) -> None:
+    cut_off(between)
+    config = replica.config(CHUNKED)
+    assert resync_tables(config) == ()
+    assert resync_tables(config, restart=True) == (TABLE,)
+    again = Between(replica)
+    result = again.sync()
+
+    assert "loading by chunks: 0 % are loaded" in again.notes
+    assert result.rows_extracted == 2000
+    replica.assert_equal(TABLE)
+
+
+def test_a_load_that_is_given_up_leaves_nothing_after_clean(between: Between, target_db: Database) -> None:
+    cut_off(between)
+    config = between.replica.config(CHUNKED)
+    assert clean(config, older_than=3600).staged_tables == ()
+    (dropped,) = clean(config, older_than=0).staged_tables
+
+    assert dropped.startswith("xmin_assets.load_")
+    assert left_behind(target_db) == []
+
+
+def test_after_a_crash_of_the_source_the_load_goes_on_and_the_copy_is_checked(
+    between: Between, replica: Replica, source_db: Database
+) -> None:
+    def crash() -> None:
+        source_db.disconnect()
+        restart(source_db.cluster, crash=True)
+
+    cut_off(between)
+    crash()
+    source_db.execute("UPDATE t SET n = 3 WHERE id % 4 = 0")
+    again = Between(replica)
+    again.sync()
+
+    assert "loading by chunks: 0 % are loaded" not in again.notes
+    replica.assert_equal(TABLE)
+
+
+def test_what_a_second_process_has_loaded_is_not_loaded_twice(between: Between, replica: Replica) -> None:
+    def other() -> None:
+        rival = Between(replica)
+        rival.steps[2] = lambda: (_ for _ in ()).throw(Cut())
+        with patch.object(TableLocks, "hold", lambda *_: nullcontext()):
+            replica.try_sync(CHUNKED, on_progress=rival)
+
+    between.steps[3] = other
+    between.sync()
+
+    replica.assert_equal(TABLE)
