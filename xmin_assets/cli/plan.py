@@ -59,11 +59,14 @@ def _summary(config: ReplicationConfig, tables: tuple[str, ...], plans: Sequence
 
 def _show(snapshot: SourceSnapshot) -> None:
     from xmin_assets.replication.planning.held_back import held_back_text
+    from xmin_assets.replication.planning.load_plan import load_text
 
     plan = snapshot.plan
     click.echo(click.style(snapshot.table, bold=True) + f"  {plan.mode.value}: {plan.reason}")
     since = "" if plan.watermark is None else f"; watermark {plan.watermark}"
     click.echo(f"  about {snapshot.rows_estimate:,} rows in all, {bytes_text(snapshot.bytes)}{since}")
+    if snapshot.load:
+        click.echo(f"  {load_text(snapshot.load)}")
     if plan.watermark is not None:
         click.echo(f"  reads {plan.blocks_read}")
     if snapshot.held_back.transactions:
@@ -94,6 +97,7 @@ def _json(plan: TablePlan, secrets: tuple[str, ...]) -> dict[str, object]:
         **to_dict(snapshot.plan),
         "rows_estimate": snapshot.rows_estimate,
         "bytes": snapshot.bytes,
+        "load": to_dict(snapshot.load) if snapshot.load else None,
         "horizon": snapshot.horizon,
         "held_back": {**to_dict(snapshot.held_back), "seconds": round(snapshot.held_back.seconds, 1)},
         "error": None,

@@ -129,6 +129,10 @@ def _note(status: TableStatus, secrets: tuple[str, ...]) -> str:
     parts = [_next_full(status) or ""]
     if status.failed:
         parts.insert(0, f"the last sync failed {_ago(status.failed.at)}: {redact(status.failed.error, secrets)}")
+    if load := status.load:
+        parts.append(
+            f"{load.share:.0%} is loaded by chunks ({load.rows:,} rows), the last {_ago_seconds(load.idle_seconds)}"
+        )
     state = status.state
     if status.verified:
         found = "equal to the source" if status.verified.matched else "different from the source"
@@ -160,6 +164,12 @@ def _age(moment: datetime) -> str:
     from xmin_assets.config import duration
 
     return duration(max(0, int((datetime.now(timezone.utc) - moment).total_seconds())))
+
+
+def _ago_seconds(seconds: float) -> str:
+    from xmin_assets.config import duration
+
+    return f"{duration(int(seconds))} ago"
 
 
 def _ago(moment: datetime) -> str:
@@ -199,6 +209,8 @@ def _json(status: TableStatus, source: SourceStatus, secrets: tuple[str, ...]) -
         "max_xmin": state.max_xmin if state else None,
         "transactions_behind": source.transactions_above(state) if state else None,
         "needs_full_sync": _next_full(status),
+        "loaded_share": round(status.load.share, 4) if status.load else None,
+        "loaded_rows": status.load.rows if status.load else None,
         "failed_at": status.failed.at.isoformat() if status.failed else None,
         "verified_at": status.verified.at.isoformat() if status.verified else None,
         "verified": ("match" if status.verified.matched else "mismatch") if status.verified else None,

@@ -22,9 +22,10 @@ from dagster import (
 from xmin_assets.config import duration
 from xmin_assets.replication.manifests.extract import CsvExtract
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
-from xmin_assets.replication.manifests.plan import Plan, SourceSnapshot
+from xmin_assets.replication.manifests.plan import Plan, PlannedLoad, SourceSnapshot
 from xmin_assets.replication.manifests.table import Comments, Selection
 from xmin_assets.replication.planning import held_back
+from xmin_assets.replication.planning.load_plan import load_text
 from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.schema.metadata_columns import metadata_columns
 
@@ -48,15 +49,28 @@ def of_source_snapshot(made: SourceSnapshot, upstream: AssetKey) -> Metadata:
         "xmin_assets/path": made.plan.blocks_read,
         "xmin_assets/rows_estimate": made.rows_estimate,
         "xmin_assets/table_bytes": made.bytes,
+        **_load(made.load),
         "xmin_assets/seconds": round(made.seconds, 3),
         "xmin_assets/sync_id": made.sync_id,
         **_statements(made.plan),
     }
 
 
+def _load(load: PlannedLoad | None) -> Metadata:
+    """Return how far a load by chunks is when the sync is planned."""
+    if load is None:
+        return {}
+    return {
+        "xmin_assets/load": load_text(load),
+        "xmin_assets/chunks": load.chunks,
+        "xmin_assets/loaded_bytes": load.loaded_bytes,
+        "xmin_assets/loaded_rows": load.loaded_rows,
+    }
+
+
 def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
     """Return what was read."""
-    snapshot = made.snapshot
+    snapshot = made.snapshot.asked_for
     return {
         "xmin_assets/summary": f"{made.rows:,} rows read, {bytes_text(made.bytes)} in {duration(made.seconds)}",
         **_decision(snapshot.plan.mode.value, snapshot.plan.reason),
@@ -80,28 +94,28 @@ def of_csv_extract(made: CsvExtract, upstream: AssetKey) -> Metadata:
 
 def of_staged_table(made: StagedTable, upstream: AssetKey) -> Metadata:
     """Return what was loaded."""
-    extract = made.extract
-    selection = extract.snapshot.target_selection
+    extract, planned = made.extract, made.extract.snapshot.asked_for
+    selection = planned.target_selection
     return {
         "xmin_assets/summary": f"{made.rows:,} rows loaded in {duration(made.seconds)}",
-        **_decision(extract.snapshot.plan.mode.value, extract.snapshot.plan.reason),
-        **column_schema(selection, extract.snapshot.comments, own=True),
+        **_decision(planned.plan.mode.value, planned.plan.reason),
+        **column_schema(selection, planned.comments, own=True),
         **_lineage(selection, upstream),
         **({"dagster/table_name": f"xmin_assets.{made.name}"} if made.name else {}),
         "dagster/row_count": made.rows,
         "xmin_assets/watermark_xid": extract.horizon,
-        "xmin_assets/max_xmin": max(extract.max_xmin, _max_xmin_before(extract.snapshot)),
+        "xmin_assets/max_xmin": max(extract.max_xmin, _max_xmin_before(planned)),
         "xmin_assets/rows_loaded": made.rows,
         "xmin_assets/keys_loaded": made.keys,
         "xmin_assets/bytes": extract.bytes,
         "xmin_assets/seconds": round(made.seconds, 3),
-        "xmin_assets/sync_id": extract.snapshot.sync_id,
+        "xmin_assets/sync_id": planned.sync_id,
     }
 
 
 def of_merged_target(made: MergedTarget, staged: StagedTable, upstream: AssetKey) -> Metadata:
     """Return what changed in the target."""
-    extract, planned = staged.extract, staged.extract.snapshot
+    extract, planned = staged.extract, staged.extract.snapshot.asked_for
     selection = planned.target_selection
     in_all = planned.seconds + extract.seconds + staged.seconds + made.seconds
     return {

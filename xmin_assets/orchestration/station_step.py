@@ -72,7 +72,7 @@ class StationStep:
         op = context.op_execution_context.op.name
         with station_errors(context, self.table.label, op, planner, self.retry_policy):
             if planned is not None:
-                self._require_this_table(planned.config)
+                self._require_this_table(planned.asked_for.config)
             settings = settings_of(context.resources, self.settings_key)
             with open_databases(self.config, settings) as (source, target), self._remembered(target):
                 yield SyncContext(

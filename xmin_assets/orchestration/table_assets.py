@@ -107,7 +107,7 @@ class TableAssets:
                     yield from checks.selected(context, [found])
                     raise
                 self._carry_on(context, sync)
-            extracted, planned = staged.extract, staged.extract.snapshot
+            extracted, planned = staged.extract, staged.extract.snapshot.asked_for
             if warning := held_back.warning(planned.held_back, sync.settings.held_back_warning):
                 context.log.warning(f"{self.table.label}: {warning}")
             context.log.info(f"{merged.table}: {metadata.changes(merged)}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import psycopg2.extensions as ext
@@ -110,6 +110,7 @@ class _ChunkedLoad:
     on_progress: ProgressCallback
     chunks: int = 0
     begun: int = 0
+    started: float = field(default_factory=time.monotonic)
 
     def run(self) -> CsvExtract:
         while True:
@@ -138,9 +139,10 @@ class _ChunkedLoad:
         closed = ClosedLoad(self.planned, load.load_id, progress.rows, progress.csv_bytes, self.chunks)
         closing = replace(closing, sync_id=self.planned.sync_id, closes=closed)
         self._say(f"{progress.rows} rows are loaded; reading what has changed since the load began")
-        return extract(
+        found = extract(
             self.source, closing, self.spool, self.settings, target=self.target, on_progress=self.on_progress
         )
+        return replace(found, seconds=time.monotonic() - self.started)
 
     def _read_chunk(
         self, load: Load, progress: LoadProgress, closing: SourceSnapshot, left: tuple[BlockRange, ...]

@@ -23,6 +23,7 @@ from xmin_assets.replication.runtime.databases import open_databases, open_targe
 from xmin_assets.replication.runtime.retries import asked_again
 from xmin_assets.replication.state.failures import FailedSync, read_failure
 from xmin_assets.replication.state.history import PastMerge, read_history
+from xmin_assets.replication.state.loads import LoadUnderWay, loads_of
 from xmin_assets.replication.state.table_state import read_result, read_state
 from xmin_assets.replication.state.verifications import PastVerification, read_verification
 
@@ -45,6 +46,8 @@ class TableStatus:
     """Seconds that each station of the last sync took."""
     as_of: datetime | None = None
     """When the source was as the copy is: the time of the last sync's snapshot. None where that is not remembered."""
+    load: LoadUnderWay | None = None
+    """A load by chunks that has begun; the target is as the last sync left it until it ends."""
     error: str | None = None
 
 
@@ -94,6 +97,7 @@ def _status(cursor: ext.cursor, table: TableConfig) -> TableStatus:
         read_verification(cursor, name),
         last[0].seconds if last else {},
         last[0].merged_at - timedelta(seconds=since) if last else None,
+        next((load for load in loads_of(cursor) if load.target == name), None),
     )
 
 

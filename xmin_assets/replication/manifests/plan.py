@@ -186,6 +186,11 @@ class SourceSnapshot:
     """The load that this sync closes: it is merged into the load's table, and that into the target."""
 
     @property
+    def asked_for(self) -> SourceSnapshot:
+        """What people know the sync as: the full sync, where this one closes its load."""
+        return self.closes.planned if self.closes else self
+
+    @property
     def base(self) -> tuple[int, str] | None:
         """The revision of the state that the plan started from, and the sync that made it; None for no state.
 

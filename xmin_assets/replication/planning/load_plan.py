@@ -71,6 +71,17 @@ def plan_load(
     return PlannedLoad(chunks=math.ceil(size / table.load_chunk_bytes), bytes=size)
 
 
+def load_text(load: PlannedLoad) -> str:
+    """Say for people how a table is read in chunks, and how much of it is loaded already."""
+    chunks = "1 chunk" if load.chunks == 1 else f"{load.chunks} chunks"
+    if load.load_id is None:
+        return f"in {chunks}, each under a snapshot of its own"
+    share = f"{load.loaded_bytes / max(1, load.bytes):.0%}"
+    if not load.chunks:
+        return f"all is loaded ({load.loaded_rows:,} rows); what has changed since is still to be read"
+    return f"{share} is loaded ({load.loaded_rows:,} rows); the rest in {chunks}, each under a snapshot of its own"
+
+
 def closing_config(table: TableConfig) -> TableConfig:
     """Return the configuration by which the load's table is kept.
 

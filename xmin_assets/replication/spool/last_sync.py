@@ -38,7 +38,7 @@ class LastSync:
 
 def remember(target: Database, staged: StagedTable, merged: MergedTarget) -> None:
     """Leave what this sync knows of its table, for `recall`. A sync that is merged does not fail for it."""
-    planned = staged.extract.snapshot
+    planned = staged.extract.snapshot.asked_for
     known = LastSync(
         planned.target_selection, merged.rows, merged.watermark, datetime.now(timezone.utc), planned.comments
     )

@@ -42,3 +42,32 @@ def test_tables_of_every_mode_are_materialized_and_say_how_they_are_read(
     assert replica.target.fetch("SELECT id FROM copies.soft WHERE gone IS NOT NULL") == [(2,)]
     said = "\n".join(text or "" for asset in assets for text in asset.descriptions_by_key.values())
     assert "by `at`" in said and "all rows, every time" in said and "marked in `gone`" in said
+
+
+@pytest.mark.parametrize("steps", ["table", "stages"])
+def test_a_table_is_loaded_by_chunks_and_its_pages_say_so(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: str
+) -> None:
+    monkeypatch.setenv("XMIN_SOURCE_URL", replica.source.url)
+    monkeypatch.setenv("XMIN_TARGET_URL", replica.target.url)
+    replica.source.execute("""
+        CREATE TABLE t (id int PRIMARY KEY, filler text);
+        INSERT INTO t SELECT i, repeat('x', 300) FROM generate_series(1, 2000) i;
+    """)
+    options = {"load_chunk": "64 KiB", "deletes": "soft"}
+    config = replica.config({"source": "public.t", **options}).model_copy(update={"steps": steps})
+    assets = build_xmin_assets(config)
+
+    with DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
+        run = materialize(assets, instance=instance, resources=build_resources(config.settings))
+        assert run.success
+        pages = [
+            event.metadata for event in run.get_asset_materialization_events() for event in [event.materialization]
+        ]
+    replica.assert_equal("public.t")
+    (planned,) = [page for page in pages if "xmin_assets/load" in page]
+    assert "chunks, each under a snapshot of its own" in str(planned["xmin_assets/load"].value)
+    merged = pages[-1]
+    assert merged["xmin_assets/rows_inserted"].value == merged["xmin_assets/rows_extracted"].value == 2000
+    columns = {column.name for column in merged["dagster/column_schema"].value.columns}
+    assert "source_deleted_at" in columns
