@@ -137,7 +137,7 @@ _MIGRATIONS: tuple[str, ...] = (
         'What the last comparison of each table with its source found.';
     """,
     """
-    CREATE TABLE xmin_assets.loads (
+    CREATE TABLE IF NOT EXISTS xmin_assets.loads (
         target_schema text NOT NULL,
         target_table text NOT NULL,
         load_id text NOT NULL UNIQUE,
@@ -150,7 +150,7 @@ _MIGRATIONS: tuple[str, ...] = (
     );
     COMMENT ON TABLE xmin_assets.loads IS
         'One row per load by chunks that is under way: where it began, and the table that it fills.';
-    CREATE TABLE xmin_assets.loaded_ranges (
+    CREATE TABLE IF NOT EXISTS xmin_assets.loaded_ranges (
         load_id text NOT NULL,
         filenode int8 NOT NULL,
         first_block int8 NOT NULL,

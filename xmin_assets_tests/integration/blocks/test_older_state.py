@@ -38,6 +38,6 @@ def test_the_positions_of_an_older_release_go_on_telling_which_blocks_changed(tr
     assert tracked.sync().blocks_changed in (1, 2)
 
     assert target.fetch("SELECT facts ? 'pairs', facts ? 'wal_positions' FROM xmin_assets.state") == [(False, True)]
-    assert target.fetch("SELECT obj_description('xmin_assets'::regnamespace)") == [("xmin_assets state, version 6",)]
+    assert target.fetch("SELECT obj_description('xmin_assets'::regnamespace)") == [("xmin_assets state, version 7",)]
     tracked.source.execute("UPDATE items SET n = 2 WHERE id = 5")
     assert tracked.sync().blocks_changed in (1, 2)

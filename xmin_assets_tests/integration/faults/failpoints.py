@@ -17,7 +17,7 @@ FAILPOINTS: dict[str, tuple[str, str, str]] = {
     "after the rows were counted": (_R + "extraction.table_reader", "TableReader._count", "after"),
     "after the rows were copied": (_R + "extraction.table_reader", "TableReader._copy_rows", "after"),
     "after the keys were copied": (_R + "extraction.table_reader", "TableReader.copy_keys", "after"),
-    "after the extract": (_R + "sync", "extract", "after"),
+    "after the extract": (_R + "sync", "read_source_table", "after"),
     "after the staged table was made": (_R + "staging.loader", "StagedTableLoader.create", "after"),
     "after a file was loaded": (_R + "staging.loader", "StagedTableLoader._load_part", "after"),
     "before the staged key is built": (_R + "staging.loader", "StagedTableLoader._finish", "before"),
@@ -30,6 +30,15 @@ FAILPOINTS: dict[str, tuple[str, str, str]] = {
     "after the commit": (_R + "sync", "merge", "after"),
     "before the files are removed": (_R + "spool.spool", "Spool.remove_merged", "before"),
 }
+_BY_CHUNKS: dict[str, tuple[str, str, str]] = {
+    "after a load was begun": (_R + "chunked_load", "_ChunkedLoad._begin", "after"),
+    "after a file of a load": (_R + "staging.load_table", "note_loaded", "after"),
+    "after the first chunk": (_R + "chunked_load", "_ChunkedLoad._read_chunk", "after"),
+    "after the key of a load": (_R + "chunked_load", "add_load_key", "after"),
+    "after the state of a load": (_R + "chunked_load", "_ChunkedLoad._note_state", "after"),
+    "after a load was closed": (_R + "merging.merge", "mark_as_staged", "after"),
+    "after a load became the target": (_R + "merging.merge", "promote", "after"),
+}
 ONLY_FIRST = {"after the staged table became the target"}
 """Places that only the first sync of a table comes to."""
 ONLY_LATER = {"after the keys were copied", "after the rows were deleted", "after the rows were written"}
@@ -37,6 +46,8 @@ ONLY_LATER = {"after the keys were copied", "after the rows were deleted", "afte
 
 OF_A_FIRST_SYNC = [name for name in FAILPOINTS if name not in ONLY_LATER]
 OF_A_LATER_SYNC = [name for name in FAILPOINTS if name not in ONLY_FIRST]
+OF_A_LOAD = [*_BY_CHUNKS]
+FAILPOINTS |= _BY_CHUNKS
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from xmin_assets_tests.integration.faults.failpoints import OF_A_FIRST_SYNC, OF_A_LATER_SYNC
+from xmin_assets_tests.integration.faults.failpoints import OF_A_FIRST_SYNC, OF_A_LATER_SYNC, OF_A_LOAD
 from xmin_assets_tests.integration.faults.watched_table import TABLE, WatchedTable, backends
 from xmin_assets_tests.replica import Replica
 from xmin_assets_tests.waiting import wait_until
@@ -37,6 +37,19 @@ def test_a_first_sync_that_is_killed_leaves_no_copy_or_a_whole_one(fresh: Watche
 
     fresh.assert_whole()
     fresh.sync()
+
+
+@pytest.mark.parametrize("failpoint", OF_A_LOAD)
+def test_a_load_by_chunks_that_is_killed_goes_on(fresh: WatchedTable, failpoint: str) -> None:
+    with open(fresh.environment["XMIN_CONFIG"], "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write('{"tables": [{"source": "public.items", "load_chunk": "32 KiB"}]}')
+    kill_at(fresh, failpoint)
+    fresh.assert_whole()
+    fresh.replica.source.execute("DELETE FROM items WHERE id % 50 = 0; UPDATE items SET n = n + 1 WHERE id % 70 = 0")
+
+    fresh.replica.sync({"source": TABLE, "load_chunk": "32 KiB"})
+    fresh.replica.assert_equal(TABLE)
+    assert fresh.replica.target.fetch("SELECT load_id FROM xmin_assets.loads") == []
 
 
 @pytest.mark.parametrize("failpoint", ["after the extract", "after the stage", "after the commit"])

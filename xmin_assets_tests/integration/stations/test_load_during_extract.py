@@ -39,7 +39,7 @@ def large(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Replica:
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     """The files that were loaded before the extract was over."""
     parts: list[Part] = []
-    take, extract_ = loader.StagedTableLoader.take, sync.extract
+    take, extract_ = loader.StagedTableLoader.take, sync.read_source_table
     extracting: list[bool] = []
 
     def take_and_tell(self: loader.StagedTableLoader, part: Part) -> None:
@@ -55,7 +55,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
             extracting.clear()
 
     monkeypatch.setattr(loader.StagedTableLoader, "take", take_and_tell)
-    monkeypatch.setattr(sync, "extract", extract_and_tell)
+    monkeypatch.setattr(sync, "read_source_table", extract_and_tell)
     return parts
 
 
