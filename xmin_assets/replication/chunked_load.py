@@ -20,7 +20,7 @@ from psycopg2 import sql
 
 from xmin_assets.config import Mode, Settings, TableConfig
 from xmin_assets.config.deletes import Deletes
-from xmin_assets.errors import PlanOutdated
+from xmin_assets.errors import KeyInvalid, PlanOutdated
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import snapshot_and_lsn, wait_for_flush
@@ -128,9 +128,16 @@ class _ChunkedLoad:
             if left:
                 self._read_chunk(load, progress, closing, left)
                 continue
-            add_load_key(self.target, load)
+            self._add_key(load)
             self._note_state(load, progress)
             return self._close(load, progress)
+
+    def _add_key(self, load: Load) -> None:
+        try:
+            add_load_key(self.target, load)
+        except KeyInvalid:
+            self._forget()  # the rows may be mended at the source, and then all of them are read
+            raise
 
     def _close(self, load: Load, progress: LoadProgress) -> CsvExtract:
         closing = self._closing()
