@@ -62,6 +62,12 @@ def _seconds(snapshot: SourceSnapshot, past: Sequence[PastMerge]) -> float | Non
     full = _is_full(snapshot)
     for merge in past:
         if (merge.mode == "full_sync") is full:
-            grown = snapshot.rows_estimate / merge.rows if full and merge.rows else 1
-            return sum(merge.seconds.values()) * max(1.0, grown)
-    return snapshot.bytes / FIRST_LOAD_RATE if full else None
+            grown = _left(snapshot) * snapshot.rows_estimate / merge.rows if full and merge.rows else 1
+            return sum(merge.seconds.values()) * (max(1.0, grown) if snapshot.load is None else grown)
+    return _left(snapshot) * snapshot.bytes / FIRST_LOAD_RATE if full else None
+
+
+def _left(snapshot: SourceSnapshot) -> float:
+    """Return the share of a table that a load has still to read; 1 for any other sync."""
+    load = snapshot.load
+    return 1 - load.loaded_bytes / max(1, load.bytes) if load else 1.0

@@ -55,6 +55,8 @@ class StagedTableLoader:
         settings: as many files are loaded side by side as there are workers.
         on_progress: called with every file once all are known, from several threads.
         types: by which the files are read.
+        removes_files: whether a file is removed when it is loaded, and no more wait than are loaded side by side: the
+            spool then holds a few files, however large the table is.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class StagedTableLoader:
         on_progress: ProgressCallback,
         *,
         types: MadeTypes | None,
+        removes_files: bool = False,
     ) -> None:
         self.types = types
         self._target = target
@@ -74,6 +77,7 @@ class StagedTableLoader:
         self._on_progress = on_progress
         self._action = f"{self._snapshot.table}: staging"
         self._pool = ThreadPoolExecutor(workers_for(settings), thread_name_prefix="xmin-stage")
+        self._room = threading.BoundedSemaphore(workers_for(settings)) if removes_files else None
         self._loads: dict[str, Future[int]] = {}
         self._guard = threading.Lock()
         self._loaded = 0
@@ -99,7 +103,7 @@ class StagedTableLoader:
             XminAssetsError: the target failed.
         """
         types = ensure_types(target, snapshot)
-        with cls(target, snapshot, spool, settings, on_progress, types=types) as loader:
+        with cls(target, snapshot, spool, settings, on_progress, types=types, removes_files=True) as loader:
             loader.create()
             yield loader
 
@@ -162,7 +166,13 @@ class StagedTableLoader:
             for load in self._loads.values():
                 if load.done():
                     load.result()
-            self._loads[part.uri] = self._pool.submit(self._load_part, self.name, self.columns, part)
+        if self._room:
+            self._room.acquire()
+        load = self._pool.submit(self._load_part, self.name, self.columns, part)
+        if room := self._room:
+            load.add_done_callback(lambda _: room.release())
+        with self._guard:
+            self._loads[part.uri] = load
 
     def complete(self, extract: CsvExtract) -> tuple[int, int]:
         """Load what was not taken yet, and finish; how many rows and how many keys there are.
@@ -203,6 +213,8 @@ class StagedTableLoader:
                     "The file was changed or cut; extract the table again."
                 )
         if name == self.name:
+            if self._room:
+                self._spool.remove_file(part.uri)
             with self._guard:
                 self._loaded += rows
             if self._total is not None:
