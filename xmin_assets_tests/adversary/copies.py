@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from xmin_assets.replication.scan.ranges import BLOCK_SIZE
 from xmin_assets_tests.adversary.history import Step
 from xmin_assets_tests.adversary.oracle import KEY, Oracle, Picture, Row
 from xmin_assets_tests.adversary.tables import condition
@@ -56,6 +57,8 @@ class Copy:
     def config(self) -> dict[str, Any]:
         """As the configuration has it."""
         made = {"source": f"public.{self.table}", "target": self.target, **self.options}
+        if self.number % 2:  # a chunk of such a copy is a block
+            made["load_chunk"] = BLOCK_SIZE
         if self.kind == "loose" or self.names_key:
             made["key"] = list(KEY)
         if self.without_summaries:

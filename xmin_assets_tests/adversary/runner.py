@@ -73,6 +73,10 @@ class Tally:
         return lines
 
 
+SNAPSHOT_TAKEN = ("looking for changes", "no transaction has written since the last sync")
+"""What an extract says when it has taken its snapshot."""
+
+
 class Points:
     """Takes steps at points of a sync: planned, snapshot, batch, keys, staged."""
 
@@ -96,9 +100,12 @@ class Points:
         elif progress.station == "merge":
             self._reach("staged")
         elif progress.station == "extract":
-            if self.seen is None:
-                # The engine's snapshot is taken, and nothing can have happened since: this one sees the same.
+            is_first = self.seen is None
+            if is_first or progress.note in SNAPSHOT_TAKEN:
+                # The engine's snapshot is taken, and nothing can have happened since: this one sees the same. Of a load
+                # by chunks it is the last one, which closes it.
                 self.seen = self._look()
+            if is_first:
                 self._reach("snapshot")
             else:
                 self._reach("keys" if "keys" in progress.note else "batch")
