@@ -114,6 +114,10 @@ class RelationGone(PlanOutdated):
     attempts = 2  # a new plan says what is the matter
 
 
+class LoadPaused(TerminalError):
+    """A load by chunks waits for the hours in which it may read. What was loaded stays, and the next sync goes on."""
+
+
 class StaleExtract(TransientError):
     """Another sync merged after this one was planned."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from xmin_assets.cli.console import Row, show_json, show_table
+from xmin_assets.cli.console import Row, show_json, show_note, show_table
 from xmin_assets.cli.failures import failures_of, show_failures
 from xmin_assets.cli.interrupt import Stopped, interruptible
 from xmin_assets.cli.options import Invocation, common, overrides, tables
@@ -76,7 +76,10 @@ def _show(report: SyncReport, invocation: Invocation) -> None:
     if invocation.json:
         show_json({"tables": [_json(table, secrets) for table in report.tables]})
         return
-    done = [table for table in report.tables if table.error is None]
+    for table in report.tables:
+        if table.status == "paused":
+            show_note(redact(table.reason or "", secrets))
+    done = [table for table in report.tables if table.status == "success"]
     listed = done if len(done) <= _ALL_LISTED else [table for table in done if any(_counts(table))]
     if listed:
         heads = ("table", "extracted", "inserted", "updated", "deleted", "seconds")

@@ -8,9 +8,11 @@ The configuration file takes it under ``settings:``, and Dagster's resource is g
 # every start, which costs more than the rest of this module.
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from xmin_assets.config.base import Strict
+from xmin_assets.config.load_window import Hours, LoadWindow
+from xmin_assets.config.rates import bytes_per_second
 
 HISTORY_ROWS = 1000
 
@@ -61,9 +63,63 @@ class Settings(Strict):
         ge=1,
         description="Seconds that one extract may hold its snapshot, which holds back vacuum at the source.",
     )
+    max_read_rate: str | None = Field(
+        default=None,
+        description="What a sync reads from the source in a second at most, all its tables and workers together, "
+        "such as `50 MiB/s`: blocks of tables and their TOAST. Default: no limit.",
+    )
+    max_load_rate: str | None = Field(
+        default=None,
+        description="What a sync writes to the target by COPY in a second at most, all its tables and workers "
+        "together, such as `50 MiB/s`. Default: no limit.",
+    )
+
+    load_window: str | None = Field(
+        default=None,
+        description="The hours in which loads by chunks read, such as `22:00-06:00 Europe/Berlin` (UTC without a "
+        "place). Outside of them a load stops after its chunk, and the next sync in them goes on.",
+    )
+    quiet_hours: str | None = Field(
+        default=None,
+        description="The hours in which loads by chunks do not read: the opposite of `load_window`, written alike.",
+    )
+
+    # By a validator of the model and not of the field's type: Dagster's resource takes the type, and lets it hold an
+    # environment variable until a run uses it.
+    @field_validator("max_read_rate", "max_load_rate", mode="before")
+    @classmethod
+    def _is_rate(cls, value: object) -> object:
+        if value is not None:
+            bytes_per_second(str(value))
+        return value
+
+    @field_validator("load_window", "quiet_hours", mode="before")
+    @classmethod
+    def _are_hours(cls, value: object) -> object:
+        if value is not None:
+            Hours.parse(str(value))
+        return value
+
+    @property
+    def window(self) -> LoadWindow | None:
+        """When loads by chunks may read; None is always."""
+        hours = self.load_window or self.quiet_hours
+        return LoadWindow(Hours.parse(hours), inside=self.load_window is not None) if hours else None
+
+    @property
+    def read_rate(self) -> float | None:
+        """Bytes that a sync may read from the source in a second; None is no limit."""
+        return bytes_per_second(self.max_read_rate) if self.max_read_rate else None
+
+    @property
+    def load_rate(self) -> float | None:
+        """Bytes that a sync may write to the target by COPY in a second; None is no limit."""
+        return bytes_per_second(self.max_load_rate) if self.max_load_rate else None
 
     @model_validator(mode="after")
     def _ordered(self) -> Settings:
         if self.min_workers > self.max_workers:
             raise ValueError(f"min_workers {self.min_workers} is above max_workers {self.max_workers}")
+        if self.load_window and self.quiet_hours:
+            raise ValueError("load_window and quiet_hours exclude each other; keep one")
         return self

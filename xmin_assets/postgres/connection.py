@@ -7,12 +7,13 @@ is set, it is turned off when a connection is opened. A proxy's own connection t
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg2
 import psycopg2.extensions as ext
@@ -46,6 +47,21 @@ ASK_AFTER = 10.0
 _FULL = ("too many clients", "remaining connection slots", "too many connections", "no more connections allowed")
 
 
+class Budget(Protocol):
+    """What all users of one database may move in a second."""
+
+    @property
+    def piece(self) -> int:
+        """Bytes that should be moved at once at most, so that the pace is even."""
+
+    def pay(self, size: int, until: float = math.inf) -> None:
+        """Wait until so many bytes may be moved, or until a monotonic time in seconds.
+
+        Raises:
+            Cancelled: `cancel_all` was called.
+        """
+
+
 class Database:
     """A database that is reached over at most `limit` connections at a time.
 
@@ -56,6 +72,7 @@ class Database:
         connect_timeout: seconds to wait for a connection.
         statement_timeout: seconds that one statement may take; 0 is no limit.
         lock_timeout: seconds to wait for a lock; 0 is no limit.
+        budget: what its users may move together; None is no limit.
 
     Raises:
         ConfigError: the url is not a connection string.
@@ -70,6 +87,7 @@ class Database:
         connect_timeout: int = 10,
         statement_timeout: float = 3600,
         lock_timeout: float = 30,
+        budget: Budget | None = None,
     ) -> None:
         try:
             given = ext.parse_dsn(url)
@@ -82,6 +100,7 @@ class Database:
         self.side = side
         self.statement_timeout = statement_timeout
         self.lock_timeout = lock_timeout
+        self.budget = budget
         self._arguments = {"connect_timeout": connect_timeout, **_DEFAULTS, **given, "client_encoding": "UTF8"}
         self._changed = threading.Condition()
         self._most = limit
@@ -105,6 +124,10 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def most_at_once(self, size: int) -> int:
+        """Return how many bytes may be moved at once: `size`, or what the budget says where that is less."""
+        return min(size, self.budget.piece) if self.budget else size
 
     @contextmanager
     def connection(self) -> Iterator[ext.connection]:

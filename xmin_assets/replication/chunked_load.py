@@ -20,7 +20,7 @@ from psycopg2 import sql
 
 from xmin_assets.config import Mode, Settings, TableConfig
 from xmin_assets.config.deletes import Deletes
-from xmin_assets.errors import KeyInvalid, PlanOutdated
+from xmin_assets.errors import KeyInvalid, LoadPaused, PlanOutdated
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import snapshot_and_lsn, wait_for_flush
@@ -126,11 +126,27 @@ class _ChunkedLoad:
                 continue
             left = left_to_read(load, progress, closing.identity)
             if left:
+                self._require_open(load, left)
                 self._read_chunk(load, progress, closing, left)
                 continue
             self._add_key(load)
             self._note_state(load, progress)
             return self._close(load, progress)
+
+    def _require_open(self, load: Load, left: tuple[BlockRange, ...]) -> None:
+        """Stop before a chunk that is not to be read now.
+
+        Raises:
+            LoadPaused: these are not the hours.
+        """
+        window, now = self.settings.window, datetime.now(timezone.utc)
+        if window and not window.is_open(now):
+            opens = window.opens_at(now).astimezone(window.hours.zone)
+            share = 1 - blocks_in(left) / max(1, blocks_in(load.ranges))
+            raise LoadPaused(
+                f"{self.planned.table}: {share:.0%} is loaded. The load stops until its window opens, "
+                f"{opens:%Y-%m-%d %H:%M %Z}; a sync after that goes on with it."
+            )
 
     def _add_key(self, load: Load) -> None:
         try:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from xmin_assets.config import ReplicationConfig, Settings, TableConfig, load_config
-from xmin_assets.errors import ConnectionFailed, XminAssetsError
+from xmin_assets.errors import ConnectionFailed, LoadPaused, XminAssetsError
 from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.chunked_load import drop_load, read_source_table
 from xmin_assets.replication.manifests.merge import MergedTarget, StagedTable
@@ -127,6 +127,8 @@ def sync_tables(
 
         def failed(table: TableConfig, error: XminAssetsError) -> TableResult:
             nonlocal reason
+            if isinstance(error, LoadPaused):
+                return TableResult(table=table.label, status="paused", mode="full_sync", reason=str(error))
             if isinstance(error, ConnectionFailed):
                 # The other tables need not find out one by one.
                 reason = reason or unreachable(source, target)

@@ -22,7 +22,8 @@ def test_the_resource_has_exactly_the_settings_with_their_defaults() -> None:
 def test_only_what_may_be_left_to_us_takes_none() -> None:
     resource = ReplicationSettings.from_settings(Settings(batch_size=7)).get_resource_definition()
     fields = resource.config_schema.as_field().config_type.fields
-    assert {name for name, said in fields.items() if isinstance(said.config_type, Noneable)} == {"workers", "spool"}
+    optional = {name for name, said in fields.items() if isinstance(said.config_type, Noneable)}
+    assert optional == {"workers", "spool", "max_read_rate", "max_load_rate", "load_window", "quiet_hours"}
     assert fields["batch_size"].default_value == 7
     assert "launchpad" in str(resource.description)
 

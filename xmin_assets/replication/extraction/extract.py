@@ -37,7 +37,7 @@ from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
 from xmin_assets.replication.scan import cursor_column, where_clause
 from xmin_assets.replication.scan.cursor_column import NO_CURSORS, SeenCursors
-from xmin_assets.replication.scan.ranges import CtidRange, cut_into_ranges
+from xmin_assets.replication.scan.ranges import RANGE_BYTES, CtidRange, cut_into_ranges
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.spool.spool import Spool
 
@@ -154,7 +154,7 @@ class _Extract:
     def _ranges(self, storage: tuple[catalog.Storage, ...]) -> list[CtidRange]:
         chunk = self.snapshot.plan.chunk
         if chunk is None:
-            return cut_into_ranges(storage, self.workers)
+            return cut_into_ranges(storage, self.workers, self.source.most_at_once(RANGE_BYTES))
         leaves = {leaf.relfilenode: leaf for leaf in storage}
         return [CtidRange(leaves[r.filenode], r.start, r.end, r.end - r.start) for r in chunk.ranges]
 

@@ -13,6 +13,7 @@ from xmin_assets.postgres.rows import fetch_value
 from xmin_assets.postgres.transaction import TransactionMode, transaction_on
 from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.runtime.rate_limit import paced
 from xmin_assets.replication.schema.metadata_columns import not_deleted
 from xmin_assets.replication.schema.table_definition import column_definitions
 from xmin_assets.replication.schema.type_making import ensure_types
@@ -36,7 +37,7 @@ def count_new_keys(target: Database, snapshot: SourceSnapshot, parts: Sequence[P
         )
         for part in parts:
             with spool.read(part.uri) as file:
-                copy_in(cursor, keys, selection.key, file)
+                copy_in(cursor, keys, selection.key, paced(file, target.budget))
         cursor.execute(sql.SQL("ANALYZE {}").format(keys))
         assert snapshot.target_oid is not None  # an incremental sync has a target
         same = same_key(cursor, snapshot.target_oid, selection.key, snapshot.target_oid)

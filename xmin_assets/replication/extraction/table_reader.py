@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import groupby
 
 import psycopg2
 import psycopg2.extensions as ext
@@ -25,13 +24,26 @@ from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
 from xmin_assets.replication.runtime.snapshot_workers import SnapshotWorkers
 from xmin_assets.replication.scan import cursor_column, where_clause
 from xmin_assets.replication.scan.queries import CommonXid, Query, RangeCount
-from xmin_assets.replication.scan.ranges import WHOLE, Count, CtidRange, batches, rows_estimate
+from xmin_assets.replication.scan.ranges import (
+    RANGE_BYTES,
+    WHOLE,
+    Count,
+    CtidRange,
+    batches,
+    bytes_with_toast,
+    heap_bytes,
+    pieces_of,
+    rows_estimate,
+)
 from xmin_assets.replication.scan.session_flags import SessionFlags
 from xmin_assets.replication.schema.selection import VIEWS
 from xmin_assets.replication.spool.spool import Spool
 
 RANGES_PER_STATEMENT = 256
 """Ranges of changed blocks that one statement reads."""
+
+ANY_BYTES = 1 << 62
+"""More than any table has."""
 
 
 @dataclass
@@ -149,13 +161,14 @@ class TableReader:
             count.ctid_range for count in self._counts if count.changed is None and not copies_all(count.ctid_range)
         ]
         whole = [ctid_range for ctid_range in ranges if copies_all(ctid_range)]
+        most = pool.most_at_once(RANGE_BYTES)
         self._copy_rows(
             pool,
-            [batch for ctid_range in some for batch in batches(ctid_range, None, self.batch_size)],
+            [batch for ctid_range in some for batch in batches(ctid_range, None, self.batch_size, most)],
             [
                 batch
                 for ctid_range in whole
-                for batch in batches(ctid_range, rows_estimate(ctid_range), self.batch_size)
+                for batch in batches(ctid_range, rows_estimate(ctid_range), self.batch_size, most)
             ],
         )
 
@@ -167,7 +180,8 @@ class TableReader:
                 changed = None if found.has_changed else 0
                 self._counts.append(Count(ctid_range, found.rows, changed, int(found.checksum)))
 
-        pool.run(ranges, count_one)
+        # A checksum is one of values, a count alone is not.
+        pool.run(ranges, count_one, bytes_with_toast if self.snapshot.plan.checksum else heap_bytes)
 
     def _copy_rows(self, pool: SnapshotWorkers[ReadWorker], changed: list[CtidRange], whole: list[CtidRange]) -> None:
         tasks = [*((batch, False) for batch in changed), *((batch, True) for batch in whole)]
@@ -189,6 +203,7 @@ class TableReader:
             elif not all_rows:
                 max_xid = _max_xid_seen(worker)
             elif common_xid is None or _is_flagged(worker, batch):
+                pool.pay(heap_bytes(batch))
                 max_xid = _max_xid(worker, batch)
             else:
                 max_xid = common_xid.xid64
@@ -201,16 +216,11 @@ class TableReader:
                 # How many there are to come shows by those in the batches so far.
                 self._report_progress(self._copied * len(tasks) // batches_done)
 
-        pool.run(tasks, copy_one)
+        pool.run(tasks, copy_one, lambda task: bytes_with_toast(task[0]))
 
     def copy_blocks(self, pool: SnapshotWorkers[ReadWorker], ranges: list[CtidRange], keys: bool) -> None:
         """Copy the changed rows of these ranges, and the keys of all rows in them where they are wanted."""
-        by_leaf = [list(of_leaf) for _, of_leaf in groupby(ranges, key=lambda ctid_range: ctid_range.leaf)]
-        groups = [
-            ranges[first : first + RANGES_PER_STATEMENT]
-            for ranges in by_leaf
-            for first in range(0, len(ranges), RANGES_PER_STATEMENT)
-        ]
+        groups = _groups(ranges, pool.most_at_once(ANY_BYTES))
 
         def copy_rows(worker: ReadWorker, group: list[CtidRange]) -> None:
             rows = _raise_if_unsendable(
@@ -225,11 +235,11 @@ class TableReader:
         def copy_keys(worker: ReadWorker, group: list[CtidRange]) -> None:
             _raise_if_unsendable(group[0], lambda: worker.keys.append(worker.cursor, worker.query.keys_in(group)))
 
-        pool.run(groups, copy_rows)
+        pool.run(groups, copy_rows, lambda group: sum(map(bytes_with_toast, group)))
         self._counts.append(Count(WHOLE, 0, self._copied))
         if keys:
             self._report_progress(self._copied, "reading keys, to find deleted rows")
-            pool.run(groups, copy_keys)
+            pool.run(groups, copy_keys, lambda group: sum(map(heap_bytes, group)))
 
     def copy_whole(self, pool: SnapshotWorkers[ReadWorker]) -> None:
         """Copy the changed rows by one statement, of a table that is not cut into ranges."""
@@ -254,7 +264,7 @@ class TableReader:
                 ctid_range, lambda: worker.changed_keys.append(worker.cursor, worker.query.changed_keys(ctid_range))
             )
 
-        pool.run([count.ctid_range for count in self._counts if count.changed != 0], copy_one)
+        pool.run([count.ctid_range for count in self._counts if count.changed != 0], copy_one, heap_bytes)
         for worker in self.workers:
             worker.changed_keys.flush()
         return self.parts("changed_keys")
@@ -266,7 +276,7 @@ class TableReader:
             _raise_if_unsendable(ctid_range, lambda: worker.keys.append(worker.cursor, worker.query.keys(ctid_range)))
 
         self._report_progress(self.changed_rows, "reading keys, to find deleted rows")
-        pool.run(ranges, copy_one)
+        pool.run(ranges, copy_one, heap_bytes)
 
     @property
     def filled(self) -> list[CtidRange]:
@@ -285,6 +295,21 @@ class TableReader:
 
     def _report_progress(self, total: int, note: str = "") -> None:
         self.on_progress(Progress(self.snapshot.table, "extract", self._copied, total, note))
+
+
+def _groups(ranges: list[CtidRange], most: int) -> list[list[CtidRange]]:
+    """Return the ranges as they are read together: of one leaf, not too many, and `most` bytes or one piece of them."""
+    groups: list[list[CtidRange]] = []
+    size = 0
+    for piece in (piece for ctid_range in ranges for piece in pieces_of(ctid_range, most)):
+        last = groups[-1] if groups else None
+        size += bytes_with_toast(piece)
+        if last and last[0].leaf == piece.leaf and len(last) < RANGES_PER_STATEMENT and size <= most:
+            last.append(piece)
+        else:
+            groups.append([piece])
+            size = bytes_with_toast(piece)
+    return groups
 
 
 def _common_xid(worker: ReadWorker, ctid_range: CtidRange) -> CommonXid | None:

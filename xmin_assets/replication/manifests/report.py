@@ -14,7 +14,8 @@ class TableResult:
     """How one table's sync ended: the row that `xmin-assets sync --json` prints for it."""
 
     table: str
-    status: Literal["success", "failed"]
+    status: Literal["success", "paused", "failed"]
+    """Paused is a load by chunks that waits for its hours; `reason` says until when."""
     mode: str | None = None
     reason: str | None = None
     rows_extracted: int = 0
@@ -38,4 +39,4 @@ class SyncReport:
     @property
     def ok(self) -> bool:
         """True if no table failed."""
-        return all(table.status == "success" for table in self.tables)
+        return all(table.status != "failed" for table in self.tables)

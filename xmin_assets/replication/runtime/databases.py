@@ -13,6 +13,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifests.merge import MergedTarget
 from xmin_assets.replication.manifests.serialization import build
 from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.runtime.rate_limit import RateLimit
 from xmin_assets.replication.runtime.retries import retrying
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.spool.last_sync import LastSync
@@ -27,14 +28,16 @@ _log = logging.getLogger(__name__)
 def open_databases(config: ReplicationConfig, settings: Settings | None = None) -> Iterator[tuple[Database, Database]]:
     """Open the source and the target, each bounded to as many connections as there are workers.
 
+    Whatever is read from the one, and loaded into the other, until they are closed shares the rates of the settings.
+
     Raises:
         ConfigError: a connection string is missing or cannot be read.
     """
     settings = settings or config.settings
     workers = workers_for(settings)
     with (
-        _database(config.source_url(), "source", settings, workers) as source,
-        _database(config.target_url(), "target", settings, workers) as target,
+        _database(config.source_url(), "source", settings, workers, settings.read_rate) as source,
+        _database(config.target_url(), "target", settings, workers, settings.load_rate) as target,
     ):
         yield source, target
 
@@ -67,7 +70,7 @@ def unreachable(source: Database, target: Database) -> str | None:
     return None
 
 
-def _database(url: str, side: str, settings: Settings, limit: int) -> Database:
+def _database(url: str, side: str, settings: Settings, limit: int, rate: float | None = None) -> Database:
     return Database(
         url,
         side,
@@ -75,4 +78,5 @@ def _database(url: str, side: str, settings: Settings, limit: int) -> Database:
         connect_timeout=settings.connect_timeout,
         statement_timeout=settings.statement_timeout,
         lock_timeout=settings.lock_timeout,
+        budget=RateLimit(rate) if rate else None,
     )

@@ -96,14 +96,24 @@ class SnapshotWorkers(Generic[AnyWorker]):
         for thread in self._threads:
             thread.join()
 
-    def run(self, tasks: Sequence[Task], work: Callable[[AnyWorker, Task], None]) -> None:
+    def run(
+        self,
+        tasks: Sequence[Task],
+        work: Callable[[AnyWorker, Task], None],
+        cost: Callable[[Task], int] = lambda _: 0,
+    ) -> None:
         """Do all the tasks, in no particular order, and return when the last one is done.
+
+        Args:
+            tasks: what to do.
+            work: does one.
+            cost: the bytes that a task reads, which the database's budget must have.
 
         Raises:
             XminAssetsError: the coordinator failed, or a thread failed for a reason that will not pass.
         """
         with self._changed:
-            self._pending.extend(_job(work, task) for task in tasks)
+            self._pending.extend(self._job(work, task, cost(task)) for task in tasks)
             self._changed.notify_all()
         while not self._is_alone and len(self._threads) < min(self._most_threads, len(tasks) - 1):
             self._start_worker()
@@ -167,11 +177,7 @@ class SnapshotWorkers(Generic[AnyWorker]):
 
     def _do(self, worker: AnyWorker, job: Job[AnyWorker]) -> None:
         try:
-            if time.monotonic() > self._deadline:
-                raise TerminalError(
-                    f"{self._action}: the snapshot was held for longer than max_snapshot_age. Raise it, or use more "
-                    "workers."
-                )
+            self._require_time()
             job(worker)
             worker.keep()
         except BaseException:
@@ -208,9 +214,31 @@ class SnapshotWorkers(Generic[AnyWorker]):
             self._cursor.execute("SELECT 1")
         return False
 
+    def most_at_once(self, size: int) -> int:
+        """Return how many bytes a task should read: `size`, or what the database's budget says."""
+        return self._database.most_at_once(size)
 
-def _job(work: Callable[[AnyWorker, Task], None], task: Task) -> Job[AnyWorker]:
-    def job(worker: AnyWorker) -> None:
-        work(worker, task)
+    def pay(self, size: int) -> None:
+        """Wait until the database's budget lets so many bytes be read.
 
-    return job
+        Raises:
+            TerminalError: the snapshot was held for too long meanwhile.
+            Cancelled: `cancel_all` was called.
+        """
+        if self._database.budget:
+            self._database.budget.pay(size, self._deadline)
+            self._require_time()
+
+    def _require_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            slower = "a higher max_read_rate" if self._database.budget else "more workers"
+            raise TerminalError(
+                f"{self._action}: the snapshot was held for longer than max_snapshot_age. Raise it, or use {slower}."
+            )
+
+    def _job(self, work: Callable[[AnyWorker, Task], None], task: Task, size: int) -> Job[AnyWorker]:
+        def job(worker: AnyWorker) -> None:
+            self.pay(size)
+            work(worker, task)
+
+        return job

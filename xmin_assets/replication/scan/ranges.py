@@ -58,11 +58,16 @@ WHOLE = CtidRange(None, 0, None, 1)
 """A table that is read in one piece."""
 
 
-def cut_into_ranges(storage: tuple[Storage, ...], workers: int) -> list[CtidRange]:
+def cut_into_ranges(storage: tuple[Storage, ...], workers: int, most: int = RANGE_BYTES) -> list[CtidRange]:
     """Cut a table into ranges to be counted: large ones, but enough of them to keep the workers busy.
 
     A view has nothing to be cut, and a role that may read a table, but not its partitions under their own names, reads
     it as a whole; and so are partitions whose rows would be others under their own names.
+
+    Args:
+        storage: what the table has rows in.
+        workers: that read it.
+        most: bytes of a range, its TOAST aside.
     """
     if not storage or not all(leaf.readable and leaf.alike for leaf in storage):
         return [WHOLE]
@@ -70,27 +75,46 @@ def cut_into_ranges(storage: tuple[Storage, ...], workers: int) -> list[CtidRang
     for leaf in storage:
         blocks = leaf.main_bytes // BLOCK_SIZE
         least = max(1, MIN_BYTES // BLOCK_SIZE)
-        most = RANGE_BYTES // BLOCK_SIZE
-        size = min(most, max(least, math.ceil(blocks / (RANGES_PER_WORKER * workers))))
+        size = min(max(1, most // BLOCK_SIZE), max(least, math.ceil(blocks / (RANGES_PER_WORKER * workers))))
         ranges += _cut(leaf, 0, None, blocks, max(1, math.ceil(blocks / size)))
     return ranges
 
 
-def batches(ctid_range: CtidRange, rows: int | None, batch_size: int) -> list[CtidRange]:
-    """Cut a range into batches of about `batch_size` rows each, and of 4 MiB at least.
+def batches(ctid_range: CtidRange, rows: int | None, batch_size: int, most: int = RANGE_BYTES) -> list[CtidRange]:
+    """Cut a range into batches of about `batch_size` rows each, and of 4 MiB at least where as much is allowed.
 
     Args:
         ctid_range: what to cut.
         rows: how many of its rows are to be copied. If that is not known, it is cut only where it has much TOAST.
         batch_size: rows.
+        most: bytes of a batch and its TOAST.
     """
     if ctid_range.leaf is None:
         return [ctid_range]
-    # All bytes and not only the heap's: a few blocks may point to gigabytes of TOAST.
-    bytes_per_block = max(BLOCK_SIZE, ctid_range.leaf.all_bytes // max(1, ctid_range.leaf.main_bytes // BLOCK_SIZE))
-    size = ctid_range.blocks * bytes_per_block
+    size = bytes_with_toast(ctid_range)
     pieces = 1 if rows is None else min(math.ceil(rows / batch_size), max(1, size // BATCH_BYTES))
-    return _cut(ctid_range.leaf, ctid_range.start, ctid_range.end, ctid_range.blocks, max(pieces, size // RANGE_BYTES))
+    return _cut(ctid_range.leaf, ctid_range.start, ctid_range.end, ctid_range.blocks, max(pieces, size // most))
+
+
+def pieces_of(ctid_range: CtidRange, most: int) -> list[CtidRange]:
+    """Cut a range into pieces of so many bytes at most, TOAST included."""
+    if ctid_range.leaf is None:
+        return [ctid_range]
+    pieces = math.ceil(bytes_with_toast(ctid_range) / most)
+    return _cut(ctid_range.leaf, ctid_range.start, ctid_range.end, ctid_range.blocks, pieces)
+
+
+def heap_bytes(ctid_range: CtidRange) -> int:
+    """Return the bytes of a range's blocks."""
+    return ctid_range.blocks * BLOCK_SIZE
+
+
+def bytes_with_toast(ctid_range: CtidRange) -> int:
+    """Return the bytes of a range's blocks and its share of the TOAST: a few blocks may point to gigabytes."""
+    leaf = ctid_range.leaf
+    if leaf is None:
+        return heap_bytes(ctid_range)
+    return ctid_range.blocks * max(BLOCK_SIZE, leaf.all_bytes // max(1, leaf.main_bytes // BLOCK_SIZE))
 
 
 def rows_estimate(ctid_range: CtidRange) -> int:

@@ -20,6 +20,7 @@ from xmin_assets.postgres.transaction import TransactionMode, give_memory, trans
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.manifests.load import Load
 from xmin_assets.replication.manifests.plan import BlockRange, SourceSnapshot
+from xmin_assets.replication.runtime.rate_limit import paced
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.keys import ensure_index
 from xmin_assets.replication.schema.table_definition import column_definitions, target_columns
@@ -147,7 +148,7 @@ class ChunkLoader:
         ):
             lock_own(cursor, self._name, self._load.planned, "ROW EXCLUSIVE")
             try:
-                rows = copy_in(cursor, table, self._columns, file)
+                rows = copy_in(cursor, table, self._columns, paced(file, self._target.budget))
             except psycopg2.Error as error:
                 if problem := rejection(error, self._load.planned, self._columns, part, self._spool):
                     raise problem from error

@@ -26,6 +26,7 @@ from xmin_assets.replication.manifests.operations import names_before
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
+from xmin_assets.replication.runtime.rate_limit import paced
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.keys import ensure_index
 from xmin_assets.replication.schema.table_definition import column_definitions, target_columns
@@ -202,7 +203,7 @@ class StagedTableLoader:
         ):
             lock_own(cursor, name, self._snapshot, "ROW EXCLUSIVE")
             try:
-                rows = copy_in(cursor, table, columns, file)
+                rows = copy_in(cursor, table, columns, paced(file, self._target.budget))
             except psycopg2.Error as error:
                 if problem := rejection(error, self._snapshot, columns, part, self._spool):
                     raise problem from error

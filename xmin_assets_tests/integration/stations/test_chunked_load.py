@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
+from xmin_assets.config.load_window import LoadWindow
 from xmin_assets.replication.clean import clean
 from xmin_assets.replication.runtime.progress import Progress
 from xmin_assets.replication.state.table_lock import TableLocks
@@ -273,4 +275,34 @@ def test_what_a_second_process_has_loaded_is_not_loaded_twice(between: Between, 
     between.steps[3] = other
     between.sync()
 
+    replica.assert_equal(TABLE)
+
+
+def test_a_load_stops_outside_its_window_and_goes_on_in_it(
+    between: Between, replica: Replica, source_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LoadWindow, "is_open", lambda *_: between.chunks < 3)
+    nightly = replace(replica, settings={**replica.settings, "load_window": "22:00-06:00 Europe/Berlin"})
+    result = nightly.try_sync(CHUNKED, on_progress=between)
+    assert result.status == "paused" and result.error is None
+    assert result.reason and "is loaded. The load stops until its window opens, 20" in result.reason
+    assert between.chunks == 3
+    (status,) = table_statuses(nightly.config(TABLE))
+    assert status.failed is None and status.load
+
+    source_db.execute("CREATE TABLE small (id int PRIMARY KEY); INSERT INTO small VALUES (1)")
+    assert nightly.sync("public.small").rows_inserted == 1
+    monkeypatch.undo()
+    replica.sync(CHUNKED)
+    replica.assert_equal(TABLE)
+
+
+def test_a_load_reads_and_loads_no_faster_than_its_rates(between: Between, replica: Replica) -> None:
+    slow = replace(replica, settings={**replica.settings, "max_read_rate": "512 KiB/s"})
+    began = time.monotonic()
+    slow.sync(CHUNKED)
+    took = time.monotonic() - began
+
+    # The chunks read the table once; the closing sync finds that nothing was written since.
+    assert took > 0.7 * 700 / 512
     replica.assert_equal(TABLE)
