@@ -74,6 +74,11 @@ class Settings(Strict):
         "together, such as `50 MiB/s`. Default: no limit.",
     )
 
+    courtesy: bool = Field(
+        default=False,
+        description="Whether reading slows down and stops while the source has much to do: by its active sessions, the "
+        "age of its oldest snapshot, and how far its standbys are behind.",
+    )
     load_window: str | None = Field(
         default=None,
         description="The hours in which loads by chunks read, such as `22:00-06:00 Europe/Berlin` (UTC without a "

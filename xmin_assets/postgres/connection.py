@@ -47,6 +47,17 @@ ASK_AFTER = 10.0
 _FULL = ("too many clients", "remaining connection slots", "too many connections", "no more connections allowed")
 
 
+class MakesWay(Protocol):
+    """What slows the users of a database down when it has much to do."""
+
+    def make_way(self, seconds: float, until: float) -> None:
+        """Wait after a piece of work that took so many seconds, until a monotonic time in seconds at most.
+
+        Raises:
+            Cancelled: `cancel_all` was called.
+        """
+
+
 class Budget(Protocol):
     """What all users of one database may move in a second."""
 
@@ -101,6 +112,8 @@ class Database:
         self.statement_timeout = statement_timeout
         self.lock_timeout = lock_timeout
         self.budget = budget
+        self.courtesy: MakesWay | None = None
+        """What slows readers down when the database has much to do; None: nothing does."""
         self._arguments = {"connect_timeout": connect_timeout, **_DEFAULTS, **given, "client_encoding": "UTF8"}
         self._changed = threading.Condition()
         self._most = limit
@@ -163,12 +176,20 @@ class Database:
         Raises:
             ConnectionFailed: as `connection` does.
         """
-        check_cancelled()
-        connection = self._connect()
+        connection = self.open_extra()
         try:
             yield connection
         finally:
             connection.close()
+
+    def open_extra(self) -> ext.connection:
+        """Open a connection beside the limit, which the caller closes.
+
+        Raises:
+            ConnectionFailed: as `connection` does.
+        """
+        check_cancelled()
+        return self._connect()
 
     def prepare(self) -> None:
         """Begin to open a connection, if there may be one more, for a caller that needs one soon."""

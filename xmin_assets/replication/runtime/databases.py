@@ -13,6 +13,7 @@ from xmin_assets.postgres.connection import Database
 from xmin_assets.replication.manifests.merge import MergedTarget
 from xmin_assets.replication.manifests.serialization import build
 from xmin_assets.replication.manifests.state import State
+from xmin_assets.replication.runtime.courtesy import Courtesy
 from xmin_assets.replication.runtime.rate_limit import RateLimit
 from xmin_assets.replication.runtime.retries import retrying
 from xmin_assets.replication.runtime.sizing import workers_for
@@ -39,7 +40,12 @@ def open_databases(config: ReplicationConfig, settings: Settings | None = None) 
         _database(config.source_url(), "source", settings, workers, settings.read_rate) as source,
         _database(config.target_url(), "target", settings, workers, settings.load_rate) as target,
     ):
-        yield source, target
+        courtesy = source.courtesy = Courtesy(source) if settings.courtesy else None
+        try:
+            yield source, target
+        finally:
+            if courtesy:
+                courtesy.close()
 
 
 @contextmanager

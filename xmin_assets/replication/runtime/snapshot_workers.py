@@ -239,6 +239,9 @@ class SnapshotWorkers(Generic[AnyWorker]):
     def _job(self, work: Callable[[AnyWorker, Task], None], task: Task, size: int) -> Job[AnyWorker]:
         def job(worker: AnyWorker) -> None:
             self.pay(size)
+            began = time.monotonic()
             work(worker, task)
+            if size and self._database.courtesy:
+                self._database.courtesy.make_way(time.monotonic() - began, self._deadline)
 
         return job
