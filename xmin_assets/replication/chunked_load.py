@@ -20,7 +20,7 @@ from psycopg2 import sql
 
 from xmin_assets.config import Mode, Settings, TableConfig
 from xmin_assets.config.deletes import Deletes
-from xmin_assets.errors import KeyInvalid, LoadPaused, PlanOutdated
+from xmin_assets.errors import KeyInvalid, LoadPaused, PlanOutdated, StaleExtract
 from xmin_assets.postgres import xid
 from xmin_assets.postgres.connection import Database
 from xmin_assets.postgres.server import snapshot_and_lsn, wait_for_flush
@@ -53,7 +53,7 @@ from xmin_assets.replication.staging.load_table import ChunkLoader, add_load_key
 from xmin_assets.replication.staging.staged_table import require_target
 from xmin_assets.replication.state.loads import forget_load, load_table, read_load, read_progress, write_load
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
-from xmin_assets.replication.state.table_state import forget_state, lock_table_state, write_state
+from xmin_assets.replication.state.table_state import forget_state, lock_table_state, read_state, write_state
 
 QUIET_SECONDS = 2.0
 """How long the beginning of a load waits for transactions that were open at the WAL position that it notes."""
@@ -202,6 +202,7 @@ class _ChunkedLoad:
 
     def _under_way(self) -> Load | None:
         with transaction_on(self.target, TransactionMode.READ, self._action) as cursor:
+            self._require_base(cursor)
             return read_load(cursor, self.planned.config.target_name)
 
     def _progress(self, load: Load) -> LoadProgress:
@@ -219,6 +220,8 @@ class _ChunkedLoad:
             self._require_own(cursor, load)
             state = replace(
                 load.state,
+                # Another process may have planned a closing sync when less was loaded: that one is stale.
+                sync_id=f"{load.state.sync_id}-{blocks_in(progress.done)}",
                 rows=progress.rows,
                 max_xmin=progress.max_xid,
                 identity=wholly_loaded(load, progress),
@@ -229,6 +232,19 @@ class _ChunkedLoad:
         now = read_load(cursor, self.planned.config.target_name)
         if now is None or now.load_id != load.load_id:
             raise PlanOutdated(f"{self.planned.table}: another process has ended this load. Run the sync again.")
+
+    def _require_base(self, cursor: ext.cursor) -> None:
+        """Make sure that what is loaded can be merged in the end.
+
+        Raises:
+            StaleExtract: another sync has merged since this one was planned, or this one has.
+        """
+        state = read_state(cursor, self.planned.config.target_name)
+        if ((state.revision, state.sync_id) if state else None) != self.planned.base:
+            raise StaleExtract(
+                f"{self.planned.table}: a sync has merged after this one was planned. Nothing was loaded; "
+                "run the sync again."
+            )
 
     def _begin(self) -> Load:
         """Fix where the load begins, in the target, and make its table.
@@ -244,6 +260,7 @@ class _ChunkedLoad:
             require_target(cursor, planned)
             ensure_schema(cursor)
             lock_table_state(cursor, table.target_name)
+            self._require_base(cursor)
             oid = create_load_table(cursor, planned)
             state = replace(
                 start.state,
@@ -283,7 +300,6 @@ def drop_load(target: Database, table: TableConfig) -> bool:
         lock_table_state(cursor, table.target_name)
         cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name.name)))
         forget_load(cursor, table.target_name)
-        forget_state(cursor, name)
     return True
 
 

@@ -14,9 +14,8 @@ from xmin_assets.replication.runtime.databases import open_target
 from xmin_assets.replication.spool.spool import Spool
 from xmin_assets.replication.spool.sync_id import age_of
 from xmin_assets.replication.staging.staged_table import COMMENT_PREFIX
-from xmin_assets.replication.state.loads import forget_load, load_table, loads_of
+from xmin_assets.replication.state.loads import forget_load, loads_of
 from xmin_assets.replication.state.migrations import SCHEMA
-from xmin_assets.replication.state.table_state import forget_state
 
 _STAGED = """
 SELECT c.relname::text AS name, pg_catalog.obj_description(c.oid, 'pg_class') AS comment
@@ -62,7 +61,6 @@ def clean(config: ReplicationConfig | None = None, *, older_than: float = 86400.
             if age >= older_than:
                 if load:
                     forget_load(cursor, load.target)
-                    forget_state(cursor, load_table(load.target))
                 cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
                 dropped.append(f"{SCHEMA}.{name}")
     removed = []

@@ -112,6 +112,8 @@ def _close_load(cursor: ext.cursor, staged: StagedTable, closes: ClosedLoad, lim
         assert result is not None
         return replace(result, repeated=True)
     closed = _Merge(cursor, staged, limits).run()
+    loaded = read_state(cursor, name)
+    assert loaded is not None  # it was written just now
     forget_state(cursor, name)
     forget_load(cursor, planned.config.target_name)
     mark_as_staged(cursor, name.name, planned.sync_id)
@@ -136,7 +138,12 @@ def _close_load(cursor: ext.cursor, staged: StagedTable, closes: ClosedLoad, lim
         types=staged.types,
         target_started=started(cursor),
     )
-    return _Merge(cursor, whole, limits).run()
+    result = _Merge(cursor, whole, limits).run()
+    state = read_state(cursor, planned.config.target_name)
+    if state and loaded.reused_below > state.reused_below:
+        # Its rows were not all read under one start of the source, as those of any other full sync are.
+        write_state(cursor, planned.config.target_name, replace(state, reused_below=loaded.reused_below), result)
+    return result
 
 
 @dataclass(frozen=True)

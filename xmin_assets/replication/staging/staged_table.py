@@ -11,7 +11,7 @@ from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.rows import fetch_value, fetch_value_or_none
 from xmin_assets.postgres.server import observe_target_server
 from xmin_assets.replication.manifests.plan import SourceSnapshot
-from xmin_assets.replication.state.loads import load_table_name
+from xmin_assets.replication.state.loads import forget_load, load_table_name
 from xmin_assets.replication.state.migrations import SCHEMA
 
 COMMENT_PREFIX = "xmin_assets staged, sync "
@@ -29,9 +29,13 @@ def staged_names(target: QualifiedName) -> tuple[str, str]:
 
 
 def drop_staged(cursor: ext.cursor, target: QualifiedName) -> None:
-    """Drop what is staged for a target table, whichever sync has staged it, and what a load has filled."""
+    """Drop what is staged for a target table, whichever sync has staged it, and what a load has filled.
+
+    A merge that is not that of the load has overtaken it. The schema xmin_assets must be there, and up to date.
+    """
     names = (sql.Identifier(SCHEMA, name) for name in (*staged_names(target), load_table_name(target)))
     cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.SQL(", ").join(names)))
+    forget_load(cursor, target)
 
 
 def require_target(cursor: ext.cursor, snapshot: SourceSnapshot) -> None:

@@ -19,6 +19,7 @@ from xmin_assets.replication.manifests.load import Load, LoadProgress
 from xmin_assets.replication.manifests.plan import BlockRange
 from xmin_assets.replication.manifests.serialization import from_json, to_json
 from xmin_assets.replication.state.migrations import SCHEMA, schema_version
+from xmin_assets.replication.state.table_state import forget_state
 
 LOADS_SINCE = 7
 """Version of the schema from which loads are remembered."""
@@ -36,9 +37,9 @@ VALUES (%(schema)s, %(table)s, %(load_id)s, %(load_table)s, %(bytes)s, %(facts)s
 """
 
 _FORGET = """
-WITH gone AS (DELETE FROM xmin_assets.loads
-               WHERE target_schema = %(schema)s AND target_table = %(table)s RETURNING load_id)
-DELETE FROM xmin_assets.loaded_ranges WHERE load_id IN (SELECT load_id FROM gone)
+DELETE FROM xmin_assets.loads
+ WHERE target_schema = %(schema)s AND target_table = %(table)s
+RETURNING load_id
 """
 
 _TOUCH = (
@@ -113,6 +114,10 @@ class _Sums(NamedTuple):
 class _Counted(NamedTuple):
     rows: int
     bytes: int
+
+
+class _Gone(NamedTuple):
+    load_id: str
 
 
 class _Done(NamedTuple):
@@ -190,8 +195,11 @@ def write_load(cursor: ext.cursor, target: QualifiedName, load: Load) -> None:
 
 
 def forget_load(cursor: ext.cursor, target: QualifiedName) -> None:
-    """Forget the load of a target table; its table is the caller's to drop or to keep."""
+    """Forget the load of a target table, if there is one; its table is the caller's to drop or to keep."""
     cursor.execute(_FORGET, {"schema": target.schema, "table": target.name})
+    for gone in list(fetch_as(cursor, _Gone)):
+        cursor.execute("DELETE FROM xmin_assets.loaded_ranges WHERE load_id = %(load_id)s", {"load_id": gone.load_id})
+        forget_state(cursor, load_table(target))
 
 
 def note_loaded(cursor: ext.cursor, load: Load, ranges: Sequence[BlockRange], *, rows: int, csv_bytes: int) -> None:
@@ -221,12 +229,14 @@ def note_loaded(cursor: ext.cursor, load: Load, ranges: Sequence[BlockRange], *,
         raise StaleExtract(
             f"{load.planned.table}: another process has gone on with this load or ended it. Run the sync again."
         )
-    # The rows of a file are not known range by range; their sum is.
+    # The rows of a file are not known range by range; their sum is. Nor is their highest xid, and what stands here
+    # counts where its chunk is never completed: then it must not be too low.
+    at_most = load.state.watermark - 1
     counts = [(rows, csv_bytes), *[(0, 0)] * (len(ranges) - 1)]
     execute_values(
         cursor,
         _NOTE,
-        [(load.load_id, r.filenode, r.start, r.end, *count, 0) for r, count in zip(ranges, counts, strict=True)],
+        [(load.load_id, r.filenode, r.start, r.end, *count, at_most) for r, count in zip(ranges, counts, strict=True)],
     )
 
 
@@ -249,8 +259,9 @@ def note_chunk(cursor: ext.cursor, load: Load, chunk: Sequence[BlockRange], max_
         rows += sum(counted.rows for counted in found)
         csv_bytes += sum(counted.bytes for counted in found)
     note_loaded(cursor, load, chunk, rows=rows, csv_bytes=csv_bytes)
-    cursor.execute(
-        "UPDATE xmin_assets.loaded_ranges SET max_xid = %(max_xid)s"
-        " WHERE load_id = %(load_id)s AND filenode = %(filenode)s AND first_block = %(start)s",
-        {"max_xid": max_xid, "load_id": load.load_id, "filenode": chunk[0].filenode, "start": chunk[0].start},
-    )
+    for r in chunk:
+        cursor.execute(
+            "UPDATE xmin_assets.loaded_ranges SET max_xid = %(max_xid)s"
+            " WHERE load_id = %(load_id)s AND filenode = %(filenode)s AND first_block = %(start)s",
+            {"max_xid": max_xid, "load_id": load.load_id, "filenode": r.filenode, "start": r.start},
+        )

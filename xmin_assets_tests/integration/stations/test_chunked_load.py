@@ -13,8 +13,12 @@ from unittest.mock import patch
 import pytest
 
 from xmin_assets.config.load_window import LoadWindow
+from xmin_assets.errors import StaleExtract
+from xmin_assets.replication.chunked_load import read_source_table
 from xmin_assets.replication.clean import clean
+from xmin_assets.replication.manifests.extract import Part
 from xmin_assets.replication.runtime.progress import Progress
+from xmin_assets.replication.staging.load_table import ChunkLoader
 from xmin_assets.replication.state.table_lock import TableLocks
 from xmin_assets.replication.status import table_statuses
 from xmin_assets.replication.sync import resync_tables
@@ -305,4 +309,63 @@ def test_a_load_reads_and_loads_no_faster_than_its_rates(between: Between, repli
 
     # The chunks read the table once; the closing sync finds that nothing was written since.
     assert took > 0.7 * 700 / 512
+    replica.assert_equal(TABLE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["ALTER TABLE t SET UNLOGGED", "CREATE TABLE heir () INHERITS (t); INSERT INTO heir VALUES (9999, 1, 'heir')"],
+)
+def test_a_table_that_is_no_longer_loaded_by_chunks_leaves_nothing(
+    between: Between, replica: Replica, source_db: Database, target_db: Database, change: str
+) -> None:
+    cut_off(between)
+    source_db.execute(change)
+    replica.sync({**CHUNKED, "key": "id"})
+
+    assert left_behind(target_db) == []
+    rows = "SELECT count(*), sum(n) FROM t"
+    assert target_db.fetch(rows) == source_db.fetch(rows)
+
+
+def test_a_plan_that_was_merged_or_overtaken_loads_nothing(
+    between: Between, replica: Replica, source_db: Database, target_db: Database
+) -> None:
+    with replica.stations(CHUNKED) as stations:
+        planned = stations.snapshot()
+        replica.sync(CHUNKED)
+        with pytest.raises(StaleExtract, match="Nothing was loaded"):
+            read_source_table(
+                stations.source, planned, stations.spool, stations.config.settings, target=stations.target
+            )
+
+    assert left_behind(target_db) == []
+
+
+def test_the_highest_xmin_is_not_too_low_after_a_cut_within_a_chunk(
+    replica: Replica, source_db: Database, target_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source_db.execute("""
+        CREATE TABLE t (id int PRIMARY KEY, n int, filler text);
+        INSERT INTO t SELECT i, 0, repeat('x', 300) FROM generate_series(1, 4000) i;
+    """)
+    source_db.execute("DELETE FROM t WHERE id <= 300")
+    source_db.execute("VACUUM t")
+    source_db.execute("INSERT INTO t SELECT i, 1, repeat('x', 300) FROM generate_series(1, 300) i")
+    load_part = ChunkLoader._load_part
+
+    def cut(loader: ChunkLoader, part: Part) -> None:
+        if not any(r.start == 0 for r in part.ranges):
+            raise Cut
+        load_part(loader, part)
+
+    table = {"source": TABLE, "load_chunk": "1 MiB"}
+    with monkeypatch.context() as patched:
+        patched.setattr(ChunkLoader, "_load_part", cut)
+        assert replica.try_sync(table).status == "failed"
+    replica.sync(table)
+
+    ((highest,),) = source_db.fetch("SELECT max(xmin::text::int8) FROM t")
+    ((noted,),) = target_db.fetch("SELECT max_xmin FROM xmin_assets.state")
+    assert noted >= highest
     replica.assert_equal(TABLE)
