@@ -14,6 +14,7 @@ from rich.console import Console
 from benchmarks import document, interference, machine, report
 from benchmarks.equality import EQUAL
 from benchmarks.peers import NAMES
+from benchmarks.pinning import pin
 from benchmarks.results import Results
 from benchmarks.runs import run as run_trials
 from benchmarks.scenarios import SCENARIOS, Trial, trials, trials_of_blocks, trials_of_sizes, trials_of_workers
@@ -119,9 +120,27 @@ def measure_interference(
     """Return what others at the source notice of a sync."""
     with open_servers(folder) as servers:
         described = machine.describe(servers)
-        latencies = interference.measure(servers, rows, runs, counts, seconds, _telling())
+        latencies = interference.measure(servers, rows, runs, interference.guests(counts), seconds, _telling())
     found = interference.Interference(described, {"rows": rows, "runs": runs, "seconds": seconds}, latencies)
     found.write(results / "interference.json")
+    report.show_interference(interference.costs(latencies), _console())
+
+
+@app.command("courtesy")
+@click.option("--seconds", default=30, show_default=True, help="That each run of pgbench takes.")
+@rows_option
+@runs_option
+@folder_option
+@results_option
+def measure_courtesy(seconds: int, rows: int, runs: int, folder: Path | None, results: Path) -> None:
+    """Return what others at the source notice of a full load, with source and target on a core each."""
+    with open_servers(folder) as servers:
+        described = machine.describe(servers)
+        if not pin(servers):
+            raise click.ClickException("Source and target need a core each, and this process has one.")
+        latencies = interference.measure(servers, rows, runs, interference.polite_guests(), seconds, _telling())
+    found = interference.Interference(described, {"rows": rows, "runs": runs, "seconds": seconds}, latencies)
+    found.write(results / "courtesy.json")
     report.show_interference(interference.costs(latencies), _console())
 
 
@@ -132,17 +151,17 @@ def docs(results: Path, folder: Path) -> None:
     """Make docs/benchmarks.md and its plots from the results that there are."""
     if not (results / "scenarios.json").exists():
         raise click.ClickException(f"There are no results in {results}: run make bench first.")
-    polite = (
-        interference.Interference.read(results / "interference.json")
-        if (results / "interference.json").exists()
-        else None
-    )
 
     def read(name: str) -> Results | None:
         return Results.read(file) if (file := results / f"{name}.json").exists() else None
 
+    def beside(name: str) -> interference.Interference | None:
+        return interference.Interference.read(file) if (file := results / f"{name}.json").exists() else None
+
     scenarios = Results.read(results / "scenarios.json")
-    document.write(folder, scenarios, read("scale"), read("blocks"), read("workers"), polite)
+    document.write(
+        folder, scenarios, read("scale"), read("blocks"), read("workers"), beside("interference"), beside("courtesy")
+    )
 
 
 def _race(

@@ -91,6 +91,16 @@ own would feel less. The pipe of psql says how much any copy costs.
 {advice}
 """
 
+COURTESY = """## What a polite load costs others
+
+The same load of pgbench and the same table, with the server that is the source on one core and the target on another.
+The last line is the polite setting of [operations](operations.md#a-budget-for-the-source).
+
+{table}
+
+{advice}
+"""
+
 MACHINE = """## The machine
 
 {table}
@@ -108,7 +118,8 @@ def render(
     scale: Results | None,
     blocks: Results | None,
     workers: Results | None,
-    polite: interference.Interference | None,
+    beside: interference.Interference | None,
+    polite: interference.Interference | None = None,
 ) -> str:
     """Return the document; parts without results are left out."""
     lines = summarize(scenarios.measurements)
@@ -127,8 +138,7 @@ def render(
         parts += [_skipped(blocks)] * bool(blocks.skipped)
     if workers:
         parts.append(WORKERS.format(table=_lines(summarize(workers.measurements))))
-    if polite:
-        parts.append(_interference(polite))
+    parts += [_interference(found, text) for found, text in ((beside, INTERFERENCE), (polite, COURTESY)) if found]
     parts.append(MACHINE.format(table=_table(["", ""], [[name, value] for name, value in scenarios.machine.items()])))
     return "\n".join(parts)
 
@@ -139,6 +149,7 @@ def write(
     scale: Results | None,
     blocks: Results | None,
     workers: Results | None,
+    beside: interference.Interference | None,
     polite: interference.Interference | None,
 ) -> None:
     """Write the document and its plots into a folder."""
@@ -150,7 +161,7 @@ def write(
         plots.plot_scale(scale, images / "benchmark-scale.png")
     if workers:
         plots.plot_workers(workers, images / "benchmark-workers.png")
-    (folder / "benchmarks.md").write_text(render(scenarios, scale, blocks, workers, polite))
+    (folder / "benchmarks.md").write_text(render(scenarios, scale, blocks, workers, beside, polite))
 
 
 def _note(results: Results) -> str:
@@ -193,15 +204,15 @@ def _skipped(results: Results) -> str:
     return "Left out: " + "; ".join(reasons) + ".\n"
 
 
-def _interference(polite: interference.Interference) -> str:
-    costs = interference.costs(polite.latencies)
-    kind = interference.gentle(polite.latencies, COSTLY)
+def _interference(found: interference.Interference, text: str) -> str:
+    costs = interference.costs(found.latencies)
+    kind = interference.gentle(found.latencies, COSTLY)
     advice = f"At most {COSTLY - 1:.0%} of p99 cost: {'; '.join(kind) or 'none of them'}."
-    return INTERFERENCE.format(
+    return text.format(
         rate=interference.RATE,
         clients=interference.CLIENTS,
-        seconds=polite.options["seconds"],
-        rows=f"{polite.options['rows']:,}",
+        seconds=found.options["seconds"],
+        rows=f"{found.options['rows']:,}",
         table=_table(report.COURTESY_HEADINGS, [report.interference_cells(cost) for cost in costs]),
         advice=advice,
     )

@@ -101,6 +101,12 @@ def guests(counts: Sequence[int]) -> list[Guest]:
     return [NOBODY, *loads, *(Guest(f"idle sync: {one.name}", one, fresh=False) for one in engines)]
 
 
+def polite_guests() -> list[Guest]:
+    """Return nothing, the pipe, and full loads at full speed and at the polite setting."""
+    loading: list[Competitor] = [PIPE, Engine(2, said=True), Engine(1, polite=True)]
+    return [NOBODY, *(Guest(f"full load: {one.name}", one) for one in loading)]
+
+
 def costs(latencies: Sequence[Latency]) -> list[Cost]:
     """Return one line for each thing that went on meanwhile, in the order in which they were first measured."""
     groups: dict[str, list[Latency]] = {}
@@ -127,7 +133,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def measure(
-    servers: Servers, rows: int, runs: int, counts: Sequence[int], seconds: int, say: Callable[[str], None]
+    servers: Servers, rows: int, runs: int, beside: Sequence[Guest], seconds: int, say: Callable[[str], None]
 ) -> list[Latency]:
     """Run pgbench beside nothing and beside each guest, in turns.
 
@@ -135,7 +141,7 @@ def measure(
         servers: both, as for all that is measured.
         rows: of the table that is loaded.
         runs: turns.
-        counts: numbers of workers.
+        beside: what goes on meanwhile.
         seconds: that each run of pgbench takes.
         say: told of every run.
     """
@@ -145,7 +151,7 @@ def measure(
         variables = environment(arena.source.url)
         subprocess.run([bench, "-i", "-q", "-s", str(SCALE)], env=variables, check=True, capture_output=True)
         for run in range(1, runs + 1):
-            for guest in guests(counts):
+            for guest in beside:
                 with _visiting(arena, guest) as finished:
                     times = _latencies(bench, variables, servers.folder, seconds)
                     syncs = len(finished)

@@ -12,14 +12,19 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.competitor import CompetitorFailed, Outcome, Role, Task
 from benchmarks.program import telling_line
 from benchmarks.servers import Servers
 from benchmarks.watch import Watch, high_water_mark, size_of
+
+POLITE: dict[str, str | bool] = {"courtesy": True, "max_read_rate": "16 MiB/s"}
+"""The polite setting of docs/operations.md, beside one worker."""
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,11 +38,15 @@ class Engine:
     """Whether the name says how many workers there are."""
     blocks: bool = False
     """Whether the target knows the rows' blocks, so that only those that changed are read."""
+    polite: bool = False
+    """Whether it makes way, and reads no faster than `POLITE` says."""
 
     @property
     def name(self) -> str:
         if self.blocks:
             return "xmin_assets, track_blocks"
+        if self.polite:
+            return f"xmin_assets, courtesy, {POLITE['max_read_rate']}, {self.workers} worker"
         if not self.said:
             return "xmin_assets"
         return f"xmin_assets, {self.workers} worker{'s' * (self.workers != 1)}"
@@ -67,7 +76,9 @@ class Engine:
             stderr=subprocess.PIPE,
         )
         with Watch(process, spool=spool) as watch:
-            told, errors = process.communicate(json.dumps(_config(task, self.workers, self.blocks)).encode())
+            told, errors = process.communicate(
+                json.dumps(_config(task, self.workers, self.blocks, POLITE if self.polite else {})).encode()
+            )
         if process.returncode != 0:
             raise CompetitorFailed(telling_line(errors.decode(errors="replace")))
         said = json.loads(told)
@@ -130,11 +141,13 @@ def _spool(task: Task) -> Path:
     return spool
 
 
-def _config(task: Task, workers: int, blocks: bool = False) -> dict[str, Any]:
+def _config(
+    task: Task, workers: int, blocks: bool = False, more: Mapping[str, str | bool] = MappingProxyType({})
+) -> dict[str, Any]:
     return {
         "source": task.source.url,
         "target": task.target.url,
-        "settings": {"workers": workers, "spool": str(_spool(task))},
+        "settings": {"workers": workers, "spool": str(_spool(task)), **more},
         "defaults": {"track_blocks": blocks},
         "tables": [f"public.{table}" for table in task.tables],
     }

@@ -35,6 +35,7 @@ def guest(watched: WatchedTable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gu
     source.execute("GRANT SELECT ON items TO midway")
     target.execute(
         "ALTER SCHEMA xmin_assets OWNER TO midway; ALTER TABLE xmin_assets.state OWNER TO midway;"
+        "ALTER TABLE xmin_assets.loads OWNER TO midway; ALTER TABLE xmin_assets.loaded_ranges OWNER TO midway;"
         "ALTER TABLE xmin_assets.history OWNER TO midway; ALTER TABLE items OWNER TO midway"
     )
     yield Guest(watched)
