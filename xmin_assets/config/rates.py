@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
+from xmin_assets.config.sizes import unit_bytes
 from xmin_assets.redaction import shown
 
 LEAST = 8192
 """Bytes in a second that a limit may be at least: a block of a table."""
 
-_UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*/\s*s")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?b|b)\s*/\s*s")
 
 
 def bytes_per_second(text: str) -> float:
@@ -22,9 +22,9 @@ def bytes_per_second(text: str) -> float:
         ValueError: it is no such text, or less than a block of 8 KiB in a second.
     """
     match = _RATE.fullmatch(text.strip().lower())
-    if match is None or match[2] not in _UNITS:
+    if match is None:
         raise ValueError(f"is no rate: {shown(text)}; write one such as 50 MiB/s, 1 GiB/s or 800 KiB/s")
-    rate = float(match[1]) * _UNITS[match[2]]
+    rate = float(match[1]) * unit_bytes(match[2])
     if rate < LEAST:
         raise ValueError(
             f"is too little: {shown(text)}; the least is 8 KiB/s, which is one block of a table in a second"

@@ -27,7 +27,7 @@ from xmin_assets.postgres.server import snapshot_and_lsn, wait_for_flush
 from xmin_assets.postgres.transaction import TransactionMode, transaction, transaction_on
 from xmin_assets.replication.extraction.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
-from xmin_assets.replication.manifests.load import Load, LoadProgress
+from xmin_assets.replication.manifests.load import NOTHING_LOADED, Load, LoadProgress
 from xmin_assets.replication.manifests.merge import MergedTarget
 from xmin_assets.replication.manifests.plan import BlockRange, Chunk, ClosedLoad, SourceSnapshot
 from xmin_assets.replication.manifests.state import State, WalPosition
@@ -38,6 +38,7 @@ from xmin_assets.replication.planning.load_plan import (
     blocks_per_chunk,
     closing_config,
     left_to_read,
+    loaded_share,
     next_chunk,
     pieces,
     wholly_loaded,
@@ -108,20 +109,18 @@ class _ChunkedLoad:
     spool: Spool
     settings: Settings
     on_progress: ProgressCallback
-    chunks: int = 0
     begun: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def run(self) -> CsvExtract:
         while True:
-            load = self._under_way() or self._begin()
-            progress = self._progress(load)
+            load, progress = self._under_way() or (self._begin(), NOTHING_LOADED)
             closing = self._closing()
             if why := begun_anew(load, self.planned, closing, progress):
                 if self.begun > MOST_BEGINNINGS:
                     raise PlanOutdated(f"{self.planned.table}: its load had to begin anew too often: {why}.")
                 self._say(f"the load begins anew: {why}")
-                self._forget()
+                drop_load(self.target, self.planned.config)
                 self.begun += 1
                 continue
             left = left_to_read(load, progress, closing.identity)
@@ -131,7 +130,7 @@ class _ChunkedLoad:
                 continue
             self._add_key(load)
             self._note_state(load, progress)
-            return self._close(load, progress)
+            return self._close(progress)
 
     def _require_open(self, load: Load, left: tuple[BlockRange, ...]) -> None:
         """Stop before a chunk that is not to be read now.
@@ -142,24 +141,25 @@ class _ChunkedLoad:
         window, now = self.settings.window, datetime.now(timezone.utc)
         if window and not window.is_open(now):
             opens = window.opens_at(now).astimezone(window.hours.zone)
-            share = 1 - blocks_in(left) / max(1, blocks_in(load.ranges))
             raise LoadPaused(
-                f"{self.planned.table}: {share:.0%} is loaded. The load stops until its window opens, "
-                f"{opens:%Y-%m-%d %H:%M %Z}; a sync after that goes on with it."
+                f"{self.planned.table}: {loaded_share(load, left):.0%} is loaded. "
+                f"The load stops until its window opens, {opens:%Y-%m-%d %H:%M %Z}; a sync after that goes on with it."
             )
 
     def _add_key(self, load: Load) -> None:
         try:
             add_load_key(self.target, load)
         except KeyInvalid:
-            self._forget()  # the rows may be mended at the source, and then all of them are read
+            drop_load(
+                self.target, self.planned.config
+            )  # the rows may be mended at the source, and then all of them are read
             raise
 
-    def _close(self, load: Load, progress: LoadProgress) -> CsvExtract:
+    def _close(self, progress: LoadProgress) -> CsvExtract:
         closing = self._closing()
         if closing.plan.mode is not Mode.XMIN_INCREMENTAL or closing.plan.column_operations:
             raise PlanOutdated(f"{self.planned.table} was changed just now. Run the sync again.")
-        closed = ClosedLoad(self.planned, load.load_id, progress.rows, progress.csv_bytes, self.chunks)
+        closed = ClosedLoad(self.planned, progress.rows, progress.csv_bytes)
         closing = replace(closing, sync_id=self.planned.sync_id, closes=closed)
         self._say(f"{progress.rows} rows are loaded; reading what has changed since the load began")
         found = extract(
@@ -184,37 +184,31 @@ class _ChunkedLoad:
             chunk=Chunk(load.state.watermark, pieces(chunk, most)),
         )
         reading = replace(closing, sync_id=load.load_id, plan=plan, state=None)
-        read = blocks_in(load.ranges) - blocks_in(left)
 
         def show(step: Progress) -> None:
             total = max(self.planned.rows_estimate, progress.rows + step.done)
             self.on_progress(replace(step, done=progress.rows + step.done, total=total, note=""))
 
-        share = 100 * read // max(1, blocks_in(load.ranges))
-        self._say(f"loading by chunks: {share} % are loaded", progress.rows)
+        self._say(f"loading by chunks: {math.floor(100 * loaded_share(load, left))} % are loaded", progress.rows)
         with ChunkLoader(self.target, load, self.spool, self.settings) as loader:
             extracted = extract(
                 self.source, reading, self.spool, self.settings, on_part_complete=loader.take, on_progress=show
             )
             loader.complete(extracted, chunk)
         self.spool.remove(load.load_id)
-        self.chunks += 1
 
-    def _under_way(self) -> Load | None:
+    def _under_way(self) -> tuple[Load, LoadProgress] | None:
         with transaction_on(self.target, TransactionMode.READ, self._action) as cursor:
             self._require_base(cursor)
-            return read_load(cursor, self.planned.config.target_name)
-
-    def _progress(self, load: Load) -> LoadProgress:
-        with transaction_on(self.target, TransactionMode.READ, self._action) as cursor:
-            return read_progress(cursor, load)
+            load = read_load(cursor, self.planned.config.target_name)
+            return (load, read_progress(cursor, load)) if load else None
 
     def _closing(self) -> SourceSnapshot:
         return snapshot(self.source, self.target, closing_config(self.planned.config))
 
     def _note_state(self, load: Load, progress: LoadProgress) -> None:
         """Let the load's table be one that a sync goes on with, as if one at the load's horizon had left its rows."""
-        name = closing_config(self.planned.config).target_name
+        name = load_table(self.planned.config.target_name)
         with transaction_on(self.target, TransactionMode.WRITE, self._action) as cursor:
             lock_table_state(cursor, self.planned.config.target_name)
             self._require_own(cursor, load)
@@ -240,7 +234,7 @@ class _ChunkedLoad:
             StaleExtract: another sync has merged since this one was planned, or this one has.
         """
         state = read_state(cursor, self.planned.config.target_name)
-        if ((state.revision, state.sync_id) if state else None) != self.planned.base:
+        if (state.base if state else None) != self.planned.base:
             raise StaleExtract(
                 f"{self.planned.table}: a sync has merged after this one was planned. Nothing was loaded; "
                 "run the sync again."
@@ -255,7 +249,7 @@ class _ChunkedLoad:
         planned, table = self.planned, self.planned.config
         start = _LoadStart(self.source, planned, self._action).find()
         types = ensure_types(self.target, planned)
-        name = closing_config(table).target_name
+        name = load_table(table.target_name)
         with transaction_on(self.target, TransactionMode.WRITE, self._action) as cursor:
             require_target(cursor, planned)
             ensure_schema(cursor)
@@ -273,9 +267,6 @@ class _ChunkedLoad:
             forget_state(cursor, name)
             write_state(cursor, name, state, _result_of(load, state))
         return load
-
-    def _forget(self) -> None:
-        drop_load(self.target, self.planned.config)
 
     @property
     def _action(self) -> str:

@@ -97,7 +97,7 @@ def _status(cursor: ext.cursor, table: TableConfig) -> TableStatus:
         read_verification(cursor, name),
         last[0].seconds if last else {},
         last[0].merged_at - timedelta(seconds=since) if last else None,
-        next((load for load in loads_of(cursor) if load.target == name), None),
+        next(iter(loads_of(cursor, name)), None),
     )
 
 

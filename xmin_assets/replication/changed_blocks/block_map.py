@@ -28,7 +28,7 @@ from xmin_assets.replication.changed_blocks.prerequisites import (
 from xmin_assets.replication.changed_blocks.wal_positions import lsn_text
 from xmin_assets.replication.changed_blocks.wal_summaries import UnsummarizedWal, Wal
 from xmin_assets.replication.manifests.extract import BlockMap
-from xmin_assets.replication.manifests.plan import SourceSnapshot
+from xmin_assets.replication.manifests.plan import BlockRange, SourceSnapshot
 from xmin_assets.replication.runtime.units import bytes_text
 from xmin_assets.replication.scan.ranges import BLOCK_SIZE, CtidRange
 
@@ -148,7 +148,7 @@ def too_much_because(found: BlockRanges, most: float, in_all: int) -> str:
     return f"{changed}, in more than {MOST_RANGES:,} places"
 
 
-def ranges_to_read(found: BlockMap, storage: Sequence[Storage]) -> list[CtidRange]:
-    """Return the ranges of a map, as they are read."""
+def ranges_to_read(ranges: Sequence[BlockRange], storage: Sequence[Storage]) -> list[CtidRange]:
+    """Return the ranges of a map or of a chunk, as they are read."""
     leaves = {leaf.relfilenode: leaf for leaf in storage}
-    return [CtidRange(leaves[r.filenode], r.start, r.end, r.end - r.start) for r in found.ranges]
+    return [CtidRange(leaves[r.filenode], r.start, r.end, r.end - r.start) for r in ranges]

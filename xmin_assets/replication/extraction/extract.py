@@ -155,8 +155,7 @@ class _Extract:
         chunk = self.snapshot.plan.chunk
         if chunk is None:
             return cut_into_ranges(storage, self.workers, self.source.most_at_once(RANGE_BYTES))
-        leaves = {leaf.relfilenode: leaf for leaf in storage}
-        return [CtidRange(leaves[r.filenode], r.start, r.end, r.end - r.start) for r in chunk.ranges]
+        return block_map.ranges_to_read(chunk.ranges, storage)
 
     def _pool(self, cursor: ext.cursor, reader: TableReader) -> SnapshotWorkers[ReadWorker]:
         return SnapshotWorkers(
@@ -197,7 +196,7 @@ class _Extract:
                 found.scan_seconds = time.monotonic() - self.began
         if found.block_map is not None:
             found.keys_copied = bool(found.block_map.ranges) and looks_for_deletes(snapshot)
-            reader.copy_blocks(pool, block_map.ranges_to_read(found.block_map, storage), found.keys_copied)
+            reader.copy_blocks(pool, block_map.ranges_to_read(found.block_map.ranges, storage), found.keys_copied)
         elif needs_keys(reader, pool, self.target):
             found.keys_copied = True
             reader.copy_keys(pool, reader.filled if snapshot.plan.cursor_from is None else ranges)

@@ -34,3 +34,6 @@ class LoadProgress:
     csv_bytes: int
     max_xid: int
     """Highest xid64 among the rows; 0 for none."""
+
+
+NOTHING_LOADED = LoadProgress(done=(), rows=0, csv_bytes=0, max_xid=0)

@@ -80,12 +80,9 @@ class ClosedLoad:
 
     planned: SourceSnapshot
     """The full sync that it was planned as."""
-    load_id: str
     rows: int
     """That were loaded by chunks."""
     csv_bytes: int
-    chunks: int
-    """That this process has read."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +189,5 @@ class SourceSnapshot:
 
     @property
     def base(self) -> tuple[int, str] | None:
-        """The revision of the state that the plan started from, and the sync that made it; None for no state.
-
-        Where the target was put back to an earlier day, another sync may have made a revision of the same number.
-        """
-        return (self.state.revision, self.state.sync_id) if self.state else None
+        """The state that the plan started from, see `State.base`; None for no state."""
+        return self.state.base if self.state else None

@@ -79,3 +79,11 @@ class State:
     """Enums and composites of the target that its columns have, though not as the source's (see `borrowed_types`)."""
     wal_records: WalRecords | None = None
     """The source's last ones before `source_lsn`; None where it does not show them, or all was not on its disk."""
+
+    @property
+    def base(self) -> tuple[int, str]:
+        """What a plan that starts from this state knows it by: its revision, and the sync that made it.
+
+        Where the target was put back to an earlier day, another sync may have made a revision of the same number.
+        """
+        return self.revision, self.sync_id

@@ -44,8 +44,13 @@ from xmin_assets.replication.schema.key_changes import changed_key
 from xmin_assets.replication.schema.keys import add_key, ensure_index, target_keys_of
 from xmin_assets.replication.schema.table_definition import target_columns
 from xmin_assets.replication.schema.type_making import require_as_made
-from xmin_assets.replication.staging.load_table import mark_as_staged
-from xmin_assets.replication.staging.staged_table import count_staged, drop_staged, lock_own, require_target
+from xmin_assets.replication.staging.staged_table import (
+    count_staged,
+    drop_staged,
+    lock_own,
+    mark_as_staged,
+    require_target,
+)
 from xmin_assets.replication.state.history import append
 from xmin_assets.replication.state.loads import forget_load
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
@@ -97,6 +102,13 @@ def merge(
         raise
 
 
+def _repeated(cursor: ext.cursor, target: QualifiedName) -> MergedTarget:
+    """Return what the merge of this sync reported when it was merged."""
+    result = read_result(cursor, target)
+    assert result is not None
+    return replace(result, repeated=True)
+
+
 def _close_load(cursor: ext.cursor, staged: StagedTable, closes: ClosedLoad, limits: _Limits) -> MergedTarget:
     """Merge the closing sync of a load into the load's table, and that into the target.
 
@@ -108,9 +120,7 @@ def _close_load(cursor: ext.cursor, staged: StagedTable, closes: ClosedLoad, lim
     lock_table_state(cursor, planned.config.target_name)
     before = read_state(cursor, planned.config.target_name)
     if before and before.sync_id == planned.sync_id:
-        result = read_result(cursor, planned.config.target_name)
-        assert result is not None
-        return replace(result, repeated=True)
+        return _repeated(cursor, planned.config.target_name)
     closed = _Merge(cursor, staged, limits).run()
     loaded = read_state(cursor, name)
     assert loaded is not None  # it was written just now
@@ -178,8 +188,8 @@ class _Merge:
         lock_table_state(cursor, self._name)
         state = read_state(cursor, self._name)
         if state and state.sync_id == self._snapshot.sync_id:
-            return self._repeated()
-        if ((state.revision, state.sync_id) if state else None) != self._snapshot.base:
+            return _repeated(cursor, self._name)
+        if (state.base if state else None) != self._snapshot.base:
             raise StaleExtract(
                 f"{self._table.label}: another sync merged after this one was planned. Nothing was merged; the next "
                 "sync starts from there."
@@ -206,11 +216,6 @@ class _Merge:
         # What a sync that crashed has left, too: whatever was staged before this merge can no longer be merged.
         drop_staged(cursor, self._name)
         return result
-
-    def _repeated(self) -> MergedTarget:
-        result = read_result(self._cursor, self._name)
-        assert result is not None
-        return replace(result, repeated=True)
 
     def _require_staged(self) -> None:
         """Make sure that what was staged is still there.

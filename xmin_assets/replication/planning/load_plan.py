@@ -179,6 +179,11 @@ def blocks_in(ranges: Iterable[BlockRange]) -> int:
     return sum(r.end - r.start for r in ranges)
 
 
+def loaded_share(load: Load, left: Sequence[BlockRange]) -> float:
+    """Return the share of the table's blocks, 0 to 1, that is loaded when these are left."""
+    return 1 - blocks_in(left) / max(1, blocks_in(load.ranges))
+
+
 def remaining(ranges: Sequence[BlockRange], done: Sequence[BlockRange]) -> tuple[BlockRange, ...]:
     """Return what is left of ranges without those that are done.
 

@@ -92,7 +92,7 @@ class Query:
             has_changed=has_changed,
             checksum=self._checksum(ctid_range),
             relation=read_from(ctid_range, self._table),
-            rows=all_of(within(ctid_range), self._where(), unless),
+            rows=all_of(within(ctid_range), *self._where(), unless),
         )
 
     def common_xid(self, ctid_range: CtidRange) -> sql.Composable:
@@ -106,12 +106,12 @@ class Query:
         return sql.SQL("SELECT coalesce(max({xid64}), 0) AS max_xid FROM {relation} WHERE {rows}").format(
             xid64=self._xid64(),
             relation=read_from(ctid_range, self._table),
-            rows=all_of(within(ctid_range), self._changed(ctid_range), self._where()),
+            rows=all_of(within(ctid_range), self._changed(ctid_range), *self._where()),
         )
 
     def condition(self) -> sql.Composable:
         """Build the condition on the rows to be copied, of the table as a whole."""
-        return all_of(self._changed(WHOLE), self._where())
+        return all_of(self._changed(WHOLE), *self._where())
 
     def rows(self, ctid_range: CtidRange, common_xid: CommonXid | None = None) -> sql.Composable:
         """Build the query of the rows to be copied, with the columns of `Selection.staged_columns`.
@@ -138,7 +138,7 @@ class Query:
         return sql.SQL("SELECT {columns} FROM {relation} WHERE {rows}").format(
             columns=sql.SQL(", ").join(columns),
             relation=read_from(ctid_range, self._table),
-            rows=all_of(within(ctid_range), self._changed(ctid_range), self._where()),
+            rows=all_of(within(ctid_range), self._changed(ctid_range), *self._where()),
         )
 
     def rows_in(self, ranges: Sequence[CtidRange]) -> sql.Composable:
@@ -161,7 +161,7 @@ class Query:
         return sql.SQL("SELECT {key} FROM {relation} WHERE {rows}").format(
             key=sql.SQL(", ").join(map(sql.Identifier, self._selection.key)),
             relation=read_from(ctid_range, self._table),
-            rows=all_of(within(ctid_range), condition, self._where()),
+            rows=all_of(within(ctid_range), condition, *self._where()),
         )
 
     def _checksum(self, ctid_range: CtidRange) -> sql.Composable:
@@ -188,9 +188,8 @@ class Query:
         leaves = sql.Literal([*self._plan.full_leaves])
         return sql.SQL("({changed} OR tableoid = ANY({leaves}::oid[]))").format(changed=changed, leaves=leaves)
 
-    def _where(self) -> sql.Composable | None:
-        conditions = [c for c in (self._below(), where_condition(self._selection.where)) if c is not None]
-        return all_of(*conditions) if conditions else None
+    def _where(self) -> tuple[sql.Composable | None, ...]:
+        return self._below(), where_condition(self._selection.where)
 
     def _below(self) -> sql.Composable | None:
         """Build the condition that a version is of those that a load by chunks reads."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 
-import psycopg2
 import psycopg2.extensions as ext
 from psycopg2 import sql
 
 from xmin_assets.config import Settings
-from xmin_assets.errors import DataInvalid, StaleExtract
+from xmin_assets.errors import StaleExtract
 from xmin_assets.postgres import catalog
 from xmin_assets.postgres.connection import Database
-from xmin_assets.postgres.copy import copy_in
 from xmin_assets.postgres.identifiers import QualifiedName
 from xmin_assets.postgres.server import started
 from xmin_assets.postgres.transaction import TransactionMode, give_memory, transaction_on
@@ -26,20 +23,20 @@ from xmin_assets.replication.manifests.operations import names_before
 from xmin_assets.replication.manifests.plan import SourceSnapshot
 from xmin_assets.replication.manifests.table import Column
 from xmin_assets.replication.runtime.progress import Progress, ProgressCallback
-from xmin_assets.replication.runtime.rate_limit import paced
 from xmin_assets.replication.runtime.sizing import workers_for
 from xmin_assets.replication.schema.keys import ensure_index
 from xmin_assets.replication.schema.table_definition import column_definitions, target_columns
 from xmin_assets.replication.schema.type_making import ensure_types
 from xmin_assets.replication.spool.spool import Spool
+from xmin_assets.replication.staging.file_loading import FileLoader, LoadPool
 from xmin_assets.replication.staging.key_proof import INDEX_MEMORY, prove_key
-from xmin_assets.replication.staging.rejected_values import rejection
 from xmin_assets.replication.staging.staged_table import (
-    COMMENT_PREFIX,
     count_staged,
     drop_staged,
     lock_own,
+    mark_as_staged,
     require_target,
+    set_not_null,
     staged_names,
 )
 from xmin_assets.replication.state.migrations import SCHEMA, ensure_schema
@@ -77,9 +74,8 @@ class StagedTableLoader:
         self._spool = spool
         self._on_progress = on_progress
         self._action = f"{self._snapshot.table}: staging"
-        self._pool = ThreadPoolExecutor(workers_for(settings), thread_name_prefix="xmin-stage")
-        self._room = threading.BoundedSemaphore(workers_for(settings)) if removes_files else None
-        self._loads: dict[str, Future[int]] = {}
+        self._removes_files = removes_files
+        self._loads = LoadPool(workers_for(settings), bounded=removes_files)
         self._guard = threading.Lock()
         self._loaded = 0
         self._total: int | None = None
@@ -91,7 +87,7 @@ class StagedTableLoader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._loads.close()
 
     @classmethod
     @contextmanager
@@ -120,9 +116,7 @@ class StagedTableLoader:
             lock_table_state(cursor, self._snapshot.config.target_name)
             drop_staged(cursor, self._snapshot.config.target_name)
             self._create(cursor, self.name, persistence, target_columns(selection))
-            if self._snapshot.config.key is None and selection.key and selection.unique_key:
-                # A key that was found is NOT NULL at the source, and a primary key over such columns costs no scan.
-                self._set_not_null(cursor, selection.key)
+            set_not_null(cursor, self.name, self._snapshot)
 
     def _create_keys(self) -> None:
         with transaction_on(self._target, TransactionMode.WRITE, self._action) as cursor:
@@ -133,8 +127,7 @@ class StagedTableLoader:
         table = sql.Identifier(SCHEMA, name)
         definitions = column_definitions(self._as_in_target(cursor, columns))
         cursor.execute(sql.SQL("CREATE {} TABLE {} ({})").format(persistence, table, sql.SQL(", ").join(definitions)))
-        comment = sql.Literal(COMMENT_PREFIX + self._snapshot.sync_id)
-        cursor.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
+        mark_as_staged(cursor, name, self._snapshot.sync_id)
 
     def _as_in_target(self, cursor: ext.cursor, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         """Return the columns; those of a key to be proven have the collations by which the target compares keys."""
@@ -151,29 +144,13 @@ class StagedTableLoader:
             for column in columns
         )
 
-    def _set_not_null(self, cursor: ext.cursor, names: tuple[str, ...]) -> None:
-        changes = (sql.SQL("ALTER COLUMN {} SET NOT NULL").format(sql.Identifier(name)) for name in names)
-        cursor.execute(
-            sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(SCHEMA, self.name), sql.SQL(", ").join(changes))
-        )
-
     def take(self, part: Part) -> None:
         """Begin to load a file of rows.
 
         Raises:
             XminAssetsError: one that was taken before could not be loaded.
         """
-        with self._guard:
-            for load in self._loads.values():
-                if load.done():
-                    load.result()
-        if self._room:
-            self._room.acquire()
-        load = self._pool.submit(self._load_part, self.name, self.columns, part)
-        if room := self._room:
-            load.add_done_callback(lambda _: room.release())
-        with self._guard:
-            self._loads[part.uri] = load
+        self._loads.take(part, self._load_rows)
 
     def complete(self, extract: CsvExtract) -> tuple[int, int]:
         """Load what was not taken yet, and finish; how many rows and how many keys there are.
@@ -183,44 +160,31 @@ class StagedTableLoader:
         """
         self._total = extract.rows
         for part in extract.parts:
-            if part.uri not in self._loads:
-                self.take(part)
+            self.take(part)
+        keys = extract.key_parts or ()
         if extract.key_parts is not None:
             self._create_keys()
-        key = self._snapshot.target_selection.key
-        keys = [self._pool.submit(self._load_part, self.keys_name, key, part) for part in extract.key_parts or ()]
-        rows = [self._loads[part.uri] for part in extract.parts]
-        wait([*rows, *keys])
-        found = sum(load.result() for load in rows), sum(load.result() for load in keys)
+        for part in keys:
+            self._loads.take(part, self._load_keys)
+        found = self._loads.rows(extract.parts), self._loads.rows(keys)
         self._finish(extract)
         return found
 
-    def _load_part(self, name: str, columns: Sequence[str], part: Part) -> int:
-        table = sql.Identifier(SCHEMA, name)
-        with (
-            self._spool.read(part.uri) as file,
-            transaction_on(self._target, TransactionMode.WRITE, self._action) as cursor,
-        ):
-            lock_own(cursor, name, self._snapshot, "ROW EXCLUSIVE")
-            try:
-                rows = copy_in(cursor, table, columns, paced(file, self._target.budget))
-            except psycopg2.Error as error:
-                if problem := rejection(error, self._snapshot, columns, part, self._spool):
-                    raise problem from error
-                raise
-            if rows != part.rows:
-                raise DataInvalid(
-                    f"{self._snapshot.table}: {part.uri} has {rows} rows, {part.rows} were extracted. "
-                    "The file was changed or cut; extract the table again."
-                )
-        if name == self.name:
-            if self._room:
-                self._spool.remove_file(part.uri)
-            with self._guard:
-                self._loaded += rows
-            if self._total is not None:
-                self._on_progress(Progress(self._snapshot.table, "stage", self._loaded, self._total))
+    def _load_rows(self, part: Part) -> int:
+        rows = self._load_part(self.name, self.columns, part)
+        if self._removes_files:
+            self._spool.remove_file(part.uri)
+        with self._guard:
+            self._loaded += rows
+        if self._total is not None:
+            self._on_progress(Progress(self._snapshot.table, "stage", self._loaded, self._total))
         return rows
+
+    def _load_keys(self, part: Part) -> int:
+        return self._load_part(self.keys_name, self._snapshot.target_selection.key, part)
+
+    def _load_part(self, name: str, columns: Sequence[str], part: Part) -> int:
+        return FileLoader(self._target, self._snapshot, self._spool, self._action).load(name, columns, part)
 
     def _require_count(self, cursor: ext.cursor, name: str, rows: int) -> None:
         # A crash of the server empties UNLOGGED tables, even between two parts of one load.

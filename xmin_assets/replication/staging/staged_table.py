@@ -38,6 +38,23 @@ def drop_staged(cursor: ext.cursor, target: QualifiedName) -> None:
     forget_load(cursor, target)
 
 
+def mark_as_staged(cursor: ext.cursor, name: str, sync_id: str) -> None:
+    """Say in its comment whose table this is; see `lock_own`."""
+    comment = sql.Literal(COMMENT_PREFIX + sync_id)
+    cursor.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(SCHEMA, name), comment))
+
+
+def set_not_null(cursor: ext.cursor, name: str, snapshot: SourceSnapshot) -> None:
+    """Let an empty staged table have its key's columns NOT NULL, where the source's are.
+
+    A key that was found is NOT NULL at the source, and a primary key over such columns costs no scan.
+    """
+    selection = snapshot.target_selection
+    if snapshot.config.key is None and selection.key and selection.unique_key:
+        changes = (sql.SQL("ALTER COLUMN {} SET NOT NULL").format(sql.Identifier(column)) for column in selection.key)
+        cursor.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(SCHEMA, name), sql.SQL(", ").join(changes)))
+
+
 def require_target(cursor: ext.cursor, snapshot: SourceSnapshot) -> None:
     """Make sure that this is the database which the sync was planned for.
 

@@ -24,11 +24,13 @@ from xmin_assets.replication.state.table_state import forget_state
 LOADS_SINCE = 7
 """Version of the schema from which loads are remembered."""
 
-_READ = """
+# A load of which somebody dropped the table is none.
+_HAS_TABLE = "pg_catalog.to_regclass('xmin_assets.' || pg_catalog.quote_ident(l.load_table)) IS NOT NULL"
+
+_READ = f"""
 SELECT l.facts::text AS facts
   FROM xmin_assets.loads l
- WHERE l.target_schema = %(schema)s AND l.target_table = %(table)s
-   AND pg_catalog.to_regclass(pg_catalog.format('xmin_assets.%%I', l.load_table)) IS NOT NULL
+ WHERE l.target_schema = %(schema)s AND l.target_table = %(table)s AND {_HAS_TABLE}
 """
 
 _WRITE = """
@@ -42,9 +44,7 @@ DELETE FROM xmin_assets.loads
 RETURNING load_id
 """
 
-_TOUCH = (
-    "UPDATE xmin_assets.loads SET updated_at = pg_catalog.now() WHERE load_id = %(load_id)s RETURNING true AS found"
-)
+_TOUCH = "UPDATE xmin_assets.loads SET updated_at = pg_catalog.now() WHERE load_id = %(load_id)s"
 
 _OVERLAPS = """
 SELECT EXISTS (
@@ -60,7 +60,7 @@ INSERT INTO xmin_assets.loaded_ranges (load_id, filenode, first_block, end_block
 """
 
 _DONE = """
-SELECT filenode, first_block AS start, end_block AS end
+SELECT filenode, first_block AS start, end_block AS "end"
   FROM xmin_assets.loaded_ranges WHERE load_id = %(load_id)s
  ORDER BY filenode, first_block
 """
@@ -78,7 +78,7 @@ RETURNING rows, bytes
 """
 
 
-_ALL = """
+_UNDER_WAY = f"""
 SELECT l.target_schema AS schema, l.target_table AS name, l.load_table,
        extract(epoch FROM pg_catalog.now() - l.updated_at)::float8 AS idle_seconds,
        coalesce(least(1, r.done / nullif((SELECT sum((b ->> 'end')::int8 - (b ->> 'start')::int8)
@@ -88,17 +88,9 @@ SELECT l.target_schema AS schema, l.target_table AS name, l.load_table,
   FROM xmin_assets.loads l
   LEFT JOIN (SELECT load_id, sum(end_block - first_block) AS done, sum(rows) AS rows
                FROM xmin_assets.loaded_ranges GROUP BY load_id) AS r USING (load_id)
- WHERE pg_catalog.to_regclass('xmin_assets.' || pg_catalog.quote_ident(l.load_table)) IS NOT NULL
+ WHERE {_HAS_TABLE}
+   AND (%(schema)s::text IS NULL OR (l.target_schema = %(schema)s AND l.target_table = %(table)s))
 """
-
-
-class _UnderWay(NamedTuple):
-    schema: str
-    name: str
-    load_table: str
-    idle_seconds: float
-    share: float
-    rows: int
 
 
 class _Stored(NamedTuple):
@@ -118,12 +110,6 @@ class _Counted(NamedTuple):
 
 class _Gone(NamedTuple):
     load_id: str
-
-
-class _Done(NamedTuple):
-    filenode: int
-    start: int
-    end: int
 
 
 def load_table_name(target: QualifiedName) -> str:
@@ -149,7 +135,8 @@ def read_load(cursor: ext.cursor, target: QualifiedName) -> Load | None:
 class LoadUnderWay:
     """How far a load is, for people."""
 
-    target: QualifiedName
+    schema: str
+    name: str
     load_table: str
     idle_seconds: float
     """Since its last step forward."""
@@ -157,22 +144,25 @@ class LoadUnderWay:
     """Of the table's blocks, 0 to 1, whose rows are loaded."""
     rows: int
 
+    @property
+    def target(self) -> QualifiedName:
+        """The target table."""
+        return QualifiedName(self.schema, self.name)
 
-def loads_of(cursor: ext.cursor) -> list[LoadUnderWay]:
-    """Return all loads that are under way in this database."""
+
+def loads_of(cursor: ext.cursor, target: QualifiedName | None = None) -> list[LoadUnderWay]:
+    """Return the loads that are under way in this database; with a target table that of this one, if there is one."""
     if schema_version(cursor) < LOADS_SINCE:
         return []
-    cursor.execute(_ALL)
-    return [
-        LoadUnderWay(QualifiedName(row.schema, row.name), row.load_table, row.idle_seconds, row.share, row.rows)
-        for row in fetch_as(cursor, _UnderWay)
-    ]
+    schema, table = (target.schema, target.name) if target else (None, None)
+    cursor.execute(_UNDER_WAY, {"schema": schema, "table": table})
+    return fetch_as(cursor, LoadUnderWay)
 
 
 def read_progress(cursor: ext.cursor, load: Load) -> LoadProgress:
     """Return how far a load is."""
     cursor.execute(_DONE, {"load_id": load.load_id})
-    done = tuple(BlockRange(*row) for row in fetch_as(cursor, _Done))
+    done = tuple(fetch_as(cursor, BlockRange))
     cursor.execute(_SUMS, {"load_id": load.load_id})
     sums = fetch_one_as(cursor, _Sums)
     return LoadProgress(done, sums.rows, sums.bytes, sums.max_xid)
@@ -202,11 +192,27 @@ def forget_load(cursor: ext.cursor, target: QualifiedName) -> None:
         forget_state(cursor, load_table(target))
 
 
-def note_loaded(cursor: ext.cursor, load: Load, ranges: Sequence[BlockRange], *, rows: int, csv_bytes: int) -> None:
+def note_loaded(
+    cursor: ext.cursor,
+    load: Load,
+    ranges: Sequence[BlockRange],
+    *,
+    rows: int,
+    csv_bytes: int,
+    max_xid: int | None = None,
+) -> None:
     """Remember that the rows of these blocks are loaded, in the transaction that has loaded them.
 
     Transactions of one load come one after the other here, so two processes that work on the same load, because one
     of them has lost its table lock, never load the same blocks both.
+
+    Args:
+        cursor: in that transaction.
+        load: the load.
+        ranges: the blocks.
+        rows: that they have.
+        csv_bytes: of these rows.
+        max_xid: the highest xid64 of the rows; None where it is not known.
 
     Raises:
         StaleExtract: the load is over, or another process has loaded some of the blocks.
@@ -229,14 +235,14 @@ def note_loaded(cursor: ext.cursor, load: Load, ranges: Sequence[BlockRange], *,
         raise StaleExtract(
             f"{load.planned.table}: another process has gone on with this load or ended it. Run the sync again."
         )
-    # The rows of a file are not known range by range; their sum is. Nor is their highest xid, and what stands here
-    # counts where its chunk is never completed: then it must not be too low.
-    at_most = load.state.watermark - 1
+    # Where it is not known it must not be too low: it counts where the chunk of a file is never completed.
+    highest = load.state.watermark - 1 if max_xid is None else max_xid
+    # The rows are not known range by range; their sum is.
     counts = [(rows, csv_bytes), *[(0, 0)] * (len(ranges) - 1)]
     execute_values(
         cursor,
         _NOTE,
-        [(load.load_id, r.filenode, r.start, r.end, *count, at_most) for r, count in zip(ranges, counts, strict=True)],
+        [(load.load_id, r.filenode, r.start, r.end, *count, highest) for r, count in zip(ranges, counts, strict=True)],
     )
 
 
@@ -258,10 +264,4 @@ def note_chunk(cursor: ext.cursor, load: Load, chunk: Sequence[BlockRange], max_
         found = list(fetch_as(cursor, _Counted))
         rows += sum(counted.rows for counted in found)
         csv_bytes += sum(counted.bytes for counted in found)
-    note_loaded(cursor, load, chunk, rows=rows, csv_bytes=csv_bytes)
-    for r in chunk:
-        cursor.execute(
-            "UPDATE xmin_assets.loaded_ranges SET max_xid = %(max_xid)s"
-            " WHERE load_id = %(load_id)s AND filenode = %(filenode)s AND first_block = %(start)s",
-            {"max_xid": max_xid, "load_id": load.load_id, "filenode": r.filenode, "start": r.start},
-        )
+    note_loaded(cursor, load, chunk, rows=rows, csv_bytes=csv_bytes, max_xid=max_xid)

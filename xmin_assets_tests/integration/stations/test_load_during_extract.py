@@ -14,7 +14,7 @@ from xmin_assets.replication.extraction import part_writer
 from xmin_assets.replication.extraction.extract import extract
 from xmin_assets.replication.manifests.extract import CsvExtract, Part
 from xmin_assets.replication.scan import ranges
-from xmin_assets.replication.staging import loader, stage
+from xmin_assets.replication.staging import file_loading, loader, stage
 from xmin_assets_tests.replica import Replica
 
 ROWS = 20_000
@@ -112,7 +112,7 @@ def test_a_value_that_the_target_refuses_stops_the_extract(large: Replica, taken
 def test_a_connection_lost_while_loading_is_tried_again_and_no_row_comes_twice(
     large: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy_in, cut = loader.copy_in, list[bool]()
+    copy_in, cut = file_loading.copy_in, list[bool]()
 
     def copy_in_once_cut(cursor: Any, *arguments: Any) -> int:
         rows = copy_in(cursor, *arguments)
@@ -122,7 +122,7 @@ def test_a_connection_lost_while_loading_is_tried_again_and_no_row_comes_twice(
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
         return rows
 
-    monkeypatch.setattr(loader, "copy_in", copy_in_once_cut)
+    monkeypatch.setattr(file_loading, "copy_in", copy_in_once_cut)
     large.source.execute("ALTER TABLE large DROP CONSTRAINT large_pkey")
     large.sync({"source": "public.large", "mode": "full_sync"})
     assert cut
